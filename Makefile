@@ -1,0 +1,51 @@
+# The door of the project. `make` alone lists what it can do.
+PYTHON ?= python3
+PROFILE ?= demo
+DATA ?=
+EPOCHS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+STAMP := .venv/.setup-done
+# dodo.py reads these three
+export PROFILE DATA EPOCHS
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup book study test lint clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1 \t/p' Makefile | expand -t 14
+	@echo
+	@echo "  make study PROFILE=esc50 [DATA=folder] [EPOCHS=n]   profiles: demo esc10 esc50 esc50-16k"
+	@echo "  PYTHON=python3.12 chooses the interpreter of .venv (3.11 to 3.13)."
+	@echo "  PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu gets the small CPU build of torch."
+
+setup: $(STAMP) ## make .venv with everything in it
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v "$(PYTHON)" >/dev/null || { echo "setup: no '$(PYTHON)' on this machine; name a Python 3.11 to 3.13, as in: make setup PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "setup: '$(PYTHON)' is $$("$(PYTHON)" --version 2>&1), the project needs Python 3.11 to 3.13; name one, as in: make setup PYTHON=python3.12" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { echo "setup: making .venv"; "$(PYTHON)" -m venv --clear .venv; } || { echo "setup: '$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "setup: installing torch (a few minutes)"
+	@$(PIP) torch
+	@echo "setup: installing the rest"
+	@$(PIP) -e '.[book,test,dev]'
+	@$(BIN)/python -m esc_lib._torchaudio_setup
+	@touch $(STAMP)
+
+book: override PROFILE := demo
+book: override DATA :=
+book: study ## all notebooks on the generated clips, and the book: build/demo/html/index.html
+
+study: $(STAMP) ## the same for PROFILE, with your own DATA and number of EPOCHS
+	@$(BIN)/doit
+
+test: $(STAMP) ## the tests
+	@$(BIN)/python -m pytest -q
+
+lint: $(STAMP) ## the linter
+	@$(BIN)/ruff check .
+
+clean: ## remove build/, keep .venv and data
+	rm -rf build

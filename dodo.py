@@ -1,0 +1,401 @@
+"""The task graph: data -> convert -> execute -> assemble -> html, one `build/<profile>` each.
+
+`make study PROFILE=esc50` calls this. By hand: `PROFILE=demo doit`, or one task of it, as in
+`doit execute:05_dictionaries`; `doit list --all` shows them. The environment decides: PROFILE
+(default demo), DATA (a folder in the layout of data/README.md) and EPOCHS.
+"""
+
+import ast
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jupytext
+import nbformat
+import papermill
+from doit.exceptions import TaskFailed
+from doit.globals import Globals
+from doit.reporter import ConsoleReporter
+from doit.tools import config_changed
+from nbclient.exceptions import DeadKernelError
+from sphinx_external_toc.parsing import parse_toc_yaml
+
+from esc_lib.config import PROFILES
+
+ROOT = Path(__file__).resolve().parent
+PROFILE = os.environ.get("PROFILE") or "demo"
+DATA = os.environ.get("DATA") or None
+EPOCHS = os.environ.get("EPOCHS") or None
+KERNEL_SPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
+KERNEL_ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+
+if PROFILE not in PROFILES:
+    sys.exit(f"dodo.py: PROFILE={PROFILE} is unknown; choose one of {', '.join(PROFILES)}.")
+if EPOCHS and not (EPOCHS.isdecimal() and int(EPOCHS) > 0):
+    sys.exit(f"dodo.py: EPOCHS={EPOCHS} is not a whole number above 0; for example EPOCHS=30.")
+
+BUILD = ROOT / "build" / PROFILE
+STAGE, HTML, JB = BUILD / "book", BUILD / "html", BUILD / "jb"
+DATA_JSON = BUILD / "data.json"
+SOURCES = {path.stem: path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))}
+BUILD.mkdir(parents=True, exist_ok=True)  # doit opens its record here before it asks for tasks
+
+
+# --- What a notebook depends on, read from its source -------------------------------------------
+
+
+def parse(source: Path) -> ast.Module:
+    """Parse a Python file; stop with one sentence if it is not Python."""
+    try:
+        return ast.parse(source.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        sys.exit(f"dodo.py: {source} line {error.lineno} is not valid Python: {error.msg}.")
+
+
+def imported(tree: ast.AST, package: str = "") -> Iterator[str]:
+    """Yield the dotted names that a module of `package` imports, and all that may be modules."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*(above if node.level else []), *filter(None, [node.module])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def library_files(source: Path, root: Path = ROOT, library: str = "esc_lib") -> list[Path]:
+    """Return the files of the library that `source` imports, directly or through one another."""
+    found, waiting = {}, [(source, "")]
+    while waiting:
+        path, package = waiting.pop()
+        for name in imported(parse(path), package):
+            parts = name.split(".") if name.split(".")[0] == library else []
+            for depth in range(1, len(parts) + 1):
+                place = root.joinpath(*parts[:depth])
+                for file, inside in (
+                    (place / "__init__.py", parts[:depth]),
+                    (place.with_suffix(".py"), parts[: depth - 1]),
+                ):
+                    if file.is_file() and file not in found:
+                        found[file] = None
+                        waiting.append((file, ".".join(inside)))
+    return sorted(found)
+
+
+def names_and_strings(tree: ast.AST) -> tuple[set[str], set[str]]:
+    """Return the identifiers and the string literals of a piece of code."""
+    names, strings = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            names.add(node.attr)
+        elif isinstance(node, ast.alias):
+            names.add(node.name.rpartition(".")[2])
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            strings.add(node.value)
+    return names, strings
+
+
+def notebooks_read(source: Path, stems: list[str], library: list[Path] = ()) -> list[str]:
+    """Return the earlier notebooks that `source` names as a string, as in ``read("01_data")``.
+
+    The string may also stand in a function (or constant) of the library that the notebook uses,
+    by name, through any number of others: ``open_data`` reads "01_data" for its caller.
+    """
+    names, strings = names_and_strings(parse(source))
+    definitions = {}  # name -> code that stands under it, at the top level of some module
+    for node in (node for path in library for node in parse(path).body):
+        for target in getattr(node, "targets", [getattr(node, "target", node)]):
+            name = getattr(target, "name", None) or getattr(target, "id", None)
+            definitions.setdefault(name, []).append(node)
+    waiting = list(names)
+    while waiting:
+        for node in definitions.pop(waiting.pop(), []):
+            more_names, more_strings = names_and_strings(node)
+            waiting += more_names
+            strings |= more_strings
+    return [stem for stem in stems if stem in strings and stem < source.stem]
+
+
+def parameter_names(notebook: nbformat.NotebookNode) -> set[str]:
+    """Return what the cell tagged `parameters` assigns."""
+    names = set()
+    for cell in notebook.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            for node in ast.parse(cell.source).body:
+                targets = getattr(node, "targets", [getattr(node, "target", None)])
+                names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+# --- Notebooks ----------------------------------------------------------------------------------
+
+
+def to_notebook(source: Path) -> nbformat.NotebookNode:
+    """Read a py:percent file as a notebook: same text, same bytes, on every machine and day."""
+    notebook = jupytext.read(source, fmt="py:percent")
+    notebook.metadata.get("jupytext", {}).pop("text_representation", None)  # holds a version
+    notebook.metadata.setdefault("kernelspec", dict(KERNEL_SPEC))
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    for index, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{index:03d}"
+    return notebook
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write under a temporary name, then rename: readers see the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(path)
+
+
+def convert(source: Path, target: Path, kept: Path) -> None:
+    """Write the notebook of a py:percent file; a newer notebook that differs is moved to `kept`."""
+    text = nbformat.writes(to_notebook(source), version=4) + "\n"
+    if target.is_file() and target.read_text(encoding="utf-8") == text:
+        return
+    if target.is_file() and target.stat().st_mtime > source.stat().st_mtime:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(target, kept)
+        print(f"{target.name} is written anew from {source.name}; your copy is now {kept}")
+    write_whole(target, text)
+
+
+def run_notebook(notebook: Path, target: Path, parameters: dict, cwd: Path) -> str | None:
+    """Execute into `target`; return None, or one sentence about the failure.
+
+    `target` appears only when every cell ran; after a failure the partial notebook is
+    ``<name>.failed.ipynb`` beside it.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial.ipynb")
+    failed = target.with_suffix(".failed.ipynb")
+    before = dict(os.environ)
+    os.environ.update(KERNEL_ENVIRONMENT)  # the kernel inherits it
+    os.environ.pop("MPLBACKEND", None)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # the sentence below says it
+    try:
+        papermill.execute_notebook(
+            notebook,
+            partial,
+            parameters,
+            kernel_name="python3",
+            cwd=cwd,
+            progress_bar=False,
+            extra_arguments=["--log-level=CRITICAL"],  # or a kernel warns of its local port
+        )
+        partial.replace(target)
+        failed.unlink(missing_ok=True)
+        return None
+    except papermill.PapermillExecutionError as error:
+        what = re.sub(r"\x1b\[[0-9;]*m", "", f"{error.ename}: {error.evalue}")
+        sentence = f"{target.stem} failed in cell {error.exec_count}: {' '.join(what.split())}"
+    except DeadKernelError:
+        sentence = f"{target.stem} failed: its kernel died, most often for want of memory."
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        if partial.exists():
+            partial.replace(failed)
+    return sentence
+
+
+# --- Actions ------------------------------------------------------------------------------------
+
+
+def executed(stem: str) -> Path:
+    """Return where the executed notebook goes; it is also the sign that it ran."""
+    return BUILD / "notebooks" / f"{stem}.ipynb"
+
+
+def make_data() -> TaskFailed | None:
+    """Have the data made or fetched, and note what it is; unchanged data leaves the note as is."""
+    from esc_lib.datasets import prepare
+
+    try:
+        folder = Path(prepare(PROFILE, Path(DATA).expanduser() if DATA else None)).resolve()
+        table = (folder / "meta" / "esc50.csv").read_bytes()
+        sizes = sorted((p.name, p.stat().st_size) for p in (folder / "audio").iterdir())
+    except (ValueError, OSError) as error:
+        return TaskFailed(" ".join(str(error).split()))
+    note = {
+        "folder": str(folder),
+        "csv_sha256": hashlib.sha256(table).hexdigest(),
+        "n_clips": len(table.splitlines()) - 1,
+        "audio_sha256": hashlib.sha256(json.dumps(sizes).encode()).hexdigest(),
+    }
+    text = json.dumps(note, indent=1) + "\n"
+    if not DATA_JSON.is_file() or DATA_JSON.read_text(encoding="utf-8") != text:
+        write_whole(DATA_JSON, text)
+    return None
+
+
+def execute(stem: str, parameters: dict) -> TaskFailed | None:
+    """Run one notebook of the profile, with only those parameters that it has."""
+    folder = json.loads(DATA_JSON.read_text(encoding="utf-8"))["folder"]
+    (BUILD / "artifacts" / stem).mkdir(parents=True, exist_ok=True)
+    known = parameter_names(to_notebook(SOURCES[stem]))
+    chosen = {k: v for k, v in {**parameters, "data_folder": folder}.items() if k in known}
+    print(f"{stem} ...", end=" ", flush=True)
+    start = time.monotonic()
+    notebook = SOURCES[stem].with_suffix(".ipynb")
+    try:
+        failure = run_notebook(notebook, executed(stem), chosen, ROOT)
+    except KeyboardInterrupt:
+        sys.exit(f"\n{stem} was interrupted; the same command goes on with it.")
+    print("failed" if failure else f"{time.monotonic() - start:.0f} s", flush=True)
+    return TaskFailed(failure) if failure else None
+
+
+def staged() -> dict[Path, Path]:
+    """Return source -> copy of all that the book is built from."""
+    book = [p.relative_to(ROOT / "book") for p in sorted((ROOT / "book").rglob("*")) if p.is_file()]
+    return {
+        **{ROOT / "book" / p: STAGE / p for p in book if not str(p).startswith(".")},
+        ROOT / "_config.yml": STAGE / "_config.yml",
+        **{executed(stem): STAGE / "notebooks" / f"{stem}.ipynb" for stem in SOURCES},
+    }
+
+
+def assemble() -> None:
+    """Lay out the book's source afresh, so that nothing stale stays in it."""
+    shutil.rmtree(STAGE, ignore_errors=True)
+    for source, target in staged().items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.suffix != ".ipynb":
+            shutil.copy2(source, target)
+            continue
+        notebook = nbformat.read(source, as_version=4)
+        notebook.metadata.pop("papermill", None)
+        for cell in notebook.cells:
+            cell.metadata.pop("papermill", None)
+            if "injected-parameters" in cell.metadata.get("tags", []):
+                cell.metadata.tags.append("remove-cell")  # it names folders of this machine
+        nbformat.write(notebook, target)
+
+
+def build_html() -> TaskFailed | None:
+    """Build all pages, warnings being errors, and publish them by one rename."""
+    shutil.rmtree(JB, ignore_errors=True)  # afresh: numbers glued from another page go stale
+    log = BUILD / "html.log"
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", STAGE]
+    command += ["--path-output", JB, "-W", "-n", "--keep-going"]
+    with log.open("w", encoding="utf-8") as stream:
+        status = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, cwd=ROOT)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(encoding="utf-8", errors="replace"))
+    warnings = [line for line in text.splitlines() if re.search(r"\b(WARNING|ERROR):", line)]
+    built = JB / "_build" / "html"
+    where = log.relative_to(ROOT)
+    if status.returncode or warnings:
+        print(*warnings, sep="\n")
+        return TaskFailed(f"html failed with {len(warnings)} warnings (see {where}).")
+    pages = ["index", *parse_toc_yaml(STAGE / "_toc.yml"), *(f"notebooks/{s}" for s in SOURCES)]
+    missing = [page for page in dict.fromkeys(pages) if not (built / f"{page}.html").is_file()]
+    if missing:
+        what = ", ".join(missing)
+        return TaskFailed(f"html failed: no page for {what}; is it in book/_toc.yml? (see {where})")
+    old = HTML.with_suffix(".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if HTML.exists():
+        HTML.rename(old)
+    built.rename(HTML)
+    shutil.rmtree(old, ignore_errors=True)
+    print(f"The book: {HTML / 'index.html'}")
+    return None
+
+
+class OneSentence(ConsoleReporter):
+    """Say nothing about what is up to date, and one sentence, last, about what failed."""
+
+    def execute_task(self, task):
+        """Leave the word to the action."""
+
+    def skip_uptodate(self, task):
+        """Leave it out."""
+
+    def _write_failure(self, result, write_exception=True):
+        """Wait for the end of the run."""
+
+    def add_success(self, task):
+        """Record at once: a run of hours that is killed goes on from here."""
+        Globals.dep_manager.backend.dump()
+
+    def complete_run(self):
+        """Print each failure; only an unforeseen one has a traceback."""
+        messages = [result["exception"].get_msg().strip() for result in self.failures]
+        sys.stdout.flush()
+        print(*messages, *self.runtime_errors, sep="\n", end="\n" * bool(messages), file=sys.stderr)
+
+
+# --- Tasks --------------------------------------------------------------------------------------
+
+DOIT_CONFIG = {
+    "dep_file": str(BUILD / ".doit"),
+    "backend": "json",
+    "default_tasks": ["html"],
+    "verbosity": 2,
+    "reporter": OneSentence,
+}
+
+
+def task_data():
+    """Make or fetch the clips of the profile."""
+    return {"actions": [make_data], "targets": [DATA_JSON], "uptodate": [False]}
+
+
+def task_convert():
+    """notebooks/NN_name.py -> notebooks/NN_name.ipynb"""
+    for stem, source in SOURCES.items():
+        target = source.with_suffix(".ipynb")
+        kept = ROOT / "build" / "replaced" / target.name
+        yield {
+            "name": stem,
+            "actions": [(convert, [source, target, kept])],
+            "file_dep": [source],
+            "targets": [target],
+        }
+
+
+def task_execute():
+    """Run each notebook whose source, library files, data, parameters or inputs have changed."""
+    parameters = {"profile": PROFILE, "artifacts": str(BUILD / "artifacts")}
+    for stem, source in SOURCES.items():
+        library = library_files(source)
+        reads = notebooks_read(source, list(SOURCES), library)
+        own = dict(parameters)
+        if EPOCHS and "epochs" in parameter_names(to_notebook(source)):
+            own["epochs"] = int(EPOCHS)
+        yield {
+            "name": stem,
+            "actions": [(execute, [stem, own])],
+            "file_dep": [source, DATA_JSON, *library, *map(executed, reads)],
+            "task_dep": [f"convert:{stem}"],
+            "targets": [executed(stem)],
+            "uptodate": [config_changed(own), (BUILD / "artifacts" / stem).is_dir()],
+        }
+
+
+def task_assemble():
+    """Copy chapters, configuration and executed notebooks to build/<profile>/book."""
+    files = staged()
+    return {"actions": [assemble], "file_dep": [*files], "targets": [*files.values()]}
+
+
+def task_html():
+    """Build the book."""
+    return {
+        "actions": [build_html],
+        "file_dep": [*staged().values()],
+        "targets": [HTML / "index.html"],
+    }

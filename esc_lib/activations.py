@@ -1,0 +1,131 @@
+"""Hidden layers read by hooks: activation maps, SE gates, and their reduction to H."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from esc_lib.artifacts import Data
+from esc_lib.features import LogMel
+from esc_lib.models.se_cnn import GATES, SECNN
+
+
+@contextmanager
+def record(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
+    """Collect the outputs of named layers during the forward passes inside the block.
+
+    Parameters
+    ----------
+    model : nn.Module
+    layers : names as in ``model.named_modules()``, for example "conv_block3" or "se2".
+
+    Yields
+    ------
+    dict, layer name to its latest output, shape (batch, channels, mel, frames), detached.
+
+    Raises
+    ------
+    ValueError
+        If the model has no layer of that name.
+    """
+    modules = dict(model.named_modules())
+    for layer in layers:
+        if layer not in modules:
+            raise ValueError(
+                f"record: layer={layer!r} is unknown; choose one of "
+                f"{', '.join(name for name, _ in model.named_children())}."
+            )
+    maps: dict[str, torch.Tensor] = {}
+
+    def keep(layer: str):
+        def hook(_module, _inputs, output):
+            maps[layer] = output.detach()
+
+        return hook
+
+    handles = [modules[layer].register_forward_hook(keep(layer)) for layer in layers]
+    try:
+        yield maps
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def stream(
+    model: nn.Module, front_end: LogMel, data: Data, rows: np.ndarray, layers: Sequence[str]
+) -> Iterator[tuple[np.ndarray, torch.Tensor, dict[str, torch.Tensor]]]:
+    """Run clips through the model batch by batch.
+
+    Yields
+    ------
+    rows : the batch's row numbers.
+    mel : mel magnitude of the clips, shape (batch, mel, frames), each clip's peak at 1.
+    maps : layer name to activation maps, shape (batch, channels, mel, frames).
+    """
+    device = next(model.parameters()).device
+    with record(model, layers) as maps:
+        for batch in tqdm(np.array_split(rows, -(-len(rows) // 16)), desc="hidden layers"):
+            waveforms, n_valid = data.batch(batch, device)
+            model(front_end.features(waveforms, n_valid))
+            yield batch, mel_magnitude(front_end, waveforms), dict(maps)
+
+
+def mel_magnitude(front_end: LogMel, waveforms: torch.Tensor) -> torch.Tensor:
+    """Return V: the root of the mel power, (batch, mel, frames), each clip's peak at 1."""
+    magnitude = front_end.mel_power(waveforms).sqrt()
+    return magnitude / magnitude.amax(dim=(1, 2), keepdim=True).clamp_min(1e-10)
+
+
+def reduce_frequency(maps: torch.Tensor, how: str = "mean") -> torch.Tensor:
+    """Reduce activation maps over frequency, (batch, channels, mel, frames) to (batch, channels,
+    frames).
+
+    Parameters
+    ----------
+    maps : tensor, non-negative after ReLU, pooling and gate.
+    how : "mean" (default, the study's choice) or "max".
+    """
+    if how == "mean":
+        return maps.mean(dim=2)
+    if how == "max":
+        return maps.amax(dim=2)
+    raise ValueError(f"reduce_frequency: how={how!r}, expected 'mean' or 'max'.")
+
+
+def pool_frames(mel: torch.Tensor, n_frames: int) -> torch.Tensor:
+    """Average (batch, mel, frames) to a layer's time grid, as its 2x2 poolings cut it.
+
+    A layer after k poolings has floor(frames / 2**k) frames; the remainder at the end is dropped
+    here as it is there.
+
+    Raises
+    ------
+    ValueError
+        If `n_frames` does not come out of repeated halving.
+    """
+    step = 1
+    while mel.shape[-1] // step > n_frames:
+        step *= 2
+    if mel.shape[-1] // step != n_frames:
+        raise ValueError(
+            f"pool_frames: n_frames={n_frames} does not follow from {mel.shape[-1]} frames by "
+            "halving; give a layer of the network."
+        )
+    return nn.functional.avg_pool1d(mel, step)
+
+
+@torch.no_grad()
+def se_gates(model: SECNN, front_end: LogMel, data: Data, rows: np.ndarray) -> dict:
+    """Return every SE gate's values: name to array, shape (clips, channels), in (0, 1)."""
+    before = {gate: f"conv_block{int(gate[2:]) + 1}" for gate in GATES}
+    values: dict[str, list] = {gate: [] for gate in GATES}
+    for _, _, maps in stream(model, front_end, data, rows, list(before.values())):
+        for gate, block in before.items():
+            values[gate].append(getattr(model, gate).gate(maps[block]).cpu())
+    return {gate: torch.cat(parts).numpy() for gate, parts in values.items()}

@@ -1,0 +1,155 @@
+"""Sound itself: reading, resampling, length, coloured noise and time shift."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+
+OGG_END_OF_STREAM = 0x04
+
+
+def _is_truncated(path: Path) -> bool:
+    """Say whether a WAV or Ogg file ends before its own header says it should."""
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] == b"RIFF":
+            return int.from_bytes(head[4:8], "little") + 8 > path.stat().st_size
+        if head[:4] == b"OggS":
+            file.seek(max(0, path.stat().st_size - 70_000))  # an Ogg page has at most 65,307 bytes
+            tail = file.read()
+            last_page = tail.rfind(b"OggS")
+            return last_page < 0 or not tail[last_page + 5] & OGG_END_OF_STREAM
+    return False
+
+
+def read(path: str | Path) -> tuple[np.ndarray, int]:
+    """Read one clip as mono.
+
+    Parameters
+    ----------
+    path : path to a WAV, FLAC or Ogg file.
+
+    Returns
+    -------
+    waveform : float32 array, shape (samples,), full scale is 1.
+    sr : int, sample rate in Hz.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file does not exist.
+    ValueError
+        If it cannot be decoded, is empty or truncated, or holds values that are not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"read: clip {path} is missing; restore the file or its row in meta/esc50.csv."
+        )
+    try:
+        with soundfile.SoundFile(path) as file:
+            waveform = file.read(dtype="float32", always_2d=True)
+            complete = len(waveform) == file.frames
+            sr = file.samplerate
+    except soundfile.LibsndfileError as error:
+        raise ValueError(
+            f"read: clip {path} cannot be decoded ({error.error_string}); "
+            "replace it with an intact copy."
+        ) from None
+    if not complete or _is_truncated(path):
+        raise ValueError(f"read: clip {path} is truncated; replace it with an intact copy.")
+    if len(waveform) == 0:
+        raise ValueError(f"read: clip {path} holds no samples; replace it with an intact copy.")
+    if not np.isfinite(waveform).all():
+        raise ValueError(f"read: clip {path} holds NaN or infinity; replace it with a clean copy.")
+    return waveform.mean(axis=1), sr
+
+
+def resample(waveform: np.ndarray, sr: int, target_sr: int) -> np.ndarray:
+    """Resample (samples,) from `sr` to `target_sr` Hz; soxr at its highest quality."""
+    if sr == target_sr:
+        return waveform
+    return soxr.resample(waveform, sr, target_sr, quality="VHQ")
+
+
+def to_int16(waveform: np.ndarray) -> np.ndarray:
+    """Round a waveform in [-1, 1] to 16 bits; what lies outside is clipped."""
+    return np.clip(np.round(waveform * 32768.0), -32768, 32767).astype(np.int16)
+
+
+def fit_length(waveform: np.ndarray, n_samples: int) -> np.ndarray:
+    """Cut `waveform` (samples,) or pad it with zeros at its end to `n_samples`."""
+    kept = waveform[:n_samples]
+    return np.pad(kept, (0, n_samples - len(kept)))
+
+
+def coloured_noise(
+    exponents: torch.Tensor, n_samples: int, generator: torch.Generator
+) -> torch.Tensor:
+    """Draw Gaussian noise whose power density falls as ``1 / f**exponent``.
+
+    Parameters
+    ----------
+    exponents : tensor, shape (batch,): 0 white, 1 pink, 2 brown.
+    n_samples : int
+    generator : torch.Generator on the device of `exponents`.
+
+    Returns
+    -------
+    noise : tensor, shape (batch, samples), zero mean, unit mean square.
+    """
+    shape = (len(exponents), n_samples)
+    white = torch.randn(shape, generator=generator, device=exponents.device)
+    spectrum = torch.fft.rfft(white)
+    bins = torch.arange(spectrum.shape[-1], device=white.device, dtype=white.dtype)
+    bins[0] = 1.0  # the constant term is removed below
+    spectrum = spectrum * bins ** (-exponents[:, None] / 2)
+    spectrum[:, 0] = 0
+    noise = torch.fft.irfft(spectrum, n=n_samples)
+    return noise / noise.square().mean(dim=-1, keepdim=True).sqrt()
+
+
+def add_noise(
+    waveforms: torch.Tensor, n_valid: torch.Tensor, noise: torch.Tensor, snr_db: float
+) -> torch.Tensor:
+    """Add `noise` at `snr_db` below each clip's own power, within the clip's own length.
+
+    Parameters
+    ----------
+    waveforms, noise : tensor, shape (batch, samples); zero beyond the clip's end.
+    n_valid : tensor of int, shape (batch,), the clip's length in samples.
+    snr_db : float, signal-to-noise ratio in dB; a silent clip stays silent.
+    """
+    inside = _inside(n_valid, waveforms.shape[-1])
+    noise = noise * inside
+    gain = (_energy(waveforms) / _energy(noise).clamp_min(1e-12) / 10 ** (snr_db / 10)).sqrt()
+    return waveforms + gain * noise
+
+
+def shift(waveforms: torch.Tensor, n_valid: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    """Move each clip by `offsets` samples (positive: later) and fill the gap with zeros.
+
+    What is pushed over the clip's start or end is lost; nothing wraps around.
+
+    Parameters
+    ----------
+    waveforms : tensor, shape (batch, samples).
+    n_valid : tensor of int, shape (batch,), clip lengths in samples: they stay as they are.
+    offsets : tensor of int, shape (batch,).
+    """
+    source = torch.arange(waveforms.shape[-1], device=waveforms.device) - offsets[:, None]
+    n_valid = n_valid[:, None]
+    kept = (source >= 0) & (source < n_valid) & (source + offsets[:, None] < n_valid)
+    return waveforms.gather(1, source.clamp(0, waveforms.shape[-1] - 1)) * kept
+
+
+def _inside(n_valid: torch.Tensor, n_samples: int) -> torch.Tensor:
+    return torch.arange(n_samples, device=n_valid.device) < n_valid[:, None]
+
+
+def _energy(waveforms: torch.Tensor) -> torch.Tensor:
+    return waveforms.square().sum(dim=-1, keepdim=True)

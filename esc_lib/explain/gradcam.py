@@ -1,0 +1,35 @@
+"""Grad-CAM: where in time and frequency a layer supports a class."""
+
+from __future__ import annotations
+
+import torch
+from captum.attr import LayerAttribution, LayerGradCam
+from torch import nn
+
+
+def gradcam(
+    model: nn.Module, layer: str, features: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    """Compute Grad-CAM maps on the input's grid.
+
+    Parameters
+    ----------
+    model : nn.Module in evaluation mode.
+    layer : name of a convolutional layer, for example "conv_block5".
+    features : tensor, shape (batch, 1, mel, frames).
+    targets : int tensor, shape (batch,), the class explained for each clip.
+
+    Returns
+    -------
+    tensor, shape (batch, mel, frames), >= 0, each map divided by its own maximum; a map that is
+        zero everywhere stays zero.
+
+    References
+    ----------
+    selvaraju2017gradcam, equations 1 and 2; captum's LayerGradCam.
+    """
+    method = LayerGradCam(model, model.get_submodule(layer))
+    maps = method.attribute(features, target=targets, relu_attributions=True).detach()
+    maps = LayerAttribution.interpolate(maps, tuple(features.shape[2:]), "bilinear")
+    maps = maps.squeeze(1).clamp_min(0)
+    return maps / maps.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)

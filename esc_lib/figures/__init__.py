@@ -1,0 +1,1 @@
+"""Figures, one module per notebook: functions take data and return a figure."""

@@ -1,0 +1,178 @@
+"""Figures of notebook 05: dictionaries, their traces, and what they reconstruct."""
+
+from __future__ import annotations
+
+import librosa
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from esc_lib.config import FrontEnd
+from esc_lib.figures.style import COLOURS, MAGNITUDE_CMAP, mel_axis, spectrogram
+
+
+def mel_bank(basis: np.ndarray, settings: FrontEnd) -> Figure:
+    """Show the filter bank, (mel, bins): some filters as curves, all as an image."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3))
+    hz = librosa.fft_frequencies(sr=settings.sr, n_fft=settings.n_fft)
+    for band in range(0, len(basis), max(1, len(basis) // 16)):
+        left.plot(hz, basis[band], linewidth=0.9)
+    left.set(xscale="log", xlim=(settings.f_min_hz, settings.f_max_hz))
+    left.set(xlabel="frequency (Hz)", ylabel="weight (1 / Hz)", title="every few filters")
+    shown = basis / np.maximum(basis.max(axis=1, keepdims=True), 1e-12)
+    image = right.imshow(
+        shown, origin="lower", aspect="auto", cmap=MAGNITUDE_CMAP,
+        extent=(0, settings.sr / 2, 0, len(basis)),
+    )  # fmt: skip
+    right.set(xlabel="frequency (Hz)", ylabel="mel band", title="all, each scaled to its peak")
+    figure.colorbar(image, ax=right, label="weight / peak")
+    return figure
+
+
+def reconstructions(
+    targets: np.ndarray, predictions: dict[str, np.ndarray], titles: list[str],
+    settings: FrontEnd,
+) -> Figure:  # fmt: skip
+    """Show targets (clips, mel, frames) beside each model's W H, one scale per row.
+
+    Parameters
+    ----------
+    targets : array, shape (clips, mel, frames), magnitude.
+    predictions : model name to array of the same shape.
+    titles : one per clip.
+    settings : FrontEnd
+    """
+    columns = {"target V": targets, **predictions}
+    figure, axes = plt.subplots(
+        len(targets), len(columns), figsize=(11, 1.9 * len(targets) + 0.3), sharex=True,
+        sharey=True, squeeze=False,
+    )  # fmt: skip
+    for row, title in enumerate(titles):
+        for ax, (name, values) in zip(axes[row], columns.items(), strict=True):
+            # a compressive scale keeps weak bands visible; the same for every panel
+            image = spectrogram(ax, np.sqrt(values[row].clip(0)), settings, vmin=0, vmax=1)
+            ax.set_title(f"{title}\n{name}" if ax is axes[row, 0] else name, fontsize=8)
+            ax.label_outer()
+    figure.colorbar(image, ax=axes, label="square root of magnitude", shrink=0.6)
+    return figure
+
+
+def functions(w: np.ndarray, name: str, settings: FrontEnd, n_curves: int = 12) -> Figure:
+    """Show atoms of W, (mel, atoms) sorted by centre: some as curves, all as an image."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3))
+    peak = np.maximum(w.max(axis=0, keepdims=True), 1e-12)
+    chosen = np.linspace(0, w.shape[1] - 1, n_curves).astype(int)
+    curves = plt.get_cmap("viridis")(np.linspace(0, 0.9, n_curves))
+    for colour, atom in zip(curves, chosen, strict=True):
+        left.plot(np.arange(len(w)) + 0.5, w[:, atom] / peak[0, atom], color=colour)
+    mel_axis(left, settings, "x")
+    left.set(ylabel="weight / peak", title=f"{name}: {n_curves} atoms")
+    image = right.imshow(
+        w / peak, origin="lower", aspect="auto", cmap=MAGNITUDE_CMAP, vmin=0, vmax=1,
+        extent=(0, w.shape[1], 0, len(w)),
+    )  # fmt: skip
+    mel_axis(right, settings, "y")
+    right.set(xlabel="atom, sorted by centre", title="all atoms, each scaled to its peak")
+    figure.colorbar(image, ax=right, label="weight / peak")
+    return figure
+
+
+def trace(snapshots: np.ndarray, epochs: list[int], settings: FrontEnd, n_curves=8) -> Figure:
+    """Show filters (above) and heat map (below) at each traced epoch.
+
+    Parameters
+    ----------
+    snapshots : array, shape (epochs, mel, atoms), atoms in the order of the last snapshot.
+    epochs : list of int
+    settings : FrontEnd
+    n_curves : int, atoms drawn as curves.
+    """
+    figure, axes = plt.subplots(
+        2, len(epochs), figsize=(1.25 * len(epochs), 3.6), sharex="row", sharey="row"
+    )
+    peak = np.maximum(snapshots[-1].max(axis=0), 1e-12)
+    chosen = np.linspace(0, snapshots.shape[2] - 1, n_curves).astype(int)
+    curves = plt.get_cmap("viridis")(np.linspace(0, 0.9, n_curves))
+    for column, epoch in enumerate(epochs):
+        w = snapshots[column] / peak
+        for colour, atom in zip(curves, chosen, strict=True):
+            axes[0, column].plot(np.arange(len(w)) + 0.5, w[:, atom], color=colour, linewidth=0.7)
+        axes[0, column].set(title=f"epoch {epoch}", ylim=(0, 1.6))
+        image = axes[1, column].imshow(
+            w, origin="lower", aspect="auto", cmap=MAGNITUDE_CMAP, vmin=0, vmax=1,
+            extent=(0, w.shape[1], 0, len(w)),
+        )  # fmt: skip
+    mel_axis(axes[1, 0], settings, "y")
+    axes[0, 0].set_ylabel("weight /\nfinal peak")
+    for ax in axes[0]:
+        ax.set_xticks([])
+    figure.supxlabel("above: mel band, low to high; below: atom, sorted by centre", fontsize=8)
+    figure.colorbar(image, ax=axes[1], label="weight / final peak")
+    return figure
+
+
+def learning(errors: dict[str, np.ndarray], optimum: float) -> Figure:
+    """Show each model's relative error on the training clips per epoch, above the optimum."""
+    figure, ax = plt.subplots(figsize=(7, 3))
+    for (name, values), line in zip(errors.items(), ("-", "--", "-."), strict=False):
+        ax.plot(np.arange(1, len(values) + 1), values, line, label=name)
+    ax.axhline(optimum, color="black", linewidth=0.8, label="least possible, W >= 0")
+    ax.set(xlabel="epoch", ylabel="relative error", ylim=(0, 1.05))
+    ax.legend()
+    return figure
+
+
+def errors_by_layer(table: pd.DataFrame) -> Figure:
+    """Show held-out relative errors, a row per layer, a column per dictionary."""
+    figure, ax = plt.subplots(figsize=(8, 3.2))
+    places = np.arange(len(table))
+    marks = ("o", "s", "^", "D", "x", "+")
+    for (name, values), mark in zip(table.items(), marks, strict=False):
+        ax.plot(places, values, marker=mark, label=name)
+    ax.set_xticks(places, table.index)
+    ax.set(xlabel="layer that gives H", ylabel="relative error, test clips", ylim=(0, 1.05))
+    ax.legend(ncols=2, fontsize=8)
+    ax.grid(alpha=0.3)
+    return figure
+
+
+def group_atoms(scores: pd.DataFrame, centres_hz: np.ndarray, name: str, n_top: int = 6) -> Figure:
+    """Show the atoms that tell each group from the rest.
+
+    Parameters
+    ----------
+    scores : DataFrame, a row per group, a column per atom: standardised difference of use.
+    centres_hz : array, shape (atoms,), centre of each atom in Hz.
+    name : str, the model.
+    n_top : int, atoms per group.
+    """
+    figure, axes = plt.subplots(
+        1, len(scores), figsize=(11, 2.9), sharey=True, squeeze=False
+    )
+    for ax, (group, row) in zip(axes[0], scores.iterrows(), strict=True):
+        top = np.argsort(-np.abs(row.to_numpy()))[:n_top]
+        values = row.to_numpy()[top]
+        colours = [COLOURS[0] if value > 0 else COLOURS[1] for value in values]
+        bars = ax.bar(range(len(top)), values, color=colours)
+        for bar, value in zip(bars, values, strict=True):
+            bar.set_hatch("" if value > 0 else "//")
+        names = [f"{atom}: {centres_hz[atom]:.0f} Hz" for atom in top]
+        ax.set_xticks(range(len(top)), names, rotation=90, fontsize=7)
+        ax.axhline(0, color="black", linewidth=0.6)
+        ax.set_title(str(group).replace("_", " "), fontsize=8)
+    axes[0, 0].set_ylabel("difference of mean use\n(standard deviations)")
+    figure.supxlabel(f"{name}: atom number and centre", fontsize=8)
+    return figure
+
+
+def patterns(w: dict[str, np.ndarray], settings: FrontEnd) -> Figure:
+    """Show the sum of all atoms weighted by use, model to (mel,), on one axis."""
+    figure, ax = plt.subplots(figsize=(8, 3))
+    lines = ("-", "--", "-.", ":")
+    for (name, values), line in zip(w.items(), lines, strict=False):
+        ax.plot(np.arange(len(values)) + 0.5, values, line, label=name)
+    mel_axis(ax, settings, "x")
+    ax.set(ylabel="mean magnitude (clip's peak = 1)")
+    ax.legend()
+    return figure

@@ -1,0 +1,1 @@
+"""Networks: layers only, no training."""

@@ -1,0 +1,101 @@
+"""Which clips train, validate and test: folds, source-grouped validation, leakage report.
+
+References
+----------
+piczak2015esc for the folds; the maintainer's issues 9 and 18 for validation on whole recordings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+
+PROTOCOLS = ("source_grouped", "random_clips")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers of the training, validation and test clips."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def split(
+    clips: pd.DataFrame,
+    test_fold: int,
+    *,
+    protocol: str = "source_grouped",
+    validation_share: float = 0.2,
+    seed: int = 0,
+) -> Split:
+    """Hold out one fold for the test, and part of the other folds for validation.
+
+    Parameters
+    ----------
+    clips : DataFrame with ``fold``, ``label`` and ``src_file``.
+    test_fold : int
+    protocol : "source_grouped" keeps every source recording on one side, classes balanced;
+        "random_clips" is the thesis's cut, stratified, blind to source recordings.
+    validation_share : float, share of the clips outside the test fold.
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        If the fold or the protocol does not exist.
+
+    Notes
+    -----
+    A recording that straddles the test fold and another one (four do in ESC-50) leaves training
+    and validation under "source_grouped".
+    """
+    folds = sorted(clips.fold.unique().tolist())
+    if test_fold not in folds:
+        raise ValueError(
+            f"split: test_fold={test_fold}, expected one of {folds}; change it in the profile."
+        )
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"split: protocol={protocol!r}, expected one of {', '.join(PROTOCOLS)}.")
+    in_test = (clips.fold == test_fold).to_numpy()
+    test, rest = np.flatnonzero(in_test), np.flatnonzero(~in_test)
+    if protocol == "random_clips":
+        train, validation = train_test_split(
+            rest, test_size=validation_share, stratify=clips.label.iloc[rest], random_state=seed
+        )
+        return Split(np.sort(train), np.sort(validation), test)
+    rest = rest[~clips.src_file.iloc[rest].isin(clips.src_file.iloc[test]).to_numpy()]
+    grouped = StratifiedGroupKFold(round(1 / validation_share), shuffle=True, random_state=seed)
+    train, validation = next(
+        grouped.split(rest, clips.label.iloc[rest], groups=clips.src_file.iloc[rest])
+    )
+    return Split(rest[train], rest[validation], test)
+
+
+def name_parts(clips: pd.DataFrame, parts: Split) -> pd.Series:
+    """Return "train", "validation", "test" or "unused" for every clip."""
+    names = pd.Series("unused", index=clips.index, name="part")
+    for part in ("train", "validation", "test"):
+        names.iloc[getattr(parts, part)] = part
+    return names
+
+
+def shared_sources(clips: pd.DataFrame) -> pd.Series:
+    """Return for every clip whether another clip was cut from the same source recording."""
+    return clips.src_file.duplicated(keep=False)
+
+
+def straddling_sources(clips: pd.DataFrame) -> pd.DataFrame:
+    """Return the clips of those source recordings that stand in more than one fold."""
+    n_folds = clips.groupby("src_file").fold.transform("nunique")
+    return clips[n_folds > 1].sort_values(["src_file", "fold"])
+
+
+def leaked_share(clips: pd.DataFrame, parts: Split) -> float:
+    """Return the share of validation clips with a training clip from the same recording."""
+    sources = clips.src_file.iloc[parts.train]
+    return float(clips.src_file.iloc[parts.validation].isin(sources).mean())

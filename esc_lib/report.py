@@ -1,0 +1,168 @@
+"""From notebook to book: metrics and glue, provenance, audio players."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import io
+import json
+import math
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soundfile
+import torch
+from IPython.display import HTML, display
+
+from esc_lib.artifacts import write_atomically
+from esc_lib.config import Profile
+
+GLUE_PREFIX = "application/papermill.record/"
+PACKAGES = ("torch", "torchaudio", "librosa", "numpy", "scipy", "scikit-learn", "captum")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of the study.
+
+    Attributes
+    ----------
+    value : number or word.
+    unit : str, empty for counts and shares.
+    n : int, observations behind it.
+    interval : 95 % interval in the same unit.
+    """
+
+    value: float | int | str
+    unit: str = ""
+    n: int | None = None
+    interval: tuple[float, float] | None = None
+
+
+def publish(folder: Path, metrics: dict[str, Metric]) -> None:
+    """Write ``metrics.json`` and glue every value, so that pages of the book can quote it.
+
+    Parameters
+    ----------
+    folder : the notebook's artefact folder; its name is recorded with each metric.
+    metrics : name to Metric.
+
+    Raises
+    ------
+    ValueError
+        If a value is not finite.
+    """
+    for name, metric in metrics.items():
+        if isinstance(metric.value, float) and not math.isfinite(metric.value):
+            raise ValueError(f"publish: metric {name!r} is {metric.value}; nothing was written.")
+    rows = {name: asdict(metric) | {"notebook": folder.name} for name, metric in metrics.items()}
+    text = json.dumps(rows, indent=1)
+    write_atomically(folder / "metrics.json", lambda path: path.write_text(text + "\n"))
+    for name, metric in metrics.items():
+        # what myst-nb's glue emits, without needing myst-nb where the notebook runs
+        text = metric.value if isinstance(metric.value, str) else repr(metric.value)
+        display(
+            {GLUE_PREFIX + "text/plain": text},
+            raw=True,
+            metadata={"scrapbook": {"name": name, "mime_prefix": GLUE_PREFIX}},
+        )
+
+
+def characteristics(clips: pd.DataFrame, verification: pd.DataFrame) -> pd.DataFrame:
+    """Return the set's characteristics as measured, one per row (thesis table 4.1)."""
+    suffixes = sorted({Path(path).suffix[1:].upper() for path in clips.path})
+    per_class = clips.groupby("category").size()
+    rates = ", ".join(f"{rate:,}" for rate in sorted(verification.sr.unique()))
+    duration_s = verification.duration_s
+    rows = {
+        "audio format": ", ".join(suffixes),
+        "sample rate (Hz)": rates,
+        "channels": "mono",
+        "clips": f"{len(clips):,}",
+        "classes": str(len(per_class)),
+        "clips per class": f"{per_class.min()} to {per_class.max()}",
+        "folds": str(clips.fold.nunique()),
+        "duration (s), median": f"{duration_s.median():.2f}",
+        "duration (s), range": f"{duration_s.min():.2f} to {duration_s.max():.2f}",
+        "clips of another duration": str(int((abs(duration_s - duration_s.median()) > 0.01).sum())),
+    }
+    return pd.DataFrame({"measured": rows})
+
+
+def provenance(profile: Profile, data_folder: Path, wall_s: float) -> dict:
+    """Return what is needed to judge and repeat a run: settings, data, versions, hardware.
+
+    Parameters
+    ----------
+    profile : Profile
+    data_folder : notebook 01's artefact folder; its waveforms are fingerprinted.
+    wall_s : float, training time in s.
+    """
+    with (data_folder / "waveforms.npy").open("rb") as file:
+        fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "profile": profile.as_dict(),
+        "waveforms_sha256": fingerprint,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
+        "threads": torch.get_num_threads(),
+        "wall_s": round(wall_s, 1),
+    }
+
+
+def save_json(path: Path, content: dict) -> None:
+    """Write `content` as readable JSON, all of it or nothing."""
+    text = json.dumps(content, indent=1)
+    write_atomically(path, lambda scratch: scratch.write_text(text + "\n"))
+
+
+def player(waveform: np.ndarray, sr: int, caption: str) -> HTML:
+    """Return an audio player that holds its sound (Ogg Vorbis), with a caption.
+
+    Parameters
+    ----------
+    waveform : float array, shape (samples,), full scale 1; played as it is, not normalised.
+    sr : int, Hz.
+    caption : str, what is heard, and where it comes from.
+    """
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, sr, format="OGG", subtype="VORBIS")
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    caption = html.escape(caption)
+    return HTML(
+        '<figure class="player" style="margin:0.5em 0">'
+        f'<figcaption>{caption}</figcaption><audio controls preload="none" '
+        f'aria-label="{caption}" src="data:audio/ogg;base64,{encoded}"></audio></figure>'
+    )
+
+
+def players(items: list[HTML]) -> HTML:
+    """Return several players as one block."""
+    return HTML('<div class="players">' + "".join(item.data for item in items) + "</div>")
+
+
+def _commit() -> str:
+    try:
+        result = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return result.stdout.strip()
+
+
+def _processor() -> str:
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
