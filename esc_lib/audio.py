@@ -10,6 +10,7 @@ import soxr
 import torch
 
 OGG_END_OF_STREAM = 0x04
+LOWEST_NOISE_HZ = 20.0
 
 
 def _is_truncated(path: Path) -> bool:
@@ -88,14 +89,18 @@ def fit_length(waveform: np.ndarray, n_samples: int) -> np.ndarray:
 
 
 def coloured_noise(
-    exponents: torch.Tensor, n_samples: int, generator: torch.Generator
+    exponents: torch.Tensor, n_samples: int, sr: int, generator: torch.Generator
 ) -> torch.Tensor:
-    """Draw Gaussian noise whose power density falls as ``1 / f**exponent``.
+    """Draw Gaussian noise whose power density falls as ``1 / f**exponent`` above 20 Hz.
+
+    Below 20 Hz there is nothing: brown noise would otherwise spend nearly all its power where it
+    is neither heard nor seen by the front end, and a signal-to-noise ratio would mean little.
 
     Parameters
     ----------
     exponents : tensor, shape (batch,): 0 white, 1 pink, 2 brown.
     n_samples : int
+    sr : int, sample rate in Hz.
     generator : torch.Generator on the device of `exponents`.
 
     Returns
@@ -105,10 +110,9 @@ def coloured_noise(
     shape = (len(exponents), n_samples)
     white = torch.randn(shape, generator=generator, device=exponents.device)
     spectrum = torch.fft.rfft(white)
-    bins = torch.arange(spectrum.shape[-1], device=white.device, dtype=white.dtype)
-    bins[0] = 1.0  # the constant term is removed below
-    spectrum = spectrum * bins ** (-exponents[:, None] / 2)
-    spectrum[:, 0] = 0
+    hz = torch.fft.rfftfreq(n_samples, 1 / sr, device=white.device)
+    shaped = hz.clamp_min(LOWEST_NOISE_HZ) ** (-exponents[:, None] / 2)
+    spectrum = spectrum * shaped * (hz >= LOWEST_NOISE_HZ)
     noise = torch.fft.irfft(spectrum, n=n_samples)
     return noise / noise.square().mean(dim=-1, keepdim=True).sqrt()
 

@@ -13,6 +13,7 @@ def augment_waveforms(
     waveforms: torch.Tensor,
     n_valid: torch.Tensor,
     settings: Augmentation,
+    sr: int,
     generator: torch.Generator,
 ) -> torch.Tensor:
     """Add noise to some clips and shift some clips, each independently.
@@ -22,6 +23,7 @@ def augment_waveforms(
     waveforms : tensor, shape (batch, samples), zero beyond each clip's end; not modified.
     n_valid : int tensor, shape (batch,), clip lengths in samples.
     settings : Augmentation
+    sr : int, sample rate in Hz.
     generator : torch.Generator on the same device.
 
     Returns
@@ -43,7 +45,8 @@ def augment_waveforms(
 
     augmented = waveforms.clone()
     if noisy.any():
-        noise = audio.coloured_noise(colours[drawn[noisy]], waveforms.shape[-1], generator)
+        exponents = colours[drawn[noisy]]
+        noise = audio.coloured_noise(exponents, waveforms.shape[-1], sr, generator)
         augmented[noisy] = audio.add_noise(
             waveforms[noisy], n_valid[noisy], noise, settings.snr_db
         )

@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
@@ -61,7 +62,7 @@ class Statistics:
                     f"Statistics.add: {name} holds negative or non-finite values; "
                     "take the magnitude, or the layer's output after its ReLU."
                 )
-        v, h = v.double().cpu(), h.double().cpu()
+        v, h = v.cpu().double(), h.cpu().double()
         self.gram += torch.einsum("bkt,bjt->kj", h, h)
         self.cross += torch.einsum("bft,bkt->fk", v, h)
         self.energy += v.square().sum()
@@ -326,3 +327,34 @@ def sort_by_centre(w: np.ndarray) -> np.ndarray:
     total = w.sum(axis=0)
     centroid = (band * w).sum(axis=0) / np.maximum(total, 1e-30)
     return np.argsort(np.where(total > 0, centroid, np.inf), kind="stable")
+
+
+def centre_hz(w: np.ndarray, frequencies_hz: np.ndarray) -> np.ndarray:
+    """Return each atom's spectral centroid in Hz, (atoms,), of (freq, atoms); NaN if silent."""
+    total = w.sum(axis=0)
+    centroid = frequencies_hz @ w / np.maximum(total, 1e-30)
+    return np.where(total > 0, centroid, np.nan)
+
+
+def group_scores(use: np.ndarray, group: np.ndarray) -> pd.DataFrame:
+    """Score how much more each atom is used in a group of clips than in all others.
+
+    Parameters
+    ----------
+    use : array, shape (clips, atoms), >= 0: an atom's use in a clip.
+    group : array of names, shape (clips,); clips without a group (NaN) are left out.
+
+    Returns
+    -------
+    DataFrame, a row per group, a column per atom: difference of means in units of the atom's
+        standard deviation over all clips; 0 for an atom that never varies.
+    """
+    named = ~pd.isna(group)
+    use, group = use[named], group[named]
+    deviation = use.std(axis=0)
+    rows = {}
+    for name in np.unique(group.astype(str)):
+        inside = group == name
+        difference = use[inside].mean(axis=0) - use[~inside].mean(axis=0)
+        rows[name] = np.where(deviation > 0, difference / np.maximum(deviation, 1e-30), 0.0)
+    return pd.DataFrame.from_dict(rows, orient="index")

@@ -67,7 +67,8 @@ def publish(folder: Path, metrics: dict[str, Metric]) -> None:
     write_atomically(folder / "metrics.json", lambda path: path.write_text(text + "\n"))
     for name, metric in metrics.items():
         # what myst-nb's glue emits, without needing myst-nb where the notebook runs
-        text = metric.value if isinstance(metric.value, str) else repr(metric.value)
+        plain = metric.value.item() if isinstance(metric.value, np.generic) else metric.value
+        text = plain if isinstance(plain, str) else repr(plain)
         display(
             {GLUE_PREFIX + "text/plain": text},
             raw=True,

@@ -200,7 +200,9 @@ def _train_epoch(fabric, model, optimizer, front_end, data, profile, epoch):
     bar = tqdm(batches, desc=f"epoch {epoch}/{settings.epochs}", unit="batch", leave=False)
     for rows in bar:
         waveforms, n_valid = data.batch(rows, fabric.device)
-        waveforms = augment_waveforms(waveforms, n_valid, profile.augmentation, generator)
+        waveforms = augment_waveforms(
+            waveforms, n_valid, profile.augmentation, profile.front_end.sr, generator
+        )
         features = front_end.features(waveforms, n_valid)
         targets = labels[rows].to(fabric.device)
         features, targets = mixup(features, targets, profile.augmentation.mixup_alpha, rng)

@@ -79,15 +79,15 @@ print(data.clips.filename[row], f"({name}), {n_own / sr:.2f} s at {sr} Hz")
 # ## Noise
 #
 # White noise has the same power at every frequency, pink noise falls with $1/f$, brown noise with
-# $1/f^2$. We shape the spectrum of Gaussian noise, scale it to the wanted distance below the clip's
+# $1/f^2$, all from 20 Hz upwards. We shape the spectrum of Gaussian noise, scale it to the wanted distance below the clip's
 # own power and add it; the measured spectra confirm the slopes.
 
 # %%
 generator = torch.Generator().manual_seed(0)
 exponents = torch.tensor(settings.augmentation.noise_exponents)
-noise = audio.coloured_noise(exponents, 8 * sr, generator).numpy()
+noise = audio.coloured_noise(exponents, 8 * sr, sr, generator).numpy()
 frequencies, density = welch(noise, sr, nperseg=4096)
-kept = frequencies > 20
+kept = frequencies > 25
 colours = ("white", "pink", "brown")
 spectra = {c: 10 * np.log10(d[kept]) for c, d in zip(colours, density, strict=True)}
 
@@ -98,7 +98,7 @@ figure = figures.noise_spectra(frequencies[kept], spectra)
 noisy = audio.add_noise(
     waveform.expand(3, -1),
     n_valid.expand(3),
-    audio.coloured_noise(exponents, waveform.shape[1], generator),
+    audio.coloured_noise(exponents, waveform.shape[1], sr, generator),
     settings.augmentation.snr_db,
 )
 added = (noisy - waveform).square().mean(dim=1)
@@ -204,7 +204,7 @@ figure = figures.normalisation(log_mel, inputs, names)
 
 # %%
 always = replace(settings.augmentation, probability=1.0)
-forced = augment_waveforms(waveform, n_valid, always, torch.Generator().manual_seed(3))
+forced = augment_waveforms(waveform, n_valid, always, sr, torch.Generator().manual_seed(3))
 plain = front_end.features(waveform, n_valid)[0, 0].numpy()
 processed = front_end.features(forced, n_valid)[0, 0].numpy()
 

@@ -34,7 +34,7 @@ def reconstructions(
     targets: np.ndarray, predictions: dict[str, np.ndarray], titles: list[str],
     settings: FrontEnd,
 ) -> Figure:  # fmt: skip
-    """Show targets (clips, mel, frames) beside each model's W H, one scale per row.
+    """Show targets (clips, mel, frames) beside each model's W H, on one scale.
 
     Parameters
     ----------
@@ -48,10 +48,12 @@ def reconstructions(
         len(targets), len(columns), figsize=(11, 1.9 * len(targets) + 0.3), sharex=True,
         sharey=True, squeeze=False,
     )  # fmt: skip
+    top = float(np.sqrt(targets.max()))
     for row, title in enumerate(titles):
+        title = title.replace("_", " ")
         for ax, (name, values) in zip(axes[row], columns.items(), strict=True):
             # a compressive scale keeps weak bands visible; the same for every panel
-            image = spectrogram(ax, np.sqrt(values[row].clip(0)), settings, vmin=0, vmax=1)
+            image = spectrogram(ax, np.sqrt(values[row].clip(0)), settings, vmin=0, vmax=top)
             ax.set_title(f"{title}\n{name}" if ax is axes[row, 0] else name, fontsize=8)
             ax.label_outer()
     figure.colorbar(image, ax=axes, label="square root of magnitude", shrink=0.6)
@@ -147,10 +149,14 @@ def group_atoms(scores: pd.DataFrame, centres_hz: np.ndarray, name: str, n_top: 
     name : str, the model.
     n_top : int, atoms per group.
     """
+    n_columns = 5
+    n_rows = -(-len(scores) // n_columns)
     figure, axes = plt.subplots(
-        1, len(scores), figsize=(11, 2.9), sharey=True, squeeze=False
+        n_rows, n_columns, figsize=(11, 2.9 * n_rows), sharey=True, squeeze=False
     )
-    for ax, (group, row) in zip(axes[0], scores.iterrows(), strict=True):
+    for ax in axes.flat[len(scores) :]:
+        ax.set_axis_off()
+    for ax, (group, row) in zip(axes.flat, scores.iterrows(), strict=False):
         top = np.argsort(-np.abs(row.to_numpy()))[:n_top]
         values = row.to_numpy()[top]
         colours = [COLOURS[0] if value > 0 else COLOURS[1] for value in values]
@@ -161,7 +167,7 @@ def group_atoms(scores: pd.DataFrame, centres_hz: np.ndarray, name: str, n_top: 
         ax.set_xticks(range(len(top)), names, rotation=90, fontsize=7)
         ax.axhline(0, color="black", linewidth=0.6)
         ax.set_title(str(group).replace("_", " "), fontsize=8)
-    axes[0, 0].set_ylabel("difference of mean use\n(standard deviations)")
+    figure.supylabel("difference of mean use (standard deviations)", fontsize=8)
     figure.supxlabel(f"{name}: atom number and centre", fontsize=8)
     return figure
 

@@ -39,11 +39,12 @@ def confusion(counts: np.ndarray, names: list[str]) -> Figure:
     """Show the confusion matrix, (true, predicted), in percent of the true class."""
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     labels = [name.replace("_", " ") for name in names]
+    written = np.where(counts > 0, counts.astype(str), "") if len(names) <= 12 else None
     side = 3.2 + 0.16 * len(names)
     figure, ax = plt.subplots(figsize=(side + 1, side))
     sns.heatmap(
         shares, cmap="viridis", vmin=0, vmax=100, square=True, xticklabels=labels,
-        yticklabels=labels, annot=counts if len(names) <= 12 else False, fmt="d",
+        yticklabels=labels, annot=written, fmt="",
         cbar_kws={"label": "share of the true class (%)", "shrink": 0.7}, ax=ax,
     )  # fmt: skip
     ax.set(xlabel="predicted class", ylabel="true class")
