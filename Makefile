@@ -7,6 +7,8 @@ EPOCHS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 STAMP := .venv/.setup-done
+# idle threads sleep instead of spinning, which stalls a machine that others use too
+export OMP_WAIT_POLICY := PASSIVE
 # dodo.py reads these three
 export PROFILE DATA EPOCHS
 

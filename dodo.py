@@ -5,37 +5,38 @@
 (default demo), DATA (a folder in the layout of data/README.md) and EPOCHS.
 """
 
-import ast
 import hashlib
 import json
-import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import jupytext
 import nbformat
-import papermill
 from doit.exceptions import TaskFailed
 from doit.globals import Globals
 from doit.reporter import ConsoleReporter
 from doit.tools import config_changed
-from nbclient.exceptions import DeadKernelError
 from sphinx_external_toc.parsing import parse_toc_yaml
 
+from esc_lib.batch import (
+    convert,
+    library_files,
+    notebooks_read,
+    parameter_names,
+    run_notebook,
+    to_notebook,
+)
 from esc_lib.config import PROFILES
+from esc_lib.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent
 PROFILE = os.environ.get("PROFILE") or "demo"
 DATA = os.environ.get("DATA") or None
 EPOCHS = os.environ.get("EPOCHS") or None
-KERNEL_SPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
-KERNEL_ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 
 if PROFILE not in PROFILES:
     sys.exit(f"dodo.py: PROFILE={PROFILE} is unknown; choose one of {', '.join(PROFILES)}.")
@@ -47,168 +48,6 @@ STAGE, HTML, JB = BUILD / "book", BUILD / "html", BUILD / "jb"
 DATA_JSON = BUILD / "data.json"
 SOURCES = {path.stem: path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))}
 BUILD.mkdir(parents=True, exist_ok=True)  # doit opens its record here before it asks for tasks
-
-
-# --- What a notebook depends on, read from its source -------------------------------------------
-
-
-def parse(source: Path) -> ast.Module:
-    """Parse a Python file; stop with one sentence if it is not Python."""
-    try:
-        return ast.parse(source.read_text(encoding="utf-8"))
-    except SyntaxError as error:
-        sys.exit(f"dodo.py: {source} line {error.lineno} is not valid Python: {error.msg}.")
-
-
-def imported(tree: ast.AST, package: str = "") -> Iterator[str]:
-    """Yield the dotted names that a module of `package` imports, and all that may be modules."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1]
-            base = ".".join([*(above if node.level else []), *filter(None, [node.module])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def library_files(source: Path, root: Path = ROOT, library: str = "esc_lib") -> list[Path]:
-    """Return the files of the library that `source` imports, directly or through one another."""
-    found, waiting = {}, [(source, "")]
-    while waiting:
-        path, package = waiting.pop()
-        for name in imported(parse(path), package):
-            parts = name.split(".") if name.split(".")[0] == library else []
-            for depth in range(1, len(parts) + 1):
-                place = root.joinpath(*parts[:depth])
-                for file, inside in (
-                    (place / "__init__.py", parts[:depth]),
-                    (place.with_suffix(".py"), parts[: depth - 1]),
-                ):
-                    if file.is_file() and file not in found:
-                        found[file] = None
-                        waiting.append((file, ".".join(inside)))
-    return sorted(found)
-
-
-def names_and_strings(tree: ast.AST) -> tuple[set[str], set[str]]:
-    """Return the identifiers and the string literals of a piece of code."""
-    names, strings = set(), set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            names.add(node.id)
-        elif isinstance(node, ast.Attribute):
-            names.add(node.attr)
-        elif isinstance(node, ast.alias):
-            names.add(node.name.rpartition(".")[2])
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            strings.add(node.value)
-    return names, strings
-
-
-def notebooks_read(source: Path, stems: list[str], library: list[Path] = ()) -> list[str]:
-    """Return the earlier notebooks that `source` names as a string, as in ``read("01_data")``.
-
-    The string may also stand in a function (or constant) of the library that the notebook uses,
-    by name, through any number of others: ``open_data`` reads "01_data" for its caller.
-    """
-    names, strings = names_and_strings(parse(source))
-    definitions = {}  # name -> code that stands under it, at the top level of some module
-    for node in (node for path in library for node in parse(path).body):
-        for target in getattr(node, "targets", [getattr(node, "target", node)]):
-            name = getattr(target, "name", None) or getattr(target, "id", None)
-            definitions.setdefault(name, []).append(node)
-    waiting = list(names)
-    while waiting:
-        for node in definitions.pop(waiting.pop(), []):
-            more_names, more_strings = names_and_strings(node)
-            waiting += more_names
-            strings |= more_strings
-    return [stem for stem in stems if stem in strings and stem < source.stem]
-
-
-def parameter_names(notebook: nbformat.NotebookNode) -> set[str]:
-    """Return what the cell tagged `parameters` assigns."""
-    names = set()
-    for cell in notebook.cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            for node in ast.parse(cell.source).body:
-                targets = getattr(node, "targets", [getattr(node, "target", None)])
-                names |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return names
-
-
-# --- Notebooks ----------------------------------------------------------------------------------
-
-
-def to_notebook(source: Path) -> nbformat.NotebookNode:
-    """Read a py:percent file as a notebook: same text, same bytes, on every machine and day."""
-    notebook = jupytext.read(source, fmt="py:percent")
-    notebook.metadata.get("jupytext", {}).pop("text_representation", None)  # holds a version
-    notebook.metadata.setdefault("kernelspec", dict(KERNEL_SPEC))
-    notebook.nbformat, notebook.nbformat_minor = 4, 5
-    for index, cell in enumerate(notebook.cells):
-        cell.id = f"cell-{index:03d}"
-    return notebook
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write under a temporary name, then rename: readers see the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
-
-
-def convert(source: Path, target: Path, kept: Path) -> None:
-    """Write the notebook of a py:percent file; a newer notebook that differs is moved to `kept`."""
-    text = nbformat.writes(to_notebook(source), version=4) + "\n"
-    if target.is_file() and target.read_text(encoding="utf-8") == text:
-        return
-    if target.is_file() and target.stat().st_mtime > source.stat().st_mtime:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(target, kept)
-        print(f"{target.name} is written anew from {source.name}; your copy is now {kept}")
-    write_whole(target, text)
-
-
-def run_notebook(notebook: Path, target: Path, parameters: dict, cwd: Path) -> str | None:
-    """Execute into `target`; return None, or one sentence about the failure.
-
-    `target` appears only when every cell ran; after a failure the partial notebook is
-    ``<name>.failed.ipynb`` beside it.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial.ipynb")
-    failed = target.with_suffix(".failed.ipynb")
-    before = dict(os.environ)
-    os.environ.update(KERNEL_ENVIRONMENT)  # the kernel inherits it
-    os.environ.pop("MPLBACKEND", None)
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # the sentence below says it
-    try:
-        papermill.execute_notebook(
-            notebook,
-            partial,
-            parameters,
-            kernel_name="python3",
-            cwd=cwd,
-            progress_bar=False,
-            extra_arguments=["--log-level=CRITICAL"],  # or a kernel warns of its local port
-        )
-        partial.replace(target)
-        failed.unlink(missing_ok=True)
-        return None
-    except papermill.PapermillExecutionError as error:
-        what = re.sub(r"\x1b\[[0-9;]*m", "", f"{error.ename}: {error.evalue}")
-        sentence = f"{target.stem} failed in cell {error.exec_count}: {' '.join(what.split())}"
-    except DeadKernelError:
-        sentence = f"{target.stem} failed: its kernel died, most often for want of memory."
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-        if partial.exists():
-            partial.replace(failed)
-    return sentence
 
 
 # --- Actions ------------------------------------------------------------------------------------
@@ -237,7 +76,7 @@ def make_data() -> TaskFailed | None:
     }
     text = json.dumps(note, indent=1) + "\n"
     if not DATA_JSON.is_file() or DATA_JSON.read_text(encoding="utf-8") != text:
-        write_whole(DATA_JSON, text)
+        write_atomically(DATA_JSON, lambda path: path.write_text(text, encoding="utf-8"))
     return None
 
 
@@ -371,8 +210,8 @@ def task_execute():
     """Run each notebook whose source, library files, data, parameters or inputs have changed."""
     parameters = {"profile": PROFILE, "artifacts": str(BUILD / "artifacts")}
     for stem, source in SOURCES.items():
-        library = library_files(source)
-        reads = notebooks_read(source, list(SOURCES), library)
+        library = library_files(source, ROOT)
+        reads = notebooks_read(source, list(SOURCES))
         own = dict(parameters)
         if EPOCHS and "epochs" in parameter_names(to_notebook(source)):
             own["epochs"] = int(EPOCHS)

@@ -11,7 +11,6 @@ from torch import nn
 from tqdm import tqdm
 
 from esc_lib.artifacts import Data
-from esc_lib.dictionaries import Statistics
 from esc_lib.features import LogMel
 from esc_lib.models.se_cnn import GATES, SECNN
 
@@ -119,40 +118,6 @@ def pool_frames(mel: torch.Tensor, n_frames: int) -> torch.Tensor:
             "halving; give a layer of the network."
         )
     return nn.functional.avg_pool1d(mel, step)
-
-
-def collect(
-    model: nn.Module,
-    front_end: LogMel,
-    data: Data,
-    rows: np.ndarray,
-    layers: Sequence[str],
-    keep: str,
-) -> tuple[dict[str, Statistics], torch.Tensor]:
-    """Sum up V and H of some clips, layer by layer, without holding them all.
-
-    Parameters
-    ----------
-    layers : names of layers.
-    keep : the layer whose H is kept clip by clip.
-
-    Returns
-    -------
-    statistics : layer name to Statistics of all clips.
-    h : float32 tensor, shape (clips, atoms, frames), H of the layer `keep`.
-    """
-    statistics: dict[str, Statistics] = {}
-    kept = []
-    for _, mel, maps in stream(model, front_end, data, rows, layers):
-        for layer in layers:
-            h = reduce_frequency(maps[layer])
-            v = pool_frames(mel, h.shape[-1])
-            if layer not in statistics:
-                statistics[layer] = Statistics(v.shape[1], h.shape[1])
-            statistics[layer].add(v, h)
-            if layer == keep:
-                kept.append(h.cpu())
-    return statistics, torch.cat(kept)
 
 
 @torch.no_grad()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pandas as pd
 import torch
 
 from esc_lib.config import get_profile
+from esc_lib.files import write_atomically
 from esc_lib.protocol import Split
 
 
@@ -49,16 +48,6 @@ def find(artifacts: Path, notebook: str) -> Path:
     return folder
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it to `path`."""
-    scratch = path.with_name(f".{path.name}.partial")
-    try:
-        write(scratch)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
 @dataclass(frozen=True)
 class Data:
     """The clips of a study, ready for the device.
@@ -93,7 +82,7 @@ class Data:
 
     def batch(self, rows: np.ndarray, device: torch.device | str = "cpu"):
         """Return waveforms in [-1, 1], shape (batch, samples), and their valid lengths."""
-        rows = torch.as_tensor(np.asarray(rows))
+        rows = torch.tensor(np.asarray(rows))
         waveforms = self.waveforms[rows].to(device).float() / 32768
         return waveforms, self.n_valid[rows].to(device)
 

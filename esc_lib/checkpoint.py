@@ -7,8 +7,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file, safe_open, save_file
 
-from esc_lib import artifacts
 from esc_lib.config import Profile
+from esc_lib.files import write_atomically
 from esc_lib.models.se_cnn import SECNN
 
 
@@ -21,7 +21,7 @@ def save(path: Path, model: SECNN, profile: Profile, class_names: list[str]) -> 
     }
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     metadata = {"settings": json.dumps(settings)}
-    artifacts.write_atomically(path, lambda p: save_file(tensors, p, metadata=metadata))
+    write_atomically(path, lambda p: save_file(tensors, p, metadata=metadata))
 
 
 def load(path: Path, profile: Profile, class_names: list[str]) -> SECNN:

@@ -14,6 +14,7 @@ Thesis, section 3.8 and appendix A.2; lee1999learning; beck2009fast for the solv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,9 @@ import torch
 from torch import nn
 
 from esc_lib import config
+from esc_lib.activations import pool_frames, reduce_frequency, stream
+from esc_lib.artifacts import Data
+from esc_lib.features import LogMel
 
 
 class Statistics:
@@ -78,6 +82,40 @@ class Statistics:
         other.sum_h = self.sum_h * scale
         other.energy, other.sum_v, other.n_frames = self.energy, self.sum_v, self.n_frames
         return other
+
+
+def collect(
+    model: nn.Module,
+    front_end: LogMel,
+    data: Data,
+    rows: np.ndarray,
+    layers: Sequence[str],
+    keep: str,
+) -> tuple[dict[str, Statistics], torch.Tensor]:
+    """Sum up V and H of some clips, layer by layer, without holding them all.
+
+    Parameters
+    ----------
+    layers : names of layers.
+    keep : the layer whose H is kept clip by clip.
+
+    Returns
+    -------
+    statistics : layer name to Statistics of all clips.
+    h : float32 tensor, shape (clips, atoms, frames), H of the layer `keep`.
+    """
+    statistics: dict[str, Statistics] = {}
+    kept = []
+    for _, mel, maps in stream(model, front_end, data, rows, layers):
+        for layer in layers:
+            h = reduce_frequency(maps[layer])
+            v = pool_frames(mel, h.shape[-1])
+            if layer not in statistics:
+                statistics[layer] = Statistics(v.shape[1], h.shape[1])
+            statistics[layer].add(v, h)
+            if layer == keep:
+                kept.append(h.cpu())
+    return statistics, torch.cat(kept)
 
 
 def atom_scale(statistics: Statistics) -> torch.Tensor:
@@ -309,6 +347,48 @@ def solve_exact(
                 break
             checked = error
     return w
+
+
+@dataclass(frozen=True)
+class LayerFits:
+    """All dictionaries of one layer, fitted on training clips.
+
+    Attributes
+    ----------
+    scale : tensor, shape (atoms,), factor on every row of H.
+    traces : model name to Trace.
+    optimum : tensor, shape (freq, atoms), the exact solution.
+    """
+
+    scale: torch.Tensor
+    traces: dict[str, Trace]
+    optimum: torch.Tensor
+
+    def dictionaries(self) -> dict[str, torch.Tensor]:
+        """Return W of each model and the optimum, name to (freq, atoms)."""
+        found = {name: trace.model.dictionary().detach() for name, trace in self.traces.items()}
+        return found | {"optimum": self.optimum}
+
+    def errors(self, statistics: Statistics) -> dict[str, float]:
+        """Return each dictionary's relative error on clips of which these are the statistics."""
+        scaled = statistics.scaled(self.scale)
+        return {name: relative_error(w, scaled) for name, w in self.dictionaries().items()}
+
+
+def fit_layer(
+    statistics: Statistics,
+    settings: config.Dictionaries,
+    seed: int,
+    models: Sequence[type[Dictionary]] = MODELS,
+) -> LayerFits:
+    """Scale a layer's H, fit the constrained models and solve for the optimum."""
+    scale = atom_scale(statistics)
+    scaled = statistics.scaled(scale)
+    traces = {}
+    for model in models:
+        generator = torch.Generator().manual_seed(seed)
+        traces[model.__name__] = fit(model(scaled, generator), scaled, settings)
+    return LayerFits(scale, traces, solve_exact(scaled))
 
 
 def mean_spectrum_error(train: Statistics, held_out: Statistics) -> float:

@@ -21,8 +21,8 @@ import soundfile
 import torch
 from IPython.display import HTML, display
 
-from esc_lib.artifacts import write_atomically
 from esc_lib.config import Profile
+from esc_lib.files import write_atomically
 
 GLUE_PREFIX = "application/papermill.record/"
 PACKAGES = ("torch", "torchaudio", "librosa", "numpy", "scipy", "scikit-learn", "captum")
@@ -140,15 +140,17 @@ def player(waveform: np.ndarray, sr: int, caption: str) -> HTML:
     encoded = base64.b64encode(buffer.getvalue()).decode()
     caption = html.escape(caption)
     return HTML(
-        '<figure class="player" style="margin:0.5em 0">'
-        f'<figcaption>{caption}</figcaption><audio controls preload="none" '
-        f'aria-label="{caption}" src="data:audio/ogg;base64,{encoded}"></audio></figure>'
+        '<figure style="margin:0;width:300px">'
+        f'<figcaption style="text-align:left;font-size:0.85em">{caption}</figcaption>'
+        f'<audio controls preload="none" style="width:100%;height:36px" aria-label="{caption}" '
+        f'src="data:audio/ogg;base64,{encoded}"></audio></figure>'
     )
 
 
 def players(items: list[HTML]) -> HTML:
-    """Return several players as one block."""
-    return HTML('<div class="players">' + "".join(item.data for item in items) + "</div>")
+    """Return several players as one block, side by side where there is room."""
+    inner = "".join(item.data for item in items)
+    return HTML(f'<div style="display:flex;flex-wrap:wrap;gap:0.8em 1.2em">{inner}</div>')
 
 
 def _commit() -> str:

@@ -18,10 +18,11 @@ from lightning_fabric import Fabric
 from torch import nn
 from tqdm import tqdm
 
-from esc_lib.artifacts import Data, write_atomically
+from esc_lib.artifacts import Data
 from esc_lib.augment import augment_waveforms, mixup
 from esc_lib.config import Profile
 from esc_lib.features import LogMel
+from esc_lib.files import write_atomically
 from esc_lib.models.se_cnn import SECNN
 
 

@@ -69,7 +69,7 @@ folder = own(root(profile, artifacts), "01_data")
 # files that are missing, truncated or silent, odd durations, other sample rates. A clip that cannot
 # be decoded stops the study here, with its name.
 
-# %%
+# %% tags=["remove-stderr"]
 source = datasets.prepare(profile, data_folder)
 clips = esc50.read_clips(source, esc10_only=settings.esc10_only)
 decoded = esc50.decode(clips, settings.front_end.sr, settings.front_end.n_samples)

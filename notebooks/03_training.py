@@ -87,7 +87,8 @@ totals = {
     "parameter memory (MB)": [86.28, cost.parameter_mb],
     "total memory (MB)": [304.64, cost.total_mb],
 }
-pd.DataFrame(totals, index=["thesis", "computed"]).T.style.format("{:,.2f}")
+totals = pd.DataFrame(totals, index=["thesis", "computed"]).T
+totals.style.format("{:,.2f}").format("{:,.0f}", subset=("parameters", slice(None)))
 
 # %%
 shapes = [("input", (1, thesis_input.n_mels, thesis_input.n_frames))]

@@ -47,7 +47,6 @@ n_examples = 4  # test clips shown
 # %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from esc_lib import activations, checkpoint, dictionaries, report, training
@@ -93,7 +92,7 @@ networks = {"trained": model, "random": training.initial_model(settings, len(dat
 statistics, clip_h = {}, {}
 for network, net in networks.items():
     for part, rows in (("train", data.split.train), ("test", data.split.test)):
-        collected = activations.collect(net.eval(), front_end, data, rows, BLOCKS, keep=layer)
+        collected = dictionaries.collect(net.eval(), front_end, data, rows, BLOCKS, keep=layer)
         statistics[network, part], clip_h[network, part] = collected
 
 # %% [markdown]
@@ -107,45 +106,35 @@ for network, net in networks.items():
 # training clips; one scale per channel, fixed there too, puts channels on a common level.
 
 # %% tags=["remove-stderr"]
-names = [model_class.__name__ for model_class in dictionaries.MODELS]
-fits, optimum, scales = {}, {}, {}
-for block in tqdm(BLOCKS, desc="fitting"):
-    raw = statistics["trained", "train"][block]
-    scales[block] = dictionaries.atom_scale(raw)
-    scaled = raw.scaled(scales[block])
-    optimum[block] = dictionaries.solve_exact(scaled)
-    for model_class in dictionaries.MODELS:
-        generator = torch.Generator().manual_seed(settings.training.seed)
-        w_model = model_class(scaled, generator)
-        fits[block, model_class.__name__] = dictionaries.fit(w_model, scaled, settings.dictionaries)
+fits = {
+    block: dictionaries.fit_layer(
+        statistics["trained", "train"][block], settings.dictionaries, settings.training.seed
+    )
+    for block in tqdm(BLOCKS, desc="fitting")
+}
+names = list(fits[layer].traces)
 
 # %% mystnb={"figure": {"name": "fig-05-learning", "caption": "Relative error on the training clips per epoch, main layer, above the least error that any non-negative W can reach with this H."}, "image": {"alt": "Three falling curves over 200 epochs; the free dictionary approaches the horizontal line of the optimum, the two constrained ones stay above it."}}
-train = statistics["trained", "train"][layer].scaled(scales[layer])
-errors = {name: fits[layer, name].errors for name in names}
-figure = figures.learning(errors, dictionaries.relative_error(optimum[layer], train))
+errors = {name: trace.errors for name, trace in fits[layer].traces.items()}
+least = fits[layer].errors(statistics["trained", "train"][layer])["optimum"]
+figure = figures.learning(errors, least)
 
 # %% [markdown]
 # ### Held-out error
 #
-# Relative error $\lVert V - WH\rVert / \lVert V\rVert$ on the test clips. The last two columns know
-# less: the optimum for a random network's $H$, and the training clips' mean spectrum, always on.
+# Relative error $\lVert V - WH\rVert / \lVert V\rVert$ on the test clips. The last two rows know less: the optimum for a random network's $H$, and the training clips' mean spectrum, always on.
 
 # %%
 table = {}
 for block in BLOCKS:
-    test = statistics["trained", "test"][block].scaled(scales[block])
-    row = {n: fits[block, n].model.dictionary().detach() for n in names}
-    row["optimum"] = optimum[block]
-    table[block] = {n: dictionaries.relative_error(w, test) for n, w in row.items()}
-    random_train, random_test = (statistics["random", part][block] for part in ("train", "test"))
-    scale = dictionaries.atom_scale(random_train)
-    w = dictionaries.solve_exact(random_train.scaled(scale))
-    table[block]["optimum, random network"] = dictionaries.relative_error(
-        w, random_test.scaled(scale)
-    )
-    table[block]["mean spectrum"] = dictionaries.mean_spectrum_error(random_train, random_test)
+    train, test = (statistics["random", part][block] for part in ("train", "test"))
+    untrained = dictionaries.fit_layer(train, settings.dictionaries, 0, models=())
+    table[block] = fits[block].errors(statistics["trained", "test"][block]) | {
+        "optimum, random network": untrained.errors(test)["optimum"],
+        "mean spectrum": dictionaries.mean_spectrum_error(train, test),
+    }
 table = pd.DataFrame(table).T
-table.style.format("{:.3f}")
+table.T.style.format("{:.3f}")
 
 # %% mystnb={"figure": {"name": "fig-05-layers", "caption": "Relative error on test clips by layer: three constrained dictionaries, the optimum with the same H, the optimum with a random network's H, and the mean spectrum alone. Lower is better."}, "image": {"alt": "Six lines over the five blocks showing relative error between 0 and 1, with the mean spectrum as an almost horizontal reference."}}
 figure = figures.errors_by_layer(table)
@@ -156,7 +145,7 @@ figure = figures.errors_by_layer(table)
 # Atoms of the main layer, sorted by centre and each divided by its own peak.
 
 # %%
-w_final = {name: fits[layer, name].snapshots[-1] for name in names}
+w_final = {name: trace.snapshots[-1] for name, trace in fits[layer].traces.items()}
 order = {name: dictionaries.sort_by_centre(w) for name, w in w_final.items()}
 
 # %% mystnb={"figure": {"name": "fig-05-functions-linear", "caption": "LinearNoBiasSoftplus: learned atoms, some as curves (left), all (right), sorted by centre. Answers thesis figure 4.12."}, "image": {"alt": "Left: spectra with several peaks each. Right: a heat map with a diffuse diagonal and much structure off it."}}
@@ -174,12 +163,12 @@ figure = figures.functions(w_final[name][:, order[name]], name, settings.front_e
 # %% [markdown]
 # ## How they came about
 #
-# Thesis appendix A shows filters and heat map every 20 epochs for each model on 88 pages; here a
+# Thesis appendix A shows filters and heat map every 20 epochs for each model in 88 figures; here a
 # column is an epoch, all columns of a model on one scale.
 
 # %% mystnb={"figure": {"name": "fig-05-trace-linear", "caption": "LinearNoBiasSoftplus every 20 epochs: filters above, heat map below, divided by each atom's final peak. Answers thesis figures A.2 to A.31."}, "image": {"alt": "Ten columns from epoch 20 to 200. The curves and heat maps grow peaks in the early columns and hardly change in the late ones."}}
-traces = {name: fits[layer, name].snapshots[:, :, order[name]] for name in names}
-epochs = fits[layer, names[0]].epochs
+traces = {n: trace.snapshots[:, :, order[n]] for n, trace in fits[layer].traces.items()}
+epochs = fits[layer].traces[names[0]].epochs
 figure = figures.trace(traces["LinearNoBiasSoftplus"], epochs, settings.front_end)
 
 # %% mystnb={"figure": {"name": "fig-05-trace-triangles", "caption": "MelConstrainedLinear every 20 epochs: centres and widths move. Answers thesis figures A.32 to A.61, whose captions name the wrong model."}, "image": {"alt": "Ten columns of triangles above and of a diagonal band below, from epoch 20 to 200, settling towards the right."}}
@@ -197,11 +186,11 @@ figure = figures.trace(traces["MelBasisTransform"], epochs, settings.front_end)
 test_rows = data.split.test
 _, first = np.unique(data.clips.label.to_numpy()[test_rows], return_index=True)
 shown = first[:: max(1, len(first) // n_examples)][:n_examples]
-h = clip_h["trained", "test"][shown].double() * scales[layer][:, None]
+scale = fits[layer].scale
+h = clip_h["trained", "test"][shown].double() * scale[:, None]
 target = activations.mel_magnitude(front_end, data.batch(test_rows[shown])[0])
 target = activations.pool_frames(target, h.shape[-1]).numpy()
-rebuilt = {n: fits[layer, n].model.reconstruct(h).detach().numpy() for n in names}
-rebuilt["optimum"] = (optimum[layer] @ h).numpy()
+rebuilt = {name: (w @ h).numpy() for name, w in fits[layer].dictionaries().items()}
 titles = data.clips.category.to_numpy()[test_rows[shown]].tolist()
 
 # %% mystnb={"figure": {"name": "fig-05-activations", "caption": "Target magnitude and reconstructions from the main layer's H for test clips of several classes, one colour scale. Answers thesis figure 4.11."}, "image": {"alt": "A grid with a row per clip: the target spectrogram on the left, then three constrained reconstructions and the optimum, blurrier in frequency than the target."}}
@@ -213,7 +202,7 @@ figure = figures.reconstructions(
 )
 
 # %% mystnb={"figure": {"name": "fig-05-patterns", "caption": "Mean spectrum over all test clips: the target's, and what each model puts in its place. Answers thesis figure 4.19."}, "image": {"alt": "Four lines over frequency: the target mean spectrum, two models that follow it and one that may miss its shape."}}
-held_out = statistics["trained", "test"][layer].scaled(scales[layer])
+held_out = statistics["trained", "test"][layer].scaled(scale)
 mean = {n: w @ (held_out.sum_h / held_out.n_frames).numpy() for n, w in w_final.items()}
 mean = {"target": (held_out.sum_v / held_out.n_frames).numpy(), **mean}
 figure = figures.patterns(mean, settings.front_end)
@@ -230,13 +219,13 @@ figure = figures.patterns(mean, settings.front_end)
 
 # %%
 group = esc50.thesis_group(data.clips).iloc[data.split.train].to_numpy()
-mean_h = clip_h["trained", "train"].mean(dim=2).numpy() * scales[layer].numpy()
+mean_h = clip_h["trained", "train"].mean(dim=2).numpy() * scale.numpy()
 scores = {
     n: dictionaries.group_scores(mean_h * np.linalg.norm(w, axis=0), group)
     for n, w in w_final.items()
 }
-centres = {n: dictionaries.centre_hz(w, mel_frequencies_hz(settings.front_end).numpy())
-           for n, w in w_final.items()}  # fmt: skip
+bands_hz = mel_frequencies_hz(settings.front_end).numpy()
+centres = {n: dictionaries.centre_hz(w, bands_hz) for n, w in w_final.items()}
 
 # %% mystnb={"figure": {"name": "fig-05-groups-basis", "caption": "MelBasisTransform: the atoms whose use differs most between a group and the rest, training clips. Atom number and centre below. Answers thesis figure 4.15."}, "image": {"alt": "One small bar chart per group with six bars, up for atoms used more and hatched down for atoms used less than elsewhere."}}
 name = "MelBasisTransform"
@@ -254,8 +243,8 @@ figure = figures.group_atoms(scores[name], centres[name], name)
 table.to_csv(folder / "held_out_errors.csv")
 np.savez_compressed(
     folder / "dictionaries.npz",
-    scale=scales[layer].numpy(),
-    optimum=optimum[layer].numpy(),
+    scale=scale.numpy(),
+    optimum=fits[layer].optimum.numpy(),
     **w_final,
 )
 n_test = len(data.split.test)

@@ -8,7 +8,7 @@ import pytest
 import scipy.signal
 import soundfile
 
-from esc_lib.datasets import demo
+from esc_lib.datasets import demo, demo_sources
 
 SMALL = {"seed": 3, "sr": 16000, "clip_s": 1.0, "clips_per_class_per_fold": 2}
 RENDER = {name: SMALL[name] for name in ("seed", "sr", "clip_s")}
@@ -40,7 +40,7 @@ def test_layout_is_the_official_one(small, table):
     assert (built == table["filename"]).all()
     assert (table.groupby(["fold", "target"]).size() == 2).all() and len(table) == 100
     names = dict(zip(table["target"], table["category"], strict=True))
-    assert [names[i] for i in range(10)] == [c.name for c in demo.CLASSES]
+    assert [names[i] for i in range(10)] == [c.name for c in demo_sources.CLASSES]
 
 
 def test_files_are_16_bit_mono_without_clipping(small, table):
@@ -106,7 +106,7 @@ def test_takes_share_the_recording_but_not_the_waveform():
 def test_stems_add_up_to_every_clip(small, table):
     settings = demo.render_settings(small)
     assert settings == RENDER
-    truth = demo.class_table().groupby("class")["source"].apply(list)
+    truth = demo_sources.class_table().groupby("class")["source"].apply(list)
     for name, category in zip(table["filename"], table["category"], strict=True):
         clip, _ = soundfile.read(small / "audio" / name)
         layers = demo.stems(name, **settings)
@@ -121,13 +121,13 @@ def third_octaves(freqs_hz, power):
 
 
 @pytest.mark.parametrize("factor", [1.0, 1.08])
-@pytest.mark.parametrize("name", demo.SOURCES)
+@pytest.mark.parametrize("name", demo_sources.SOURCES)
 def test_rendered_source_has_its_declared_spectrum(name, factor):
     rng = np.random.default_rng(0)
-    wave = demo.render_source(name, 40 * 16000, 16000, rng, factor=factor)
+    wave = demo_sources.render_source(name, 40 * 16000, 16000, rng, factor=factor)
     freqs, measured = scipy.signal.welch(wave, 16000, nperseg=8192)
     window_hz = 0.6 * 16000 / 8192 / factor  # the analysis widens lines, which matters at edges
-    truth = demo.source_spectra(freqs / factor, resolution_hz=window_hz)[name].to_numpy()
+    truth = demo_sources.source_spectra(freqs / factor, resolution_hz=window_hz)[name].to_numpy()
     rendered, true = third_octaves(freqs, measured), third_octaves(freqs, truth)
     assert np.corrcoef(rendered, true)[0, 1] > 0.98
     # rumble, the narrowest noise, varies most: sd 1.5 % in 40 s
@@ -136,12 +136,23 @@ def test_rendered_source_has_its_declared_spectrum(name, factor):
     assert np.abs(rendered / rendered.sum() - true / true.sum()).sum() < 0.06
 
 
+@pytest.mark.parametrize("tilt_db", [-7.0, 0.0])
+def test_background_has_its_declared_tilt(tilt_db):
+    noise = demo_sources.render_background(160000, 16000, tilt_db, np.random.default_rng(0))
+    freqs, power = scipy.signal.welch(noise, 16000, nperseg=8192)
+    inside = (freqs > 100) & (freqs < 7900)
+    slope = np.polyfit(np.log2(freqs[inside]), 10 * np.log10(power[inside]), 1)[0]
+    assert slope == pytest.approx(tilt_db, abs=0.05)  # sd over seeds: 0.01
+    assert np.mean(noise**2) == pytest.approx(1, abs=0.14)  # steep noise varies most: sd 3.5 %
+    assert power[freqs < 20].sum() < 1e-3 * power.sum()
+
+
 def test_sources_keep_their_spectrum_inside_clips():
     # take the recording's factor out, average over clips: envelopes must not move the power
     grid = np.arange(4097) * 16000 / 8192
-    truth = demo.source_spectra(grid)
+    truth = demo_sources.source_spectra(grid)
     for target in (1, 3, 7, 9):  # strokes, scatter, train and rare events
-        name = demo.CLASSES[target].parts[0][0]
+        name = demo_sources.CLASSES[target].parts[0][0]
         mean = np.zeros(23)
         for fold in demo.FOLDS:
             src_file = 100000 + 10000 * fold + 100 * target + 1
@@ -154,20 +165,20 @@ def test_sources_keep_their_spectrum_inside_clips():
 
 def test_spectra_lose_no_line_between_bins():
     for n_bins in (65, 513, 8193):
-        spectra = demo.source_spectra(np.linspace(0, 8000, n_bins))
-        assert list(spectra) == list(demo.SOURCES) and len(spectra) == n_bins
+        spectra = demo_sources.source_spectra(np.linspace(0, 8000, n_bins))
+        assert list(spectra) == list(demo_sources.SOURCES) and len(spectra) == n_bins
         assert (spectra >= 0).all(axis=None)
         np.testing.assert_allclose(spectra.sum(), 1, atol=1e-3)  # tails of the wide resonances
-    wide = demo.source_spectra(np.linspace(0, 8000, 513), resolution_hz=20)
+    wide = demo_sources.source_spectra(np.linspace(0, 8000, 513), resolution_hz=20)
     assert wide["hum"].max() < spectra["hum"].max() and wide["hum"].sum() == pytest.approx(1, 1e-3)
 
 
 def test_class_table_combines_shared_sources():
-    table = demo.class_table()
+    table = demo_sources.class_table()
     assert list(table) == ["class", "target", "source", "weight", "envelope"]
     np.testing.assert_allclose(table.groupby("target")["weight"].sum(), 1)
     assert table.groupby("target").size().between(2, 3).all() and table["target"].nunique() == 10
-    assert set(table["source"]) == set(demo.SOURCES)
+    assert set(table["source"]) == set(demo_sources.SOURCES)
     assert (table["source"].value_counts() > 1).sum() >= 6
 
 
@@ -274,7 +285,7 @@ def test_unknown_clip_is_named(name):
 
 def test_unknown_source_and_bad_grid_are_named():
     with pytest.raises(ValueError, match="name='cat' is no source; choose from hum"):
-        demo.render_source("cat", 100, 16000, np.random.default_rng(0))
+        demo_sources.render_source("cat", 100, 16000, np.random.default_rng(0))
     for freqs in ([100.0], [0.0, np.nan], [2.0, 1.0], [-1.0, 1.0]):
         with pytest.raises(ValueError, match="is not an increasing row of at least two"):
-            demo.source_spectra(freqs)
+            demo_sources.source_spectra(freqs)

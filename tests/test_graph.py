@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 import dodo
-from esc_lib import _torchaudio_setup
+from esc_lib import _torchaudio_setup, batch
 
 HEADER = """\
 # ---
@@ -42,8 +42,6 @@ def library(tmp_path):
             "esc_lib/config.py": "",
             "esc_lib/audio.py": "from esc_lib.config import FrontEnd",
             "esc_lib/alone.py": "import esc_lib.audio",
-            "esc_lib/store.py": "def own(): return NAMES\n\ndef open_data(): return find('01_data')"
-            "\n\ndef through(): return open_data()\n\nNAMES = ['03_training']",
             "esc_lib/explain/__init__.py": "from . import masks",
             "esc_lib/explain/masks.py": "from ..audio import read\nfrom .shared import soft",
             "esc_lib/explain/shared.py": "",
@@ -71,7 +69,7 @@ def library(tmp_path):
 )
 def test_library_files_are_those_imported_directly_or_not(library, source, files):
     write(library, {"05_x.py": source})
-    found = dodo.library_files(library / "05_x.py", library)
+    found = batch.library_files(library / "05_x.py", library)
     assert found == sorted(library / "esc_lib" / f"{name}.py" for name in files)
 
 
@@ -82,58 +80,53 @@ def test_library_files_are_those_imported_directly_or_not(library, source, files
         ("own = '05_x'; later = '06_last'", []),
         ("read('01_data'); text = 'see 03_training'", ["01_data"]),
         ("f(a=['03_training', '01_data'])", ["01_data", "03_training"]),
-        ("from esc_lib.store import open_data", ["01_data"]),
-        ("from esc_lib import store\nstore.through()", ["01_data"]),
-        ("from esc_lib import store\nstore.own()", ["03_training"]),
-        ("from esc_lib import store\nstore.other()", []),
     ],
 )
-def test_notebooks_read_are_the_earlier_ones_named(library, source, reads):
-    write(library, {"05_x.py": source})
+def test_notebooks_read_are_the_earlier_ones_named(tmp_path, source, reads):
+    write(tmp_path, {"05_x.py": source})
     stems = ["01_data", "03_training", "05_x", "06_last"]
-    files = dodo.library_files(library / "05_x.py", library)
-    assert dodo.notebooks_read(library / "05_x.py", stems, files) == reads
+    assert batch.notebooks_read(tmp_path / "05_x.py", stems) == reads
 
 
 def test_source_that_is_not_python_is_named(tmp_path):
     write(tmp_path, {"05_x.py": "a = 1\nb = = 2\n"})
     with pytest.raises(SystemExit, match=r"05_x.py line 2 is not valid Python"):
-        dodo.library_files(tmp_path / "05_x.py", tmp_path)
+        batch.library_files(tmp_path / "05_x.py", tmp_path)
 
 
 def test_conversion_gives_the_same_bytes_each_time(tmp_path):
     source, target, kept = (tmp_path / name for name in ("a.py", "a.ipynb", "kept/a.ipynb"))
     write(tmp_path, {"a.py": HEADER + "# %% [markdown]\n# Text\n\n# %%\n# %pip --version\n1 + 1\n"})
-    dodo.convert(source, target, kept)
+    batch.convert(source, target, kept)
     first = target.read_bytes()
     target.unlink()
-    dodo.convert(source, target, kept)
+    batch.convert(source, target, kept)
     assert target.read_bytes() == first
     notebook = nbformat.read(target, as_version=4)
     nbformat.validate(notebook)
     assert [cell.id for cell in notebook.cells] == ["cell-000", "cell-001", "cell-002"]
     assert notebook.cells[2].source == "%pip --version\n1 + 1"
-    assert dodo.parameter_names(notebook) == {"profile", "epochs"}
+    assert batch.parameter_names(notebook) == {"profile", "epochs"}
     assert not kept.exists()
 
 
 def test_conversion_keeps_a_notebook_that_somebody_changed(tmp_path, capsys):
     source, target, kept = (tmp_path / name for name in ("a.py", "a.ipynb", "kept/a.ipynb"))
     write(tmp_path, {"a.py": HEADER})
-    dodo.convert(source, target, kept)
+    batch.convert(source, target, kept)
     good = target.read_text()
     target.write_text("mine")
     dodo.os.utime(source, (0, 0))
-    dodo.convert(source, target, kept)
+    batch.convert(source, target, kept)
     assert (target.read_text(), kept.read_text()) == (good, "mine")
     assert str(kept) in capsys.readouterr().out
 
 
 def run(folder: Path, code: str) -> tuple[str | None, Path]:
     write(folder, {"02_two.py": HEADER + "# %%\n" + code})
-    dodo.convert(folder / "02_two.py", folder / "02_two.ipynb", folder / "kept.ipynb")
+    batch.convert(folder / "02_two.py", folder / "02_two.ipynb", folder / "kept.ipynb")
     target = folder / "out" / "02_two.ipynb"
-    return dodo.run_notebook(folder / "02_two.ipynb", target, {"epochs": 7}, folder), target
+    return batch.run_notebook(folder / "02_two.ipynb", target, {"epochs": 7}, folder), target
 
 
 def test_failure_is_one_sentence_and_leaves_what_was_good(tmp_path):
