@@ -9,6 +9,7 @@ from safetensors.torch import load_file, safe_open, save_file
 
 from esc_lib.config import Profile
 from esc_lib.files import write_atomically
+from esc_lib.hardware import best_device
 from esc_lib.models.se_cnn import SECNN
 
 
@@ -25,7 +26,7 @@ def save(path: Path, model: SECNN, profile: Profile, class_names: list[str]) -> 
 
 
 def load(path: Path, profile: Profile, class_names: list[str]) -> SECNN:
-    """Open weights written by :func:`save`, in evaluation mode on the CPU.
+    """Open weights written by :func:`save`, in evaluation mode on :func:`best_device`.
 
     Raises
     ------
@@ -45,4 +46,4 @@ def load(path: Path, profile: Profile, class_names: list[str]) -> SECNN:
             )
     model = SECNN(len(class_names), profile.network)
     model.load_state_dict(load_file(path))
-    return model.eval()
+    return model.eval().to(best_device())

@@ -182,7 +182,7 @@ report.publish(
 #   {glue:text}`classes` classes and {glue:text}`folds` folds, {glue:text}`duration_min_s:.2f` to
 #   {glue:text}`duration_max_s:.2f` s long; {glue:text}`silent_clips` of them are silent.
 # - {glue:text}`shared_source_pct:.1f` % of the clips share their source recording with another
-#   clip, and {glue:text}`straddling_sources` recordings stand in more than one fold.
+#   clip; recordings that stand in more than one fold: {glue:text}`straddling_sources`.
 # - A random validation cut puts {glue:text}`random_split_leak_pct:.1f` % of the validation clips
 #   beside a training clip from the same recording; the source-grouped cut
 #   {glue:text}`grouped_split_leak_pct:.1f` %. Only the second is used to choose anything.

@@ -57,6 +57,7 @@ from esc_lib.config import FrontEnd, get_profile
 from esc_lib.features import LogMel
 from esc_lib.figures import style
 from esc_lib.figures import training as figures
+from esc_lib.hardware import best_device
 from esc_lib.models.se_cnn import BLOCKS, SECNN
 from esc_lib.report import Metric
 
@@ -164,7 +165,10 @@ figure = figures.history(fit.history, fit.best_epoch, chance)
 
 # %% tags=["remove-stderr"]
 rows = np.concatenate([data.split.validation, data.split.test])
-logits = training.predict(fit.model, LogMel(settings.front_end), data, rows)
+device = best_device()
+logits = training.predict(
+    fit.model.to(device), LogMel(settings.front_end).to(device), data, rows
+)
 probabilities = logits.softmax(dim=1).numpy()
 predictions = data.clips.loc[rows, ["filename", "fold", "part", "category", "label"]].assign(
     row=rows, predicted=probabilities.argmax(axis=1), confidence=probabilities.max(axis=1)

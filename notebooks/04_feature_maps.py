@@ -54,6 +54,7 @@ from esc_lib.features import LogMel
 from esc_lib.figures import feature_maps as figures
 from esc_lib.figures import features as feature_figures
 from esc_lib.figures import style
+from esc_lib.hardware import best_device
 from esc_lib.models.se_cnn import BLOCKS, GATES
 from esc_lib.report import Metric
 
@@ -62,7 +63,8 @@ settings = get_profile(profile)
 data = open_data(find(root(profile, artifacts), "01_data"))
 trained = find(root(profile, artifacts), "03_training")
 model = checkpoint.load(trained / "model.safetensors", settings, data.class_names)
-front_end = LogMel(settings.front_end)
+device = best_device()
+front_end = LogMel(settings.front_end).to(device)
 predictions = pd.read_csv(trained / "predictions.csv")
 folder = own(root(profile, artifacts), "04_feature_maps")
 
@@ -76,16 +78,16 @@ folder = own(root(profile, artifacts), "04_feature_maps")
 right = predictions[(predictions.part == "test") & (predictions.label == predictions.predicted)]
 clear = right.sort_values("confidence").iloc[-1]
 row = int(clear.row)
-batch = data.batch([row])
+batch = data.batch([row], device)
 inputs = front_end.features(*batch)
 with activations.record(model, [*BLOCKS, *GATES]) as maps, torch.no_grad():
     model(inputs)
 caption = f"{clear.category}: {clear.filename} (fold {clear.fold})"
-report.player(batch[0][0, : int(batch[1])].numpy(), settings.front_end.sr, caption)
+report.player(batch[0][0, : int(batch[1])].cpu().numpy(), settings.front_end.sr, caption)
 
 # %% mystnb={"figure": {"name": "fig-04-input", "caption": "The network's input: the standardised log-mel spectrogram of the chosen test clip. Answers thesis figure 4.21."}, "image": {"alt": "Standardised log-mel spectrogram of one clip."}}
 figure = feature_figures.single(
-    inputs[0, 0].numpy(), settings.front_end, caption.replace("_", " "), "deviations"
+    inputs[0, 0].cpu().numpy(), settings.front_end, caption.replace("_", " "), "deviations"
 )
 
 # %% [markdown]
@@ -98,7 +100,7 @@ figure = feature_figures.single(
 # %%
 def strongest(layer):
     """Return a layer's most active maps of the clip, and their channel numbers."""
-    values = maps[layer][0].numpy()
+    values = maps[layer][0].cpu().numpy()
     channels = np.argsort(-values.mean(axis=(1, 2)))[:n_maps]
     return values[channels], channels
 
@@ -141,9 +143,9 @@ figure = figures.maps(*strongest("se4"), settings.front_end)
 recalibrated = {}
 for gate in GATES:
     block = f"conv_block{int(gate[2:]) + 1}"
-    before = maps[block][0].mean(dim=(1, 2)).numpy()
+    before = maps[block][0].mean(dim=(1, 2)).cpu().numpy()
     with torch.no_grad():
-        values = getattr(model, gate).gate(maps[block])[0].numpy()
+        values = getattr(model, gate).gate(maps[block])[0].cpu().numpy()
     recalibrated[gate] = before, before * values, values
 
 # %% mystnb={"figure": {"name": "fig-04-recalibration", "caption": "What the four gates do to the channels of the clip. Left: gate values, sorted; a gate with zero weights would stand at 0.5. Right: mean activation of each channel before and after."}, "image": {"alt": "Four rows of two panels: a sorted curve of gate values between 0 and 1, and a scatter plot of channel activation before and after the gate, below the diagonal."}}

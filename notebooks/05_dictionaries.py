@@ -56,6 +56,7 @@ from esc_lib.datasets import esc50
 from esc_lib.features import LogMel, mel_frequencies_hz
 from esc_lib.figures import dictionaries as figures
 from esc_lib.figures import style
+from esc_lib.hardware import best_device
 from esc_lib.models.se_cnn import BLOCKS
 from esc_lib.report import Metric
 
@@ -65,7 +66,8 @@ layer = settings.dictionaries.layer
 data = open_data(find(root(profile, artifacts), "01_data"))
 weights = find(root(profile, artifacts), "03_training") / "model.safetensors"
 model = checkpoint.load(weights, settings, data.class_names)
-front_end = LogMel(settings.front_end)
+device = best_device()
+front_end = LogMel(settings.front_end).to(device)
 folder = own(root(profile, artifacts), "05_dictionaries")
 
 # %% [markdown]
@@ -76,7 +78,7 @@ folder = own(root(profile, artifacts), "05_dictionaries")
 # negative values and no place in a non-negative model.
 
 # %% mystnb={"figure": {"name": "fig-05-bank", "caption": "The mel filter bank of this profile's front end: some filters as curves (left, logarithmic frequency axis) and all of them (right, linear axis). Answers thesis figure A.1."}, "image": {"alt": "Left: overlapping triangles that widen towards high frequencies. Right: a bright curve bending upwards through the plane of frequency and mel band."}}
-figure = figures.mel_bank(front_end.mel_basis.numpy(), settings.front_end)
+figure = figures.mel_bank(front_end.mel_basis.cpu().numpy(), settings.front_end)
 
 # %% [markdown]
 # ## Activations to H
@@ -88,11 +90,12 @@ figure = figures.mel_bank(front_end.mel_basis.numpy(), settings.front_end)
 # weights are random.
 
 # %% tags=["remove-stderr"]
-networks = {"trained": model, "random": training.initial_model(settings, len(data.class_names))}
+untrained = training.initial_model(settings, len(data.class_names))
+networks = {"trained": model, "random": untrained.to(device).eval()}
 statistics, clip_h = {}, {}
 for network, net in networks.items():
     for part, rows in (("train", data.split.train), ("test", data.split.test)):
-        collected = dictionaries.collect(net.eval(), front_end, data, rows, BLOCKS, keep=layer)
+        collected = dictionaries.collect(net, front_end, data, rows, BLOCKS, keep=layer)
         statistics[network, part], clip_h[network, part] = collected
 
 # %% [markdown]
@@ -128,9 +131,9 @@ figure = figures.learning(errors, least)
 table = {}
 for block in BLOCKS:
     train, test = (statistics["random", part][block] for part in ("train", "test"))
-    untrained = dictionaries.fit_layer(train, settings.dictionaries, 0, models=())
+    random = dictionaries.fit_layer(train, settings.dictionaries, 0, models=())
     table[block] = fits[block].errors(statistics["trained", "test"][block]) | {
-        "optimum, random network": untrained.errors(test)["optimum"],
+        "optimum, random network": random.errors(test)["optimum"],
         "mean spectrum": dictionaries.mean_spectrum_error(train, test),
     }
 table = pd.DataFrame(table).T
@@ -188,8 +191,8 @@ _, first = np.unique(data.clips.label.to_numpy()[test_rows], return_index=True)
 shown = first[:: max(1, len(first) // n_examples)][:n_examples]
 scale = fits[layer].scale
 h = clip_h["trained", "test"][shown].double() * scale[:, None]
-target = activations.mel_magnitude(front_end, data.batch(test_rows[shown])[0])
-target = activations.pool_frames(target, h.shape[-1]).numpy()
+target = activations.mel_magnitude(front_end, data.batch(test_rows[shown], device)[0])
+target = activations.pool_frames(target, h.shape[-1]).cpu().numpy()
 rebuilt = {name: (w @ h).numpy() for name, w in fits[layer].dictionaries().items()}
 titles = data.clips.category.to_numpy()[test_rows[shown]].tolist()
 

@@ -77,7 +77,7 @@ folder = own(root(profile, artifacts), "06_evaluation")
 initial = training.initial_model(settings, len(data.class_names))
 weights = {
     when: {
-        name.removesuffix(".weight"): value.detach().numpy().ravel()
+        name.removesuffix(".weight"): value.detach().cpu().numpy().ravel()
         for name, value in net.named_parameters()
         if name.endswith("weight") and value.dim() > 1 and not name.startswith("se")
     }

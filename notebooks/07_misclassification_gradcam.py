@@ -54,6 +54,7 @@ from esc_lib.explain.gradcam import gradcam
 from esc_lib.features import LogMel
 from esc_lib.figures import misclassification as figures
 from esc_lib.figures import style
+from esc_lib.hardware import best_device
 from esc_lib.report import Metric
 
 style.apply()
@@ -61,7 +62,8 @@ settings = get_profile(profile)
 data = open_data(find(root(profile, artifacts), "01_data"))
 trained = find(root(profile, artifacts), "03_training")
 model = checkpoint.load(trained / "model.safetensors", settings, data.class_names)
-front_end = LogMel(settings.front_end)
+device = best_device()
+front_end = LogMel(settings.front_end).to(device)
 predictions = pd.read_csv(trained / "predictions.csv")
 probabilities = np.load(trained / "probabilities.npy")
 test = predictions[predictions.part == "test"]
@@ -108,14 +110,14 @@ named[columns].sort_values("confidence", ascending=False).reset_index(drop=True)
 
 # %%
 rows = shown.row.to_numpy()
-inputs = front_end.features(*data.batch(rows))
+inputs = front_end.features(*data.batch(rows, device))
 guess, truth = torch.tensor(shown.predicted.to_numpy()), torch.tensor(shown.label.to_numpy())
 cams = {
     "block 5, predicted class": gradcam(model, "conv_block5", inputs, guess),
     "block 5, true class": gradcam(model, "conv_block5", inputs, truth),
     "block 3, predicted class": gradcam(model, "conv_block3", inputs, guess),
 }
-cams = {name: maps.numpy() for name, maps in cams.items()}
+cams = {name: maps.cpu().numpy() for name, maps in cams.items()}
 titles = [
     f"{clip.category} heard as {clip.predicted_category}\n"
     f"p(predicted) {clip.confidence:.2f}, p(true) {clip.probability_true:.2f}"
@@ -124,7 +126,7 @@ titles = [
 titles = [title.replace("_", " ") for title in titles]
 
 # %% mystnb={"figure": {"name": "fig-07-errors", "caption": "Misclassified test clips: input spectrogram with both probabilities (left), and Grad-CAM for the predicted class at block 5, for the true class at block 5, and for the predicted class at block 3, over the spectrogram in grey. Answers thesis figure 4.35."}, "image": {"alt": "A row per clip with four panels: a log-mel spectrogram and three copies of it in grey under coloured Grad-CAM maps, smooth blobs for block 5 and finer patches for block 3."}}
-figure = figures.errors(inputs[:, 0].numpy(), cams, titles, settings.front_end)
+figure = figures.errors(inputs[:, 0].cpu().numpy(), cams, titles, settings.front_end)
 
 # %% [markdown]
 # Listen to them. Would you have done better?
@@ -151,12 +153,12 @@ report.players(
 judged = wrong if len(wrong) else test
 runner_up = np.argsort(-probabilities[judged.index], axis=1)[:, 1]
 other = torch.tensor(judged.label.to_numpy() if len(wrong) else runner_up)
-batch = front_end.features(*data.batch(judged.row.to_numpy()))
+batch = front_end.features(*data.batch(judged.row.to_numpy(), device))
 first_maps = gradcam(model, "conv_block5", batch, torch.tensor(judged.predicted.to_numpy()))
 other_maps = gradcam(model, "conv_block5", batch, other)
 similarity = np.array([
     np.corrcoef(a.ravel(), b.ravel())[0, 1] if a.std() > 0 and b.std() > 0 else np.nan
-    for a, b in zip(first_maps.numpy(), other_maps.numpy(), strict=True)
+    for a, b in zip(first_maps.cpu().numpy(), other_maps.cpu().numpy(), strict=True)
 ])  # fmt: skip
 print(f"median correlation {np.nanmedian(similarity):.2f}, {np.isfinite(similarity).sum()} clips")
 

@@ -29,6 +29,7 @@ def gradcam(
     selvaraju2017gradcam, equations 1 and 2; captum's LayerGradCam.
     """
     method = LayerGradCam(model, model.get_submodule(layer))
+    targets = targets.to(features.device)
     maps = method.attribute(features, target=targets, relu_attributions=True).detach()
     maps = LayerAttribution.interpolate(maps, tuple(features.shape[2:]), "bilinear")
     maps = maps.squeeze(1).clamp_min(0)
