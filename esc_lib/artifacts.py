@@ -25,9 +25,10 @@ def root(profile: str, folder: str = "") -> Path:
 
 
 def own(artifacts: Path, notebook: str) -> Path:
-    """Return the folder that `notebook` writes to, made if need be."""
+    """Return the folder that `notebook` writes to, made if need be, and not yet complete."""
     folder = artifacts / notebook
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").unlink(missing_ok=True)  # see find
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +11,30 @@ import soxr
 import torch
 
 OGG_END_OF_STREAM = 0x04
+WAV_UNKNOWN_SIZE = 0xFFFFFFFF  # what a program that writes to a pipe puts there
 LOWEST_NOISE_HZ = 20.0
 
 
 def _is_truncated(path: Path) -> bool:
-    """Say whether a WAV or Ogg file ends before its own header says it should."""
+    """Say whether a WAV or Ogg file ends before its own header says its sound does."""
+    size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)
         if head[:4] == b"RIFF":
-            return int.from_bytes(head[4:8], "little") + 8 > path.stat().st_size
+            while len(chunk := file.read(8)) == 8:
+                n_bytes = int.from_bytes(chunk[4:], "little")
+                if chunk[:4] == b"data":
+                    return n_bytes != WAV_UNKNOWN_SIZE and file.tell() + n_bytes > size
+                file.seek(n_bytes + n_bytes % 2, os.SEEK_CUR)
+            return True
         if head[:4] == b"OggS":
-            file.seek(max(0, path.stat().st_size - 70_000))  # an Ogg page has at most 65,307 bytes
+            file.seek(max(0, size - 70_000))  # an Ogg page has at most 65,307 bytes
             tail = file.read()
-            last_page = tail.rfind(b"OggS")
-            return last_page < 0 or not tail[last_page + 5] & OGG_END_OF_STREAM
+            page = tail[tail.rfind(b"OggS") :]  # one byte if there is none
+            if len(page) < 27 or not page[5] & OGG_END_OF_STREAM:
+                return True
+            n_segments = page[26]
+            return len(page) < 27 + n_segments + sum(page[27 : 27 + n_segments])
     return False
 
 

@@ -47,7 +47,7 @@ def split(
     Raises
     ------
     ValueError
-        If the fold or the protocol does not exist.
+        If the fold or the protocol does not exist, or the share is not in (0, 0.5].
 
     Notes
     -----
@@ -61,6 +61,10 @@ def split(
         )
     if protocol not in PROTOCOLS:
         raise ValueError(f"split: protocol={protocol!r}, expected one of {', '.join(PROTOCOLS)}.")
+    if not 0 < validation_share <= 0.5:
+        raise ValueError(
+            f"split: validation_share={validation_share}, expected above 0 and at most 0.5."
+        )
     in_test = (clips.fold == test_fold).to_numpy()
     test, rest = np.flatnonzero(in_test), np.flatnonzero(~in_test)
     if protocol == "random_clips":

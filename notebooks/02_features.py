@@ -184,8 +184,9 @@ figure = figures.padding(before, after, titles, settings.front_end)
 # $$ \tilde x = \frac{x - \mu(x)}{\sigma(x) + 10^{-6}} , $$
 #
 # the content of thesis figure 4.6. It removes the recording's level, and with it one more thing:
-# multiplying a clip by a constant changes nothing the network sees. Any explanation method that
-# merely attenuates the whole clip will therefore look perfectly faithful.
+# multiplying a clip by a constant changes nothing the network sees (unless the clip is so faint that
+# the decibel floor of -100 dB cuts in). Any explanation method that merely attenuates the whole clip
+# will therefore look perfectly faithful.
 
 # %%
 some = data.split.train[:: max(1, len(data.split.train) // 4)][:4]

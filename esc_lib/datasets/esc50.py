@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from esc_lib import audio
+from esc_lib.datasets.demo_sources import CLASSES
 
 ARCHIVE_URL = "https://github.com/karoldvl/ESC-50/archive/master.zip"
 ARCHIVE_HASH = "md5:7771e4b9d86d0945acce719c7a59305a"
@@ -39,7 +41,7 @@ SILENCE_DB = -80.0
 # The thesis speaks of five groups that ESC-50 does not have (section 4.3.3); this is our reading.
 THESIS_GROUPS = {
     "speech: human voice": (20, 21, 23, 24, 26, 28),
-    "music: tonal signals": (37, 42, 43, 46, 48),
+    "music: tonal signals": (37, 42, 43, 46),
     "noise: weather and water": (10, 11, 12, 15, 16, 17, 18, 19),
     "animals": (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 14),
     "machinery": (35, 36, 40, 41, 44, 45, 47, 49),
@@ -77,12 +79,17 @@ def fetch(cache: str | Path) -> Path:
         archive = pooch.retrieve(
             ARCHIVE_URL, ARCHIVE_HASH, fname="ESC-50.zip", path=cache, progressbar=True
         )
-    except ValueError as error:  # pooch's word for a wrong checksum
-        raise ValueError(f"fetch: {ARCHIVE_URL} is not the expected archive: {error}") from None
     except Exception as error:
+        # a wrong checksum is pooch's ValueError; a wrong proxy or address is requests' ValueError,
+        # which is an OSError as well
+        if isinstance(error, ValueError) and not isinstance(error, OSError):
+            raise ValueError(
+                f"fetch: {ARCHIVE_URL} is not the expected archive: {error}"
+            ) from None
+        reason = getattr(error, "strerror", None) or type(error).__name__
         raise OSError(
-            f"fetch: {ARCHIVE_URL} could not be downloaded ({type(error).__name__}); "
-            "check the connection and run again, or give your own copy as DATA=folder."
+            f"fetch: {ARCHIVE_URL} could not be downloaded ({reason}); check the connection and "
+            f"the space in {cache} and run again, or give your own copy as DATA=folder."
         ) from error
     return unpack(Path(archive), cache, ARCHIVE_ROOT)
 
@@ -93,18 +100,32 @@ def unpack(archive: Path, parent: Path, root: str) -> Path:
     Raises
     ------
     ValueError
-        If the file is no zip archive, lacks the folder, or a member's path leaves it.
+        If the file is no zip archive, is damaged, lacks the folder, or a member's path leaves it.
+    OSError
+        If the folder cannot be written, for example on a full disk.
     """
     if not zipfile.is_zipfile(archive):
         raise ValueError(f"unpack: {archive} is not a zip archive; delete it and run again.")
     with zipfile.ZipFile(archive) as members:
         for name in members.namelist():
             parts = PurePosixPath(name).parts
-            if ".." in parts or parts[0] != root or "\\" in name:
+            if ".." in parts or parts[:1] != (root,) or "\\" in name:
                 raise ValueError(f"unpack: {archive} holds {name!r}, a path outside {root}/.")
-        with tempfile.TemporaryDirectory(dir=parent) as scratch:
-            members.extractall(scratch)
-            os.replace(Path(scratch) / root, parent / root)
+        if not members.namelist():
+            raise ValueError(f"unpack: {archive} holds no {root}/; delete it and run again.")
+        try:
+            with tempfile.TemporaryDirectory(dir=parent) as scratch:
+                members.extractall(scratch)
+                os.replace(Path(scratch) / root, parent / root)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise ValueError(
+                f"unpack: {archive} is damaged ({error}); delete it and run again."
+            ) from None
+        except OSError as error:
+            raise OSError(
+                f"unpack: {archive} could not be unpacked into {parent} "
+                f"({error.strerror or error}); make room or choose another place, and run again."
+            ) from error
     return parent / root
 
 
@@ -148,13 +169,19 @@ def read_clips(folder: str | Path, *, esc10_only: bool = False) -> pd.DataFrame:
         )
     incomplete = clips[list(COLUMNS)].isna().any(axis=1)
     if incomplete.any():
-        row = int(np.flatnonzero(incomplete)[0]) + 2  # the header is line 1
-        raise ValueError(f"read_clips: {table} has an empty field in line {row}; fill it in.")
+        row = int(np.flatnonzero(incomplete)[0]) + 1  # the header is row 0; blank lines are none
+        text = table.read_text(encoding="utf-8").splitlines()
+        line = [i for i, content in enumerate(text, start=1) if content.strip()][row]
+        raise ValueError(f"read_clips: {table} has an empty field in line {line}; fill it in.")
     repeated = clips.filename[clips.filename.duplicated()]
     if len(repeated):
         raise ValueError(f"read_clips: {table} lists {repeated.iloc[0]} twice; remove one row.")
+    unclear = ~clips.esc10.astype(str).isin(("True", "False"))
+    if unclear.any():
+        value = clips.esc10[unclear].iloc[0]
+        raise ValueError(f"read_clips: {table} has esc10={value!r}; expected True or False.")
     if esc10_only:
-        clips = clips[clips.esc10.astype(bool)].reset_index(drop=True)
+        clips = clips[clips.esc10.astype(str) == "True"].reset_index(drop=True)
     if clips.empty:
         raise ValueError(f"read_clips: {table} lists no clips for this profile.")
     clips["path"] = _find_files(folder / "audio", clips.filename)
@@ -201,7 +228,7 @@ def thesis_group(clips: pd.DataFrame) -> pd.Series:
 
 
 def _is_esc50(clips: pd.DataFrame) -> bool:
-    return dict(zip(clips.target, clips.category, strict=True)).get(0) == "dog"
+    return not set(clips.category) <= {procedural.name for procedural in CLASSES}
 
 
 @dataclass(frozen=True)

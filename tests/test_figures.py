@@ -1,0 +1,307 @@
+"""Every figure function: opaque white, labelled, never shown, and its data left alone."""
+
+import copy
+import importlib
+import inspect
+import pkgutil
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from esc_lib import figures
+from esc_lib.config import PROFILES
+from esc_lib.figures import style
+
+FRONT_END = PROFILES["demo"].front_end
+MEL, FRAMES = FRONT_END.n_mels, FRONT_END.n_frames
+RNG = np.random.default_rng(0)
+NAMES = ["hum_with_hiss", "bell", "crackle"]
+LAYERS = [f"conv_block{i}" for i in range(1, 6)]
+MODELS = ("LinearNoBiasSoftplus", "MelConstrainedLinear", "MelBasisTransform")
+
+
+def db(*shape):
+    return RNG.uniform(-80, 0, shape)
+
+
+def magnitude(*shape):
+    return RNG.random(shape)
+
+
+CLIPS = pd.DataFrame(
+    {
+        "category": np.repeat(NAMES, 10),
+        "label": np.repeat(np.arange(3), 10),
+        "fold": np.tile([1, 2, 3, 4, 5], 6),
+        "part": ["train"] * 18 + ["validation"] * 6 + ["test"] * 6,
+    }
+)
+VERIFICATION = pd.DataFrame(
+    {
+        "duration_s": [3.0] * 28 + [2.2, 4.2],
+        "peak_db": RNG.uniform(-12, 0, 30),
+        "rms_db": [-np.inf, *RNG.uniform(-40, -20, 29)],
+    }
+)
+HISTORY = pd.DataFrame(
+    {
+        "epoch": np.arange(1, 6),
+        **{f"{part}_loss": magnitude(5) for part in ("train", "validation")},
+        **{f"{part}_accuracy": magnitude(5) for part in ("train", "validation")},
+        "learning_rate": [1e-3, 1e-3, 5e-4, 5e-4, 2.5e-4],
+    }
+)
+COMPONENTS = pd.DataFrame(
+    {"parameters": [10, 20, 70], "multiply_adds": [5, 60, 35], "output_mb": [7.0, 2.0, 1.0]},
+    index=["conv_block1", "SE gates", "fc layers"],
+)
+GATES = {f"se{i}": (magnitude(8), magnitude(8), magnitude(8)) for i in range(1, 5)}
+SCORES = pd.DataFrame(
+    {"precision": magnitude(3), "recall": magnitude(3), "F1": magnitude(3)}, index=NAMES
+)
+CURVE = (np.array([0, 0, 0.5, 1]), np.array([0, 0.6, 1, 1]), 0.9)
+
+# module.function: arguments; the second case of a function is the awkward one
+CASES = {
+    "data.gallery": [
+        (db(3, MEL, FRAMES), NAMES, FRONT_END), (db(7, MEL, 9), [*"abcdefg"], FRONT_END),
+    ],
+    "data.fold_table": [(CLIPS,), (CLIPS.iloc[:7],)],
+    "data.levels": [(VERIFICATION,)],
+    "data.parts": [(CLIPS, 0.0, 0.42), (CLIPS, 0.0, 0.0)],
+    "dictionaries.mel_bank": [(magnitude(MEL, FRONT_END.n_fft // 2 + 1), FRONT_END)],
+    "dictionaries.reconstructions": [
+        (magnitude(2, MEL, 11), {m: magnitude(2, MEL, 11) for m in MODELS}, NAMES[:2], FRONT_END),
+        (magnitude(1, MEL, 11), {"optimum": magnitude(1, MEL, 11)}, NAMES[:1], FRONT_END),
+    ],
+    "dictionaries.functions": [
+        (magnitude(MEL, 32), MODELS[0], FRONT_END), (np.zeros((MEL, 5)), MODELS[0], FRONT_END),
+    ],
+    "dictionaries.trace": [
+        (magnitude(3, MEL, 16), [20, 40, 60], FRONT_END), (magnitude(1, MEL, 16), [20], FRONT_END),
+    ],
+    "dictionaries.learning": [({m: np.linspace(1, 0.5, 9) for m in MODELS}, 0.4)],
+    "dictionaries.errors_by_layer": [
+        (pd.DataFrame(magnitude(5, 6), index=LAYERS, columns=[*"abcdef"]),)
+    ],
+    "dictionaries.group_atoms": [
+        (pd.DataFrame(RNG.normal(size=(n, 16)), index=[f"group_{i}" for i in range(n)]),
+         RNG.uniform(50, 8000, 16), MODELS[0])
+        for n in (5, 7)
+    ],
+    "dictionaries.patterns": [({m: magnitude(MEL) for m in ("target", *MODELS)}, FRONT_END)],
+    "evaluation.weights": [
+        ({n: RNG.normal(size=50) for n in LAYERS}, {n: RNG.uniform(-1, 1, 50) for n in LAYERS})
+    ],
+    "evaluation.confusion": [
+        (np.array([[9, 1, 0], [0, 8, 2], [0, 0, 0]]), NAMES),
+        (RNG.integers(0, 9, (20, 20)), [f"class_{i}" for i in range(20)]),
+    ],
+    "evaluation.roc": [({"micro-average": CURVE, "13 cricket": CURVE},)],
+    "evaluation.per_class": [(SCORES,)],
+    "feature_maps.maps": [
+        (magnitude(16, 8, 11), np.arange(16), FRONT_END),
+        (magnitude(10, 8, 11), np.arange(10), FRONT_END),
+    ],
+    "feature_maps.recalibration": [(GATES,)],
+    "feature_maps.gates_per_class": [({g: magnitude(3, 8) for g in GATES}, NAMES)],
+    "features.pipeline": [
+        ([("waveform", RNG.normal(size=800)), ("mel power in dB", db(MEL, FRAMES)),
+          ("standardised", RNG.normal(size=(MEL, FRAMES))), ("floor", db(MEL, FRAMES))], FRONT_END)
+    ],
+    "features.extraction": [
+        (RNG.normal(size=800), db(FRONT_END.n_fft // 2 + 1, FRAMES), db(MEL, FRAMES), FRONT_END)
+    ],
+    "features.time_shift": [
+        (RNG.normal(size=800), RNG.normal(size=800), offset_s, 16_000) for offset_s in (0.01, -0.01)
+    ],
+    "features.noise_spectra": [
+        (np.geomspace(25, 8000, 50), {c: db(50) for c in ("white", "pink", "brown")})
+    ],
+    "features.padding": [
+        ([db(MEL, 50), db(MEL, 300)], [db(MEL, FRAMES), db(MEL, FRAMES)], ["a.wav", "b.wav"],
+         FRONT_END)
+    ],
+    "features.normalisation": [(db(4, MEL, FRAMES), RNG.normal(size=(4, MEL, FRAMES)), [*"abcd"])],
+    "features.single": [
+        (db(MEL, FRAMES), FRONT_END, "raw", "dB"),
+        (RNG.normal(size=(MEL, FRAMES)), FRONT_END, "difference", "deviations", True),
+    ],
+    "misclassification.errors": [
+        (RNG.normal(size=(n, MEL, FRAMES)), {c: magnitude(n, MEL, FRAMES) for c in "ab"},
+         ["hen heard as dog"] * n, FRONT_END)
+        for n in (2, 1)
+    ],
+    "misclassification.confidence": [(magnitude(20), magnitude(5)), (magnitude(20), np.array([]))],
+    "training.shapes": [([("input", (1, 128, 431)), ("block 1", (64, 64, 215))],)],
+    "training.head": [([("pooled", 1024), ("fc1", 2048), ("fc2", 50)],)],
+    "training.costs": [(COMPONENTS,)],
+    "training.history": [(HISTORY, 3, 0.1), (HISTORY.iloc[:1], 1, 0.1)],
+}  # fmt: skip
+DRAWINGS = ("training.shapes", "training.head")  # boxes and arrows: no data axes
+each_case = pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        pytest.param(name, arguments, id=f"{name}-{index}")
+        for name, cases in CASES.items()
+        for index, arguments in enumerate(cases)
+    ],
+)
+
+
+@pytest.fixture(autouse=True)
+def house_style(monkeypatch):
+    """Set the style as the notebooks do, for one test; a call of show fails it."""
+
+    def show(*_arguments, **_options):
+        pytest.fail("a figure function called show")
+
+    monkeypatch.setattr(plt, "show", show)
+    monkeypatch.setattr(Figure, "show", show)
+    with mpl.rc_context():
+        style.apply()
+        yield
+    plt.close("all")
+
+
+def call(name, arguments):
+    module, function = name.split(".")
+    return getattr(importlib.import_module(f"esc_lib.figures.{module}"), function)(*arguments)
+
+
+def colour_bars(figure):
+    return [ax for ax in figure.axes if ax.get_label() == "<colorbar>"]
+
+
+def data_axes(figure):
+    bars = colour_bars(figure)
+    return [ax for ax in figure.axes if ax not in bars and ax.axison and ax.get_visible()]
+
+
+def shows_numbers(axis):
+    """Say whether an axis has tick labels that need a unit: numbers, visible."""
+    texts = [label.get_text().strip("$−-+").rstrip("k") for label in axis.get_ticklabels()]
+    drawn = axis.get_tick_params()["labelleft" if axis.axis_name == "y" else "labelbottom"]
+    return drawn and any(text.replace(".", "").isdigit() for text in texts)
+
+
+# ----------------------------------------------------------------------------------------------
+
+
+def test_every_figure_function_has_a_case():
+    found = set()
+    for info in pkgutil.iter_modules(figures.__path__):
+        module = importlib.import_module(f"esc_lib.figures.{info.name}")
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            returns = inspect.signature(function).return_annotation
+            own = function.__module__ == module.__name__ and not name.startswith("_")
+            if own and returns in ("Figure", Figure):
+                found.add(f"{info.name}.{name}")
+    assert found == set(CASES)
+
+
+@each_case
+def test_figure_is_opaque_white_labelled_and_leaves_its_data_alone(name, arguments):
+    kept = copy.deepcopy(arguments)
+    figure = call(name, arguments)
+    same(arguments, kept)
+    assert isinstance(figure, Figure)
+    assert plt.get_fignums() == [figure.number]  # no other figure is left open
+    figure.set_dpi(40)
+    figure.canvas.draw()  # a layout that does not work warns here
+    check_opaque_white(figure)
+    assert bool(data_axes(figure)) == (name not in DRAWINGS)
+    check_labels(figure)
+
+
+def check_opaque_white(figure):
+    assert figure.get_facecolor() == (1, 1, 1, 1)
+    for ax in data_axes(figure):
+        assert ax.get_facecolor() == (1, 1, 1, 1)
+    pixels = np.asarray(figure.canvas.buffer_rgba())
+    assert (pixels[..., 3] == 255).all()
+    assert (pixels[0, 0] == 255).all() and (pixels[-1, -1] == 255).all()
+    assert pixels[..., :3].min() < 200  # something is drawn
+
+
+def check_labels(figure):
+    axes = data_axes(figure)
+    shared_x, shared_y = figure.get_supxlabel(), figure.get_supylabel()
+    for ax in axes:
+        assert ax.get_xlabel() or shared_x or not shows_numbers(ax.xaxis), ax
+        assert ax.get_ylabel() or shared_y or not shows_numbers(ax.yaxis), ax
+    if axes:  # where neighbours leave labels out, the outer ones have them; names need none
+        names = any(len(ax.get_yticks()) and not shows_numbers(ax.yaxis) for ax in axes)
+        assert shared_x or any(ax.get_xlabel() for ax in axes)
+        assert shared_y or names or any(ax.get_ylabel() for ax in axes)
+    for bar in colour_bars(figure):
+        assert bar.get_ylabel() or bar.get_xlabel()
+
+
+def same(value, kept):
+    """Compare nested arguments."""
+    assert type(value) is type(kept)
+    if isinstance(value, pd.DataFrame):
+        pd.testing.assert_frame_equal(value, kept)
+    elif isinstance(value, np.ndarray):
+        np.testing.assert_array_equal(value, kept)
+    elif isinstance(value, dict):
+        assert list(value) == list(kept)
+        same(list(value.values()), list(kept.values()))
+    elif isinstance(value, list | tuple):
+        assert len(value) == len(kept)
+        for one, other in zip(value, kept, strict=True):
+            same(one, other)
+    else:
+        assert value == kept
+
+
+# --------------------------------------------------------------------------- what is in them
+
+
+def images(figure):
+    return [image for ax in figure.axes for image in ax.get_images()]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["data.gallery", "dictionaries.reconstructions", "feature_maps.maps", "features.padding",
+     "feature_maps.gates_per_class"],
+)  # fmt: skip
+def test_compared_panels_share_their_limits(name):
+    limits = {image.get_clim() for image in images(call(name, CASES[name][0]))}
+    assert len(limits) == 1
+
+
+def test_signed_values_get_a_diverging_map_centred_on_zero():
+    plain, signed = (images(call("features.single", c))[0] for c in CASES["features.single"])
+    assert (plain.get_cmap().name, signed.get_cmap().name) == ("magma", "RdBu_r")
+    low, high = signed.get_clim()
+    assert low == -high < 0
+
+
+def test_no_figure_uses_jet():
+    for name, cases in CASES.items():
+        for image in images(call(name, cases[0])):
+            assert image.get_cmap().name in ("magma", "viridis", "RdBu_r", "gray"), name
+        plt.close("all")
+
+
+def test_spectrogram_has_time_and_frequency_at_the_right_places():
+    figure, ax = plt.subplots()
+    image = style.spectrogram(ax, db(MEL, FRAMES), FRONT_END, vmin=-80, vmax=0)
+    assert image.get_extent() == [0, pytest.approx(FRAMES * 256 / 16_000), 0, MEL]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("time (s)", "frequency (Hz)")
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == ["200", "500", "1k", "2k", "5k"]
+    # a tick stands on the middle of the band that is centred there
+    centres = style.mel_frequencies_hz(FRONT_END).numpy()
+    for place, hz in zip(ax.get_yticks(), (200, 500, 1000, 2000, 5000), strict=True):
+        assert np.interp(place - 0.5, np.arange(MEL), centres) == pytest.approx(hz, rel=1e-3)

@@ -1,0 +1,446 @@
+"""Training: resumed, killed and repeated runs, what decides a run, prediction, checkpoints."""
+
+import json
+import pickle
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+from lightning_fabric import Fabric
+
+from esc_lib import checkpoint, training
+from esc_lib.artifacts import Data
+from esc_lib.config import PROFILES, FrontEnd, Network
+from esc_lib.features import LogMel
+from esc_lib.models.se_cnn import SECNN
+
+FRONT_END = FrontEnd(
+    sr=8000, n_fft=256, win_length=256, hop_length=128, n_mels=32, f_max_hz=4000.0, n_frames=33
+)
+DEMO = PROFILES["demo"]
+PROFILE = replace(
+    DEMO,
+    front_end=FRONT_END,
+    network=Network(channels=(4, 8, 8, 8, 8), hidden=16),
+    training=replace(
+        DEMO.training, epochs=4, batch_size=8, plateau_patience=0, stop_patience=1000
+    ),
+)
+TONES_HZ = (300, 700, 1500, 3000)
+NAMES = ["low", "middle", "high", "highest"]
+
+
+def with_training(profile=PROFILE, **settings):
+    return replace(profile, training=replace(profile.training, **settings))
+
+
+def make_data(seed=0):
+    """Return 40 clips in four classes: a tone of the class's frequency in noise."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(40) % 4
+    time_s = np.arange(FRONT_END.n_samples) / FRONT_END.sr
+    hz = np.array(TONES_HZ)[labels, None] * rng.uniform(0.95, 1.05, (40, 1))
+    waveforms = 4000 * np.sin(2 * np.pi * (hz * time_s + rng.random((40, 1))))
+    waveforms += rng.normal(scale=1000, size=waveforms.shape)
+    clips = pd.DataFrame(
+        {
+            "filename": [f"{i}.wav" for i in range(40)],
+            "label": labels,
+            "category": np.array(NAMES)[labels],
+            "part": np.repeat(["train", "validation", "test"], [24, 8, 8]),
+        }
+    )
+    n_valid = torch.full((40,), FRONT_END.n_samples)
+    return Data(clips, torch.from_numpy(waveforms.astype(np.int16)), n_valid)
+
+
+def make_cpu_fabric(precision=None):
+    return Fabric(accelerator="cpu", devices=1, precision=precision or training.best_precision())
+
+
+def train(folder, profile=PROFILE, data=None):
+    """Fit in float32 on the CPU, where the same operations give the same bits."""
+    return training.fit(data or make_data(), profile, Path(folder), precision="32-true")
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch):
+    monkeypatch.setattr(training, "make_fabric", make_cpu_fabric)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_data()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Return an uninterrupted run of four epochs and its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "make_fabric", make_cpu_fabric)
+        return train(folder), folder
+
+
+def last_state(folder):
+    """Return what a run left behind after its last epoch, without the seconds it took."""
+    (path,) = Path(folder).glob("run_*/last.pt")
+    state = torch.load(path, weights_only=True)
+    for row in state["history"]:
+        del row["seconds"]
+    return state
+
+
+def assert_same_state(one, other):
+    """Compare nested states bit by bit."""
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert list(one) == list(other)
+        for key in one:
+            assert_same_state(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            assert_same_state(a, b)
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    else:
+        assert one == other
+
+
+def assert_same_run(fit, folder, expected, expected_folder):
+    assert_same_state(last_state(folder), last_state(expected_folder))
+    assert_same_state(fit.model.state_dict(), expected.model.state_dict())
+    pd.testing.assert_frame_equal(
+        fit.history.drop(columns="seconds"), expected.history.drop(columns="seconds"),
+        check_exact=True,
+    )  # fmt: skip
+    assert fit.best_epoch == expected.best_epoch
+
+
+# -------------------------------------------------------------------------------- interruption
+
+
+def test_a_run_stopped_and_resumed_equals_one_that_was_not(whole, tmp_path):
+    first = train(tmp_path, with_training(epochs=2))
+    assert len(first.history) == 2
+    assert_same_run(train(tmp_path), tmp_path, *whole)
+    # the comparison reaches the schedule: the learning rate fell after an epoch without progress
+    assert whole[0].history.learning_rate.nunique() > 1
+
+
+def test_a_run_interrupted_within_an_epoch_equals_one_that_was_not(whole, tmp_path, monkeypatch):
+    calls = []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 8:  # three batches an epoch: the middle of the third
+            raise KeyboardInterrupt
+        return mixup(*arguments)
+
+    mixup = training.mixup
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "mixup", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path)
+    assert len(last_state(tmp_path)["history"]) == 2
+    assert_same_run(train(tmp_path), tmp_path, *whole)
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path):
+    killed, expected = tmp_path / "killed", tmp_path / "expected"
+    script = (
+        "import sys, torch\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import test_training as t\n"
+        f"torch.set_num_threads({torch.get_num_threads()})\n"
+        "t.training.make_fabric = t.make_cpu_fabric\n"
+        f"t.train({str(killed)!r}, t.with_training(epochs=100_000))\n"
+    )
+    log = tmp_path / "log.txt"
+    with log.open("w") as stream:
+        process = subprocess.Popen([sys.executable, "-c", script], stdout=stream, stderr=stream)
+        try:
+            deadline = time.monotonic() + 180
+            while not list(killed.glob("run_*/last.pt")):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, "no epoch in 180 s"
+                time.sleep(0.01)
+        finally:
+            process.kill()  # SIGKILL: no handler runs, whatever is being written stays half
+            process.wait()
+    epochs = len(last_state(killed)["history"]) + 2
+    resumed = train(killed, with_training(epochs=epochs))
+    assert_same_run(resumed, killed, train(expected, with_training(epochs=epochs)), expected)
+
+
+def test_a_finished_run_is_not_trained_again_and_can_be_made_longer(whole, tmp_path, monkeypatch):
+    train(tmp_path, with_training(epochs=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_train_epoch", lambda *_: pytest.fail("trained again"))
+        assert len(train(tmp_path, with_training(epochs=1)).history) == 1
+    assert_same_run(train(tmp_path), tmp_path, *whole)
+
+
+def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_state(whole, tmp_path, monkeypatch):
+    train(tmp_path, with_training(epochs=1))
+    (path,) = tmp_path.glob("run_*/last.pt")
+    before = path.read_bytes()
+    features = LogMel.features
+    with monkeypatch.context() as patch:
+        patch.setattr(LogMel, "features", lambda *arguments: features(*arguments) * torch.nan)
+        with pytest.raises(FloatingPointError, match=r"fit: the loss of epoch 2 is nan; lower the"):
+            train(tmp_path)
+    assert path.read_bytes() == before
+    assert_same_run(train(tmp_path), tmp_path, *whole)  # and the run can go on
+
+
+# --------------------------------------------------------------------------- what decides a run
+
+
+def test_same_seed_gives_the_same_run_and_another_seed_another(whole, tmp_path):
+    assert_same_run(train(tmp_path / "same"), tmp_path / "same", *whole)
+    other = train(tmp_path / "other", with_training(seed=1))
+    assert (other.history.train_loss != whole[0].history.train_loss).all()
+
+
+def test_state_of_the_generator_before_does_not_matter(whole, tmp_path):
+    torch.manual_seed(99)
+    torch.rand(7)
+    np.random.default_rng(1)
+    assert_same_run(train(tmp_path), tmp_path, *whole)
+
+
+def identity(data, profile=PROFILE, precision="32-true"):
+    return training.run_identity(data, profile, precision)
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        with_training(seed=1),
+        with_training(learning_rate=2e-3),
+        with_training(batch_size=16),
+        with_training(plateau_patience=1),
+        replace(PROFILE, front_end=replace(FRONT_END, top_db=60.0)),
+        replace(PROFILE, network=replace(PROFILE.network, hidden=32)),
+        replace(PROFILE, augmentation=replace(PROFILE.augmentation, snr_db=10.0)),
+    ],
+)
+def test_other_settings_get_another_identity(data, profile):
+    assert identity(data, profile) != identity(data)
+
+
+def test_precision_and_split_are_part_of_the_identity(data):
+    assert identity(data, precision="bf16-mixed") != identity(data)
+    clips = data.clips.copy()
+    clips.loc[[0, 30], "part"] = clips.loc[[30, 0], "part"].to_numpy()
+    assert identity(replace(data, clips=clips)) != identity(data)
+
+
+def test_labels_are_part_of_the_identity(data):
+    clips = data.clips.assign(label=3 - data.clips.label)
+    assert identity(replace(data, clips=clips)) != identity(data)
+
+
+def test_sounds_are_part_of_the_identity(data):
+    # the same file names, as after a new version of the procedural clips
+    assert identity(replace(make_data(seed=1), clips=data.clips)) != identity(data)
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        with_training(epochs=99),
+        replace(PROFILE, dictionaries=replace(PROFILE.dictionaries, smoothness=1.0)),
+    ],
+)
+def test_epochs_and_dictionaries_are_not(data, profile):
+    assert identity(data, profile) == identity(data)
+
+
+def test_other_settings_get_another_folder(tmp_path):
+    for learning_rate in (1e-3, 2e-3):
+        train(tmp_path, with_training(epochs=1, learning_rate=learning_rate))
+    assert len(list(tmp_path.glob("run_*/last.pt"))) == 2
+
+
+# --------------------------------------------------------------------------- which epoch is kept
+
+
+def rows(*accuracy_and_loss):
+    return [
+        {"epoch": epoch, "validation_accuracy": accuracy, "validation_loss": loss}
+        for epoch, (accuracy, loss) in enumerate(accuracy_and_loss, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("history", "best"),
+    [
+        (rows((0.5, 1.0)), 1),
+        (rows((0.5, 1.0), (0.7, 2.0), (0.6, 0.1)), 2),  # accuracy first
+        (rows((0.7, 1.0), (0.7, 0.5), (0.7, 0.9)), 2),  # of equals, the lower loss
+        (rows((0.7, 1.0), (0.7, 1.0)), 1),  # of these, the earlier
+    ],
+)
+def test_best_epoch(history, best):
+    assert training._best_epoch(history) == best
+
+
+def test_patience():
+    history = rows((0.7, 1.0), (0.6, 1.0), (0.6, 1.0))
+    assert not training._exhausted([], 1)
+    assert not training._exhausted(history, 3)
+    assert training._exhausted(history, 2)
+
+
+def test_a_run_stops_when_patience_is_exhausted(tmp_path):
+    fit = train(tmp_path, with_training(epochs=60, stop_patience=2, learning_rate=0.0))
+    assert len(fit.history) == fit.best_epoch + 2 < 60
+    again = train(tmp_path, with_training(epochs=90, stop_patience=2, learning_rate=0.0))
+    assert len(again.history) == len(fit.history)
+
+
+def test_the_kept_weights_are_those_of_the_best_epoch(whole, data, tmp_path):
+    fit = train(tmp_path, with_training(epochs=8, learning_rate=0.02))
+    logits = training.predict(fit.model, LogMel(FRONT_END), data, data.split.validation)
+    loss, accuracy = training._loss_and_accuracy(logits, data.labels[data.split.validation])
+    row = fit.history.set_index("epoch").loc[fit.best_epoch]
+    assert accuracy == row.validation_accuracy == fit.history.validation_accuracy.max()
+    assert loss == pytest.approx(row.validation_loss, rel=1e-5)
+    assert not fit.model.training and next(fit.model.parameters()).device.type == "cpu"
+
+
+def test_history_is_complete(whole):
+    history = whole[0].history
+    assert list(history) == [
+        "epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy",
+        "learning_rate", "seconds",
+    ]  # fmt: skip
+    assert history.epoch.tolist() == [1, 2, 3, 4]
+    assert np.isfinite(history.to_numpy()).all()
+    assert history[["train_accuracy", "validation_accuracy"]].to_numpy().max() <= 1
+    assert history.learning_rate[0] == PROFILE.training.learning_rate
+
+
+def test_it_learns_tones(data, tmp_path):
+    profile = with_training(epochs=15, learning_rate=0.01, plateau_patience=4)
+    fit = training.fit(data, profile, tmp_path)  # this machine's own precision
+    test = data.split.test
+    logits = training.predict(fit.model, LogMel(FRONT_END), data, test)
+    accuracy = (logits.argmax(1) == data.labels[test]).float().mean()
+    assert accuracy >= 0.75  # chance is 0.25
+    assert fit.history.train_loss.iloc[-1] < 0.8 * fit.history.train_loss.iloc[0]
+
+
+def test_training_does_not_touch_the_data(whole, data):
+    fresh = make_data()
+    assert torch.equal(data.waveforms, fresh.waveforms)
+    pd.testing.assert_frame_equal(data.clips, fresh.clips)
+
+
+# ---------------------------------------------------------------------------------- prediction
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+def test_prediction_equals_that_of_single_clips_and_leaves_the_mode(data, is_training):
+    model = training.initial_model(PROFILE, 4)
+    with torch.no_grad():  # away from the neutral normalisation
+        model(LogMel(FRONT_END).features(*data.batch(range(8))))
+    model.train(is_training)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    front_end = LogMel(FRONT_END)
+    order = np.random.default_rng(0).permutation(40)  # more than one batch
+    logits = training.predict(model, front_end, data, order)
+    assert model.training == is_training
+    assert_same_state(dict(model.state_dict()), before)
+    assert logits.shape == (40, 4) and logits.dtype == torch.float32 and not logits.requires_grad
+    model.eval()
+    alone = torch.cat([model(front_end.features(*data.batch([row]))) for row in order])
+    torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-6)
+
+
+def test_initial_model_follows_the_seed():
+    first, again, other = (
+        training.initial_model(with_training(seed=seed), 4).state_dict() for seed in (0, 0, 1)
+    )
+    assert_same_state(dict(first), dict(again))
+    assert not torch.equal(first["fc1.weight"], other["fc1.weight"])
+
+
+# --------------------------------------------------------------------------------- checkpoints
+
+
+@pytest.fixture
+def saved(whole, tmp_path):
+    path = tmp_path / "model.safetensors"
+    checkpoint.save(path, whole[0].model, PROFILE, NAMES)
+    return path
+
+
+def test_checkpoint_gives_back_the_same_logits(whole, data, saved):
+    model = checkpoint.load(saved, PROFILE, NAMES)
+    assert isinstance(model, SECNN) and not model.training
+    front_end = LogMel(FRONT_END)
+    expected = training.predict(whole[0].model, front_end, data, np.arange(40))
+    assert torch.equal(training.predict(model, front_end, data, np.arange(40)), expected)
+
+
+@pytest.mark.parametrize(
+    ("profile", "names", "key"),
+    [
+        (replace(PROFILE, front_end=replace(FRONT_END, f_min_hz=50.0)), NAMES, "front_end"),
+        (replace(PROFILE, network=Network(channels=(8, 8, 8, 8, 8))), NAMES, "network"),
+        (PROFILE, NAMES[::-1], "class_names"),
+        (PROFILE, NAMES[:3], "class_names"),
+        (DEMO, NAMES, "front_end"),
+    ],
+)
+def test_checkpoint_of_other_settings_is_refused(saved, profile, names, key):
+    message = rf"load: checkpoint .*model.safetensors was made with another {key} than profile"
+    with pytest.raises(ValueError, match=message):
+        checkpoint.load(saved, profile, names)
+
+
+def test_checkpoint_may_be_used_under_other_training_settings(saved):
+    assert checkpoint.load(saved, with_training(seed=5, epochs=77), NAMES)
+
+
+def test_foreign_safetensors_without_settings_are_refused(whole, tmp_path):
+    path = tmp_path / "foreign.safetensors"
+    safetensors.torch.save_file({"x": torch.zeros(3)}, path)
+    with pytest.raises(ValueError, match="was made with another front_end"):
+        checkpoint.load(path, PROFILE, NAMES)
+
+
+def test_checkpoint_is_safetensors_and_no_pickle(whole, saved):
+    tensors = safetensors.torch.load_file(saved)
+    assert_same_state(tensors, {name: whole[0].model.state_dict()[name] for name in tensors})
+    assert set(tensors) == set(whole[0].model.state_dict())
+    content = saved.read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    settings = json.loads(header["__metadata__"]["settings"])
+    assert settings["class_names"] == NAMES
+    assert settings["network"]["channels"] == [4, 8, 8, 8, 8]
+    with pytest.raises(pickle.UnpicklingError):
+        pickle.loads(content)
+    assert not content.startswith(b"PK")  # nor torch.save's zip of pickles
+
+
+def test_a_failed_save_leaves_the_checkpoint_before(saved, monkeypatch):
+    def full(*_arguments, **_options):
+        raise OSError("No space left on device")
+
+    before = saved.read_bytes()
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(saved, training.initial_model(PROFILE, 4), PROFILE, NAMES)
+    assert saved.read_bytes() == before and len(list(saved.parent.iterdir())) == 1
