@@ -138,7 +138,8 @@ def run_identity(data: Data, profile: Profile, precision: str | None = None) -> 
     here = Path(__file__).parent
     sources = ("training", "audio", "augment", "features", "models/se_cnn")
     digest = hashlib.sha256(repr((settings, precision or best_precision())).encode())
-    digest.update(data.clips[["filename", "part"]].to_csv(index=False).encode())
+    digest.update(data.clips[["filename", "label", "part"]].to_csv(index=False).encode())
+    digest.update(data.waveforms.numpy())
     for name in sources:
         digest.update((here / f"{name}.py").read_bytes())
     return digest.hexdigest()[:12]

@@ -181,6 +181,7 @@ predictions.to_csv(folder / "predictions.csv", index=False)
 np.save(folder / "probabilities.npy", probabilities.astype(np.float32))
 report.save_json(folder / "run.json", report.provenance(settings, data_source, wall_s))
 
+# %% tags=["hide-input"]
 best = fit.history.validation_accuracy.max()
 components = cost.components.parameters
 block_metrics = {
