@@ -184,15 +184,14 @@ report.save_json(folder / "run.json", report.provenance(settings, data_source, w
 # %% tags=["hide-input"]
 best = fit.history.validation_accuracy.max()
 components = cost.components.parameters
-block_metrics = {
-    f"block{i}_parameters": Metric(int(components[block])) for i, block in enumerate(BLOCKS, 1)
-}
+n_parameters = sum(p.numel() for p in fit.model.parameters())
+blocks = {f"block{i}_parameters": int(components[b]) for i, b in enumerate(BLOCKS, 1)}
+blocks |= {"se_parameters": int(components["SE gates"])}
+blocks |= {"fc_parameters": int(components["fc layers"])}
 report.publish(
     folder,
-    block_metrics
+    {name: Metric(count) for name, count in blocks.items()}
     | {
-        "se_parameters": Metric(int(components["SE gates"])),
-        "fc_parameters": Metric(int(components["fc layers"])),
         "parameters": Metric(cost.parameters),
         "multiply_adds_g": Metric(cost.multiply_adds / 1e9, "G"),
         "forward_memory_mb": Metric(cost.forward_mb, "MB"),
@@ -201,7 +200,7 @@ report.publish(
         "memory_per_g": Metric(cost.forward_mb / (cost.multiply_adds / 1e9), "MB per G"),
         "rf_last_conv": Metric(field["last convolution"][1], "bins"),
         "rf_last_pool": Metric(field["last pooling"][1], "bins"),
-        "run_parameters": Metric(sum(p.numel() for p in fit.model.parameters())),
+        "run_parameters": Metric(n_parameters),
         "epochs": Metric(len(fit.history)),
         "best_epoch": Metric(fit.best_epoch),
         "best_validation_accuracy": Metric(100 * float(best), "%", len(data.split.validation)),
