@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, safe_open, save_file
 
 from esc_lib.config import Profile
@@ -46,4 +47,4 @@ def load(path: Path, profile: Profile, class_names: list[str]) -> SECNN:
             )
     model = SECNN(len(class_names), profile.network)
     model.load_state_dict(load_file(path))
-    return model.eval().to(best_device())
+    return model.eval().to(best_device(), memory_format=torch.channels_last)

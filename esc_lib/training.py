@@ -82,7 +82,6 @@ def fit(data: Data, profile: Profile, folder: Path, precision: str | None = None
     settings = profile.training
     fabric = make_fabric(precision)
     model = initial_model(profile, len(data.class_names))
-    model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=settings.plateau_factor, patience=settings.plateau_patience
@@ -128,7 +127,8 @@ def fit(data: Data, profile: Profile, folder: Path, precision: str | None = None
 def initial_model(profile: Profile, n_classes: int) -> SECNN:
     """Return the network before training, the same for the same seed."""
     torch.manual_seed(profile.training.seed)
-    return SECNN(n_classes, profile.network)
+    # channels last: the layout in which convolutions are fastest, on CPUs too
+    return SECNN(n_classes, profile.network).to(memory_format=torch.channels_last)
 
 
 def run_identity(data: Data, profile: Profile, precision: str | None = None) -> str:

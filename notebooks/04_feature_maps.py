@@ -191,11 +191,13 @@ report.publish(
 # %% [markdown]
 # ## What we learned
 #
-# - Block by block the maps trade resolution for channels; from block 4 on, a map says *when*
-#   something is there far more than *where in frequency*. That is why {doc}`05_dictionaries` can
-#   average a map over frequency and let a dictionary supply the spectrum.
+# - Block by block the maps trade resolution for channels. From block 4 on a map has only a few rows:
+#   it can say *when* something is there far better than *where in frequency*. That is why
+#   {doc}`05_dictionaries` averages a map over frequency and lets a dictionary supply the spectrum.
 # - Gates scale channels and do not change shapes. Their mean values are {glue:text}`se1_mean:.2f`,
-#   {glue:text}`se2_mean:.2f`, {glue:text}`se3_mean:.2f` and {glue:text}`se4_mean:.2f`.
+#   {glue:text}`se2_mean:.2f`, {glue:text}`se3_mean:.2f` and {glue:text}`se4_mean:.2f`. A gate that
+#   stands at 0.5 in every channel of a clip has had all its hidden units silenced by the ReLU
+#   between its layers: it does nothing for that clip.
 # - Between classes lies {glue:text}`se1_between_pct:.0f` % of the gate variance in the first and
 #   {glue:text}`se4_between_pct:.0f` % in the last gate (class means of few clips vary by chance too,
 #   so small values mean nothing).

@@ -137,7 +137,7 @@ for block in BLOCKS:
         "mean spectrum": dictionaries.mean_spectrum_error(train, test),
     }
 table = pd.DataFrame(table).T
-table.T.style.format("{:.3f}")
+table.T.style.format("{:.3f}").format_index(lambda block: block.removeprefix("conv_"), axis=1)
 
 # %% mystnb={"figure": {"name": "fig-05-layers", "caption": "Relative error on test clips by layer: three constrained dictionaries, the optimum with the same H, the optimum with a random network's H, and the mean spectrum alone. Lower is better."}, "image": {"alt": "Six lines over the five blocks showing relative error between 0 and 1, with the mean spectrum as an almost horizontal reference."}}
 figure = figures.errors_by_layer(table)

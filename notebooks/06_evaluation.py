@@ -111,7 +111,7 @@ counts = evaluation.confusion(labels, predicted, len(data.class_names))
 figure = figures.confusion(counts, data.class_names)
 
 # %%
-evaluation.frequent_confusions(counts, data.class_names)
+evaluation.frequent_confusions(counts, data.class_names).style.hide()
 
 # %% [markdown]
 # ## ROC

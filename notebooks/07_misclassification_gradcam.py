@@ -82,7 +82,7 @@ figure = figures.confidence(right.confidence.to_numpy(), wrong.confidence.to_num
 #
 # The thesis's two examples are sneezing heard as pouring water and a hen heard as a dog, both at
 # probabilities near 0.1. If those pairs occur they come first; then the errors made with most
-# confidence. Should nothing be wrong, the least certain decisions stand in.
+# confidence (the table lists at most fifteen). Should nothing be wrong, the least certain decisions stand in.
 
 # %%
 thesis_pairs = [("sneezing", "pouring_water"), ("hen", "dog")]
@@ -97,7 +97,8 @@ if shown.empty:
     shown = test.sort_values("confidence").head(n_shown)
     shown = shown.assign(predicted_category=shown.category, probability_true=shown.confidence)
 columns = ["filename", "category", "predicted_category", "confidence", "probability_true"]
-named[columns].sort_values("confidence", ascending=False).reset_index(drop=True)
+surest = named[columns].sort_values("confidence", ascending=False).head(15)
+surest.style.format(precision=2).hide()
 
 # %% [markdown]
 # ## Grad-CAM

@@ -29,7 +29,8 @@ def weights(
         ax.hist(values, bins, density=True, alpha=0.7, color=COLOURS[0], label="after")
         ax.set_title(f"{name}, sd {values.std():.3f}", fontsize=8)
         ax.set_yticks([])
-    axes.flat[0].legend()
+        ax.locator_params(axis="x", nbins=4)
+    axes.flat[-1].legend()
     figure.supxlabel("weight", fontsize=9)
     figure.supylabel("density", fontsize=9)
     return figure

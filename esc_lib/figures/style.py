@@ -15,7 +15,7 @@ SIGNED_CMAP = "RdBu_r"
 MAP_CMAP = "viridis"
 PARTS = ("train", "validation", "test")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # okabe2008color
-TICKS_HZ = (50, 200, 500, 1000, 2000, 5000, 10000, 20000)
+TICKS_HZ = (200, 1000, 2000, 5000, 10000, 20000)
 
 
 def apply() -> None:
