@@ -196,7 +196,7 @@ report.publish(
 #   {doc}`05_dictionaries` averages a map over frequency and lets a dictionary supply the spectrum.
 # - Gates scale channels and do not change shapes. Their mean values are {glue:text}`se1_mean:.2f`,
 #   {glue:text}`se2_mean:.2f`, {glue:text}`se3_mean:.2f` and {glue:text}`se4_mean:.2f`. A gate that
-#   stands at 0.5 in every channel of a clip has had all its hidden units silenced by the ReLU
+#   stands at one half in every channel of a clip has had all its hidden units silenced by the ReLU
 #   between its layers: it does nothing for that clip.
 # - Between classes lies {glue:text}`se1_between_pct:.0f` % of the gate variance in the first and
 #   {glue:text}`se4_between_pct:.0f` % in the last gate (class means of few clips vary by chance too,

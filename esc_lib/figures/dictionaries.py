@@ -91,8 +91,9 @@ def trace(snapshots: np.ndarray, epochs: list[int], settings: FrontEnd, n_curves
     n_curves : int, atoms drawn as curves.
     """
     figure, axes = plt.subplots(
-        2, len(epochs), figsize=(1.25 * len(epochs), 3.6), sharex="row", sharey="row"
-    )
+        2, len(epochs), figsize=(max(5, 1.25 * len(epochs)), 3.6), sharex="row", sharey="row",
+        squeeze=False,
+    )  # fmt: skip
     peak = np.maximum(snapshots[-1].max(axis=0), 1e-12)
     chosen = np.linspace(0, snapshots.shape[2] - 1, n_curves).astype(int)
     curves = plt.get_cmap("viridis")(np.linspace(0, 0.9, n_curves))

@@ -16,7 +16,7 @@ def weights(
 ) -> Figure:
     """Show weight distributions per layer against those before training."""
     n_rows = -(-len(trained) // n_columns)
-    figure, axes = plt.subplots(n_rows, n_columns, figsize=(10, 1.7 * n_rows + 0.4))
+    figure, axes = plt.subplots(n_rows, n_columns, figsize=(10, 1.7 * n_rows + 0.4), squeeze=False)
     for ax in axes.flat[len(trained) :]:
         ax.set_axis_off()
     for ax, (name, values) in zip(axes.flat, trained.items(), strict=False):
@@ -30,7 +30,7 @@ def weights(
         ax.set_title(f"{name}, sd {values.std():.3f}", fontsize=8)
         ax.set_yticks([])
         ax.locator_params(axis="x", nbins=4)
-    axes.flat[-1].legend()
+    axes.flat[len(trained) - 1].legend()
     figure.supxlabel("weight", fontsize=9)
     figure.supylabel("density", fontsize=9)
     return figure

@@ -13,9 +13,13 @@ from esc_lib.figures.style import COLOURS, MAP_CMAP, spectrogram
 def maps(values: np.ndarray, channels: np.ndarray, settings: FrontEnd, n_columns=8) -> Figure:
     """Show feature maps, (maps, mel, frames), each titled with its channel, on one scale."""
     n_rows = -(-len(values) // n_columns)
-    figure, axes = plt.subplots(n_rows, n_columns, figsize=(10, 1.25 * n_rows + 0.4))
+    figure, axes = plt.subplots(
+        n_rows, n_columns, figsize=(10, 1.25 * n_rows + 0.4), squeeze=False
+    )
     top = float(values.max())
-    for ax, channel, value in zip(axes.flat, channels, values, strict=True):
+    for ax in axes.flat[len(values) :]:
+        ax.set_axis_off()
+    for ax, channel, value in zip(axes.flat, channels, values, strict=False):
         image = spectrogram(
             ax, value, settings, vmin=0, vmax=top, cmap=MAP_CMAP, labels=False
         )
