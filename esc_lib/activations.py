@@ -60,7 +60,7 @@ def record(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, torch.
 def stream(
     model: nn.Module, front_end: LogMel, data: Data, rows: np.ndarray, layers: Sequence[str]
 ) -> Iterator[tuple[np.ndarray, torch.Tensor, dict[str, torch.Tensor]]]:
-    """Run clips through the model batch by batch.
+    """Run clips through the model, in evaluation mode, batch by batch.
 
     Yields
     ------
@@ -69,6 +69,7 @@ def stream(
     maps : layer name to activation maps, shape (batch, channels, mel, frames).
     """
     device = next(model.parameters()).device
+    model.eval()
     with record(model, layers) as maps:
         for batch in tqdm(np.array_split(rows, -(-len(rows) // 16)), desc="hidden layers"):
             waveforms, n_valid = data.batch(batch, device)

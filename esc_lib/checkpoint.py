@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, safe_open, save_file
 
 from esc_lib.config import Profile
@@ -32,10 +33,13 @@ def load(path: Path, profile: Profile, class_names: list[str]) -> SECNN:
     Raises
     ------
     ValueError
-        If the file was written for other settings or classes than `profile` and `class_names`.
+        If the file is damaged, or was written for other settings or classes.
     """
-    with safe_open(path, framework="pt") as file:
-        saved = json.loads((file.metadata() or {}).get("settings", "{}"))
+    try:
+        with safe_open(path, framework="pt") as file:
+            saved = json.loads((file.metadata() or {}).get("settings", "{}"))
+    except SafetensorError as error:
+        raise ValueError(f"load: checkpoint {path} is damaged ({error}); train again.") from None
     # through JSON once, so that tuples compare equal to the lists JSON knows
     wanted = json.loads(json.dumps(profile.as_dict()))
     wanted = {k: wanted[k] for k in ("front_end", "network")} | {"class_names": class_names}

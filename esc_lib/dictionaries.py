@@ -206,7 +206,8 @@ class MelConstrainedLinear(Dictionary):
         self.n_freq = n_freq
         expected = statistics.sum_v[:, None] * statistics.sum_h / statistics.n_frames
         peak = (statistics.cross / expected.clamp_min(1e-30)).argmax(dim=0).double()
-        width = torch.full((n_atoms,), 4.0, dtype=torch.float64).clamp_max(n_freq / 8)
+        start = min(4.0, 1 + (self._widest - 1) / 4)  # strictly between the limits on any axis
+        width = torch.full((n_atoms,), start, dtype=torch.float64)
         lowest, span = width - 1, n_freq + 1 - 2 * width
         place = ((peak - lowest) / span).clamp(0.02, 0.98)
         self.centre_logit = nn.Parameter(torch.logit(place))
@@ -271,7 +272,7 @@ class Trace:
     Attributes
     ----------
     model : Dictionary
-    epochs : list of int, where snapshots were taken.
+    epochs : list of int, where snapshots were taken; the last epoch is always among them.
     snapshots : array, shape (snapshots, freq, atoms), W at those epochs.
     errors : array, shape (epochs,), relative error on the training clips after each epoch.
     """
@@ -309,7 +310,7 @@ def fit(model: Dictionary, statistics: Statistics, settings: config.Dictionaries
             schedule.step()
         w = model.dictionary().detach()
         errors.append(relative_error(w, statistics))
-        if epoch % settings.trace_every == 0:
+        if epoch % settings.trace_every == 0 or epoch == settings.epochs:
             epochs.append(epoch)
             snapshots.append(w.float().numpy())
     return Trace(model, epochs, np.stack(snapshots), np.array(errors))

@@ -57,13 +57,14 @@ def publish(folder: Path, metrics: dict[str, Metric]) -> None:
     Raises
     ------
     ValueError
-        If a value is not finite.
+        If a value or an end of an interval is not finite.
     """
     for name, metric in metrics.items():
-        if isinstance(metric.value, float) and not math.isfinite(metric.value):
-            raise ValueError(f"publish: metric {name!r} is {metric.value}; nothing was written.")
+        for value in (metric.value, *(metric.interval or ())):
+            if isinstance(value, float | np.floating) and not math.isfinite(value):
+                raise ValueError(f"publish: metric {name!r} is {value}; nothing was written.")
     rows = {name: asdict(metric) | {"notebook": folder.name} for name, metric in metrics.items()}
-    text = json.dumps(rows, indent=1)
+    text = json.dumps(rows, indent=1, default=np.generic.item)  # NumPy scalars as plain ones
     write_atomically(folder / "metrics.json", lambda path: path.write_text(text + "\n"))
     for name, metric in metrics.items():
         # what myst-nb's glue emits, without needing myst-nb where the notebook runs

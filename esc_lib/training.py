@@ -140,6 +140,7 @@ def run_identity(data: Data, profile: Profile, precision: str | None = None) -> 
     digest = hashlib.sha256(repr((settings, precision or best_precision())).encode())
     digest.update(data.clips[["filename", "label", "part"]].to_csv(index=False).encode())
     digest.update(data.waveforms.numpy())
+    digest.update(data.n_valid.numpy())
     for name in sources:
         digest.update((here / f"{name}.py").read_bytes())
     return digest.hexdigest()[:12]

@@ -151,3 +151,8 @@ def test_hooks_are_removed_after_an_exception():
     with pytest.raises((RuntimeError, ValueError)):
         gradcam(model, "conv_block5", torch.zeros(1, 7, 64, 96), torch.tensor([0]))
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_unknown_layer_is_named():
+    with pytest.raises(ValueError, match=r"layer='conv_block9' is unknown; choose one of"):
+        gradcam(nn.Sequential(nn.Conv2d(1, 1, 1)), "conv_block9", torch.zeros(1, 1, 2, 2), None)

@@ -299,9 +299,10 @@ def test_spectrogram_has_time_and_frequency_at_the_right_places():
     image = style.spectrogram(ax, db(MEL, FRAMES), FRONT_END, vmin=-80, vmax=0)
     assert image.get_extent() == [0, pytest.approx(FRAMES * 256 / 16_000), 0, MEL]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("time (s)", "frequency (Hz)")
-    names = [label.get_text() for label in ax.get_yticklabels()]
-    assert names == ["200", "1k", "2k", "5k"]
-    # a tick stands on the middle of the band that is centred there
+    # a tick stands on the middle of the band that is centred at the frequency it names
     centres = style.mel_frequencies_hz(FRONT_END).numpy()
-    for place, hz in zip(ax.get_yticks(), (200, 1000, 2000, 5000), strict=True):
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert {"200", "1k", "5k"} <= set(names)
+    for place, name in zip(ax.get_yticks(), names, strict=True):
+        hz = float(name.replace("k", "e3"))
         assert np.interp(place - 0.5, np.arange(MEL), centres) == pytest.approx(hz, rel=1e-3)

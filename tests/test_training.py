@@ -471,3 +471,10 @@ def test_a_failed_save_leaves_the_checkpoint_before(saved, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         checkpoint.save(saved, training.initial_model(PROFILE, 4), PROFILE, NAMES)
     assert saved.read_bytes() == before and len(list(saved.parent.iterdir())) == 1
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{}")
+    with pytest.raises(ValueError, match=r"model.safetensors is damaged"):
+        checkpoint.load(path, PROFILE, ["a"])

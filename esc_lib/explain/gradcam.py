@@ -24,11 +24,20 @@ def gradcam(
     tensor, shape (batch, mel, frames), >= 0, each map divided by its own maximum; a map that is
         zero everywhere stays zero.
 
+    Raises
+    ------
+    ValueError
+        If the model has no layer of that name.
+
     References
     ----------
     selvaraju2017gradcam, equations 1 and 2; captum's LayerGradCam.
     """
-    method = LayerGradCam(model, model.get_submodule(layer))
+    modules = dict(model.named_modules())
+    if layer not in modules:
+        children = ", ".join(name for name, _ in model.named_children())
+        raise ValueError(f"gradcam: layer={layer!r} is unknown; choose one of {children}.")
+    method = LayerGradCam(model, modules[layer])
     targets = targets.to(features.device)
     maps = method.attribute(features, target=targets, relu_attributions=True).detach()
     maps = LayerAttribution.interpolate(maps, tuple(features.shape[2:]), "bilinear")
