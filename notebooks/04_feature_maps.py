@@ -75,8 +75,9 @@ folder = own(root(profile, artifacts), "04_feature_maps")
 # inside. Hard cases follow in {doc}`07_misclassification_gradcam`.
 
 # %%
-right = predictions[(predictions.part == "test") & (predictions.label == predictions.predicted)]
-clear = right.sort_values("confidence").iloc[-1]
+test_clips = predictions[predictions.part == "test"]
+right = test_clips[test_clips.label == test_clips.predicted]
+clear = (right if len(right) else test_clips).sort_values("confidence").iloc[-1]
 row = int(clear.row)
 batch = data.batch([row], device)
 inputs = front_end.features(*batch)
