@@ -113,10 +113,11 @@ class Dictionaries:
 
 @dataclass(frozen=True)
 class Profile:
-    """One way to run the study: data, front end, network and effort."""
+    """One way to run the study: data (with the licence of its clips), front end, network, effort."""
 
     name: str
     dataset_label: str
+    licence: str
     esc10_only: bool = False
     procedural: bool = False
     test_fold: int = 1
@@ -145,14 +146,23 @@ PROFILES: dict[str, Profile] = {
         Profile(
             "demo",
             "procedural clips",
+            "MIT",
             procedural=True,
             front_end=_FRONT_END_DEMO,
             network=Network(channels=(8, 16, 32, 64, 128), hidden=256),
             training=Training(epochs=30, plateau_patience=4, stop_patience=30),
         ),
-        Profile("esc10", "ESC-10, 44.1 kHz", esc10_only=True, training=Training(epochs=100)),
-        Profile("esc50", "ESC-50, 44.1 kHz"),
-        Profile("esc50-16k", "ESC-50, 16 kHz 8-bit copy", front_end=_FRONT_END_16K),
+        Profile(
+            "esc10",
+            "ESC-10, 44.1 kHz",
+            "CC BY 3.0",
+            esc10_only=True,
+            training=Training(epochs=100),
+        ),
+        Profile("esc50", "ESC-50, 44.1 kHz", "CC BY-NC 3.0"),
+        Profile(
+            "esc50-16k", "ESC-50, 16 kHz 8-bit copy", "CC BY-NC 3.0", front_end=_FRONT_END_16K
+        ),
     )
 }
 

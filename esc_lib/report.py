@@ -127,19 +127,20 @@ def save_json(path: Path, content: dict) -> None:
     write_atomically(path, lambda scratch: scratch.write_text(text + "\n"))
 
 
-def player(waveform: np.ndarray, sr: int, caption: str) -> HTML:
+def player(waveform: np.ndarray, sr: int, caption: str, licence: str) -> HTML:
     """Return an audio player that holds its sound (Ogg Vorbis), with a caption.
 
     Parameters
     ----------
     waveform : float array, shape (samples,), full scale 1; played as it is, not normalised.
     sr : int, Hz.
-    caption : str, what is heard, and where it comes from.
+    caption : str, what is heard, and which clip it is.
+    licence : str, of the clip.
     """
     buffer = io.BytesIO()
     soundfile.write(buffer, waveform, sr, format="OGG", subtype="VORBIS")
     encoded = base64.b64encode(buffer.getvalue()).decode()
-    caption = html.escape(caption)
+    caption = html.escape(f"{caption} ({licence})")
     return HTML(
         '<figure style="margin:0;width:300px">'
         f'<figcaption style="text-align:left;font-size:0.85em">{caption}</figcaption>'

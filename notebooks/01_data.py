@@ -110,6 +110,7 @@ report.players(
             decoded.waveforms[row][: decoded.n_valid[row]] / 32768,
             settings.front_end.sr,
             f"{clips.category[row].replace('_', ' ')}: {clips.filename[row]}",
+            settings.licence,
         )
         for row in heard.index
     ]

@@ -110,7 +110,9 @@ own_part = slice(0, n_own)
 clip_sounds = {"original": waveform[0], **dict(zip(colours, noisy, strict=True))}
 report.players(
     [
-        report.player(values[own_part].numpy().clip(-1, 1), sr, f"{name}, {label}")
+        report.player(
+            values[own_part].numpy().clip(-1, 1), sr, f"{name}, {label}", settings.licence
+        )
         for label, values in clip_sounds.items()
     ]
 )

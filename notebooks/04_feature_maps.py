@@ -84,7 +84,8 @@ inputs = front_end.features(*batch)
 with activations.record(model, [*BLOCKS, *GATES]) as maps, torch.no_grad():
     model(inputs)
 caption = f"{clear.category}: {clear.filename} (fold {clear.fold})"
-report.player(batch[0][0, : int(batch[1])].cpu().numpy(), settings.front_end.sr, caption)
+waveform = batch[0][0, : int(batch[1])].cpu().numpy()
+report.player(waveform, settings.front_end.sr, caption, settings.licence)
 
 # %% mystnb={"figure": {"name": "fig-04-input", "caption": "The network's input: the standardised log-mel spectrogram of the chosen test clip. Answers thesis figure 4.21."}, "image": {"alt": "Standardised log-mel spectrogram of one clip."}}
 figure = feature_figures.single(

@@ -136,7 +136,12 @@ figure = figures.errors(inputs[:, 0].cpu().numpy(), cams, titles, settings.front
 waveforms, n_valid = data.batch(rows)
 report.players(
     [
-        report.player(waveform[:n].numpy(), settings.front_end.sr, f"{title}: {clip.filename}")
+        report.player(
+            waveform[:n].numpy(),
+            settings.front_end.sr,
+            f"{title}: {clip.filename}",
+            settings.licence,
+        )
         for waveform, n, title, clip in zip(
             waveforms, n_valid, titles, shown.itertuples(), strict=True
         )

@@ -217,7 +217,7 @@ def level_db(waveform):
 def test_player_holds_the_sound_at_its_own_level(sr, duration_s, amplitude):
     waveform = tone(sr, duration_s, amplitude)
     kept = waveform.copy()
-    (audio,) = Tags(report.player(waveform, sr, "a tone")).all("audio")
+    (audio,) = Tags(report.player(waveform, sr, "a tone", "MIT")).all("audio")
     kind, _, encoded = audio["src"].partition(",")
     assert kind == "data:audio/ogg;base64"
     decoded, decoded_sr = soundfile.read(io.BytesIO(base64.b64decode(encoded, validate=True)))
@@ -229,22 +229,24 @@ def test_player_holds_the_sound_at_its_own_level(sr, duration_s, amplitude):
 
 
 def test_player_takes_float32_and_silence():
-    (audio,) = Tags(report.player(np.zeros(16_000, np.float32), 16_000, "silence")).all("audio")
+    silence = np.zeros(16_000, np.float32)
+    (audio,) = Tags(report.player(silence, 16_000, "silence", "MIT")).all("audio")
     decoded, _ = soundfile.read(io.BytesIO(base64.b64decode(audio["src"].partition(",")[2])))
     assert len(decoded) == 16_000 and not decoded.any()
 
 
 def test_caption_is_escaped():
     caption = 'dog & "hen" <script>alert(1)</script>\'s'
-    html = report.player(tone(16_000, 0.2, 0.1), 16_000, caption)
+    html = report.player(tone(16_000, 0.2, 0.1), 16_000, caption, "CC & BY")
     page = Tags(html)
     assert "<script>" not in html.data and not page.all("script")
-    assert "".join(page.text) == caption
-    assert page.all("audio")[0]["aria-label"] == caption
+    assert "".join(page.text) == f"{caption} (CC & BY)"
+    assert page.all("audio")[0]["aria-label"] == f"{caption} (CC & BY)"
 
 
 def test_players_are_one_block_in_order():
-    items = [report.player(tone(16_000, 0.2, 0.1), 16_000, name) for name in ("one", "two")]
+    sound = tone(16_000, 0.2, 0.1)
+    items = [report.player(sound, 16_000, name, "MIT") for name in ("one", "two")]
     page = Tags(report.players(items))
-    assert [audio["aria-label"] for audio in page.all("audio")] == ["one", "two"]
+    assert [audio["aria-label"] for audio in page.all("audio")] == ["one (MIT)", "two (MIT)"]
     assert page.tags[0][0] == "div" and len(page.all("div")) == 1
