@@ -113,7 +113,7 @@ class Dictionaries:
 
 @dataclass(frozen=True)
 class Profile:
-    """One way to run the study: data (with the licence of its clips), front end, network, effort."""
+    """One way to run the study: data and its licence, front end, network and effort."""
 
     name: str
     dataset_label: str

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from esc_lib.config import Network
-from esc_lib.explain.gradcam import gradcam
+from esc_lib.explain.gradcam import BATCH, gradcam
 from esc_lib.models.se_cnn import SECNN
 
 
@@ -156,3 +156,12 @@ def test_hooks_are_removed_after_an_exception():
 def test_unknown_layer_is_named():
     with pytest.raises(ValueError, match=r"layer='conv_block9' is unknown; choose one of"):
         gradcam(nn.Sequential(nn.Conv2d(1, 1, 1)), "conv_block9", torch.zeros(1, 1, 2, 2), None)
+
+
+def test_more_clips_than_one_batch_give_the_same_maps():
+    torch.manual_seed(0)
+    model = SECNN(3, Network(channels=(2, 2, 2, 2, 2), se_reduction=1, hidden=4)).eval()
+    features, targets = torch.randn(BATCH + 3, 1, 32, 32), torch.arange(BATCH + 3) % 3
+    whole = gradcam(model, "conv_block3", features, targets)
+    last = gradcam(model, "conv_block3", features[-1:], targets[-1:])
+    torch.testing.assert_close(whole[-1:], last, rtol=1e-4, atol=1e-6)

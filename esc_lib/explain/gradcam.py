@@ -6,6 +6,8 @@ import torch
 from captum.attr import LayerAttribution, LayerGradCam
 from torch import nn
 
+BATCH = 16  # clips at a time: the backward pass holds every layer's maps
+
 
 def gradcam(
     model: nn.Module, layer: str, features: torch.Tensor, targets: torch.Tensor
@@ -38,8 +40,13 @@ def gradcam(
         children = ", ".join(name for name, _ in model.named_children())
         raise ValueError(f"gradcam: layer={layer!r} is unknown; choose one of {children}.")
     method = LayerGradCam(model, modules[layer])
-    targets = targets.to(features.device)
-    maps = method.attribute(features, target=targets, relu_attributions=True).detach()
+    batches = zip(features.split(BATCH), targets.to(features.device).split(BATCH), strict=True)
+    maps = torch.cat(
+        [
+            method.attribute(batch, target=classes, relu_attributions=True).detach()
+            for batch, classes in batches
+        ]
+    )
     maps = LayerAttribution.interpolate(maps, tuple(features.shape[2:]), "bilinear")
     maps = maps.squeeze(1).clamp_min(0)
     return maps / maps.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
