@@ -289,3 +289,12 @@ def test_unknown_source_and_bad_grid_are_named():
     for freqs in ([100.0], [0.0, np.nan], [2.0, 1.0], [-1.0, 1.0]):
         with pytest.raises(ValueError, match="is not an increasing row of at least two"):
             demo_sources.source_spectra(freqs)
+
+
+def test_a_set_made_by_other_code_is_rebuilt(tmp_path, monkeypatch):
+    folder = demo.write(tmp_path / "set", clips_per_class_per_fold=1)
+    before = (folder / "meta" / "demo.json").read_text()
+    monkeypatch.setattr(demo, "recipe", lambda: "other")
+    demo.write(folder, clips_per_class_per_fold=1)
+    after = (folder / "meta" / "demo.json").read_text()
+    assert before != after and '"other"' in after

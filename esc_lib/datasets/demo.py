@@ -13,6 +13,7 @@ fold 2 and whose take B is labelled whistles_among_insects in fold 4, for a leak
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pathlib
@@ -33,7 +34,6 @@ from esc_lib.datasets.demo_sources import (
     render_source,
 )
 
-RECIPE = 1  # raise it with every change that alters the audio, so that older folders are rebuilt
 FOLDS = (1, 2, 3, 4, 5)
 FREQUENCY_FACTOR = (0.92, 1.08)  # one draw per recording, applied to all its sources
 GAIN_DB = 6.0  # gain of a source in a recording, uniform in +- GAIN_DB
@@ -188,6 +188,14 @@ def _record(folder):
     return record if isinstance(record, dict) and record.get("made_by") == MADE_BY else None
 
 
+def recipe():
+    """Return a hash of the code that makes the clips, so that folders of other code are rebuilt."""
+    digest = hashlib.sha256()
+    for name in ("demo.py", "demo_sources.py"):
+        digest.update(pathlib.Path(__file__).with_name(name).read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def render_settings(folder):
     """Return the settings of a written set that `stems` needs: seed, sr, clip_s.
 
@@ -249,7 +257,7 @@ def write(folder, *, seed=0, sr=16000, clip_s=3.0, clips_per_class_per_fold=8):
     _check(seed, sr, clip_s, clips_per_class_per_fold)
     folder = pathlib.Path(folder)
     render = {"seed": int(seed), "sr": int(sr), "clip_s": float(clip_s)}
-    record = {"made_by": MADE_BY, "recipe": RECIPE, "render": render,
+    record = {"made_by": MADE_BY, "recipe": recipe(), "render": render,
               "clips_per_class_per_fold": int(clips_per_class_per_fold)}
     if _is_complete(folder, record):
         return folder
