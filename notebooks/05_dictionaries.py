@@ -275,7 +275,8 @@ report.publish(
 # - With the $H$ of {glue:text}`layer`, the best non-negative dictionary leaves a relative error of
 #   {glue:text}`err_optimum:.3f` on clips it has not seen; the mean spectrum alone
 #   {glue:text}`err_mean_spectrum:.3f`, and the $H$ of a random network
-#   {glue:text}`err_random_network:.3f`. The distance between these three is what training put there.
+#   {glue:text}`err_random_network:.3f`. Training put there what lies between the first and the last
+#   of these; where the last is the smaller one, training has taken spectrum away.
 # - The constraints have a price: free non-negative atoms {glue:text}`err_linear:.3f`, triangles
 #   {glue:text}`err_triangles:.3f`, fixed Gaussians {glue:text}`err_gaussians:.3f`. The fixed row of
 #   Gaussians pays most, since nothing ties channel $k$ to the $k$-th frequency; the thesis calls it
