@@ -50,10 +50,12 @@ def levels(report: pd.DataFrame) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8))
     sns.histplot(report.duration_s, bins=40, ax=left, color=COLOURS[0])
     left.set(xlabel="duration (s)", ylabel="clips", yscale="log")
+    lowest = max(-100.0, report.rms_db.min())
+    bins = np.linspace(lowest, max(0.0, report.peak_db.max()) + 0.5, 50)  # the same for both
     for column, colour, hatch in (("peak_db", COLOURS[1], ""), ("rms_db", COLOURS[0], "//")):
-        values = report[column].clip(lower=-100)
+        values = report[column].clip(lower=lowest)
         label = {"peak_db": "peak", "rms_db": "root mean square"}[column]
-        right.hist(values, bins=40, alpha=0.6, color=colour, hatch=hatch, label=label)
+        right.hist(values, bins=bins, alpha=0.6, color=colour, hatch=hatch, label=label)
     right.set(xlabel="level (dB re full scale)", ylabel="clips")
     right.legend()
     return figure
