@@ -1,12 +1,14 @@
-"""``python -m esc_lib verify [folder]``: is this folder fit for the study?"""
+"""``python -m esc_lib verify``: is a folder fit for the study?  ``train``: runs of the study."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from esc_lib import datasets
-from esc_lib.config import PROFILES, get_profile
+from esc_lib.artifacts import find, open_data, root
+from esc_lib.config import PROFILES, RECIPES, get_profile
 from esc_lib.datasets import esc50
 
 
@@ -24,6 +26,33 @@ def verify(folder: str | None, profile: str) -> None:
     print("\n".join(esc50.describe(clips, decoded.report)))
 
 
+def train(options: argparse.Namespace) -> None:
+    """Do the runs of all chosen folds and seeds that are not done yet, one after another.
+
+    Any number of these commands may share the work, each with its own folds or seeds; under
+    ``fabric run`` several devices share one run.
+
+    Raises
+    ------
+    ValueError, OSError
+        With one sentence if the study's first notebook did not run, or a setting is wrong.
+    """
+    from esc_lib import experiments  # Lightning Fabric takes a while to import
+
+    artifacts = root(options.profile, options.artifacts)
+    data = open_data(find(artifacts, "01_data"))
+    changes = {"recipe": RECIPES[options.recipe], "protocol": options.protocol}
+    changes |= {"architecture": options.architecture}
+    if options.epochs:
+        changes["epochs"] = options.epochs
+    for seed in options.seeds:
+        for fold in options.folds:
+            settings = experiments.variant(
+                get_profile(options.profile), test_fold=fold, seed=seed, **changes
+            )
+            print(experiments.run(data, settings, Path(artifacts) / "runs"), flush=True)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m esc_lib", description=__doc__)
@@ -31,9 +60,20 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("verify", help="decode every clip of a folder and report")
     command.add_argument("folder", nargs="?", help="holds audio/ and meta/esc50.csv")
     command.add_argument("--profile", default="esc50", choices=PROFILES)
+    command.set_defaults(run=lambda options: verify(options.folder, options.profile))
+    command = commands.add_parser("train", help="train and test on folds, beside notebook 03")
+    command.add_argument("--profile", default="demo", choices=PROFILES)
+    command.add_argument("--artifacts", default="", help="default: build/<profile>/artifacts")
+    command.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    command.add_argument("--seeds", type=int, nargs="+", default=[0])
+    command.add_argument("--recipe", default="strong", choices=RECIPES)
+    command.add_argument("--protocol", default="source_grouped")
+    command.add_argument("--architecture", default="se_cnn")
+    command.add_argument("--epochs", type=int, help="default: the profile's")
+    command.set_defaults(run=train)
     options = parser.parse_args(arguments)
     try:
-        verify(options.folder, options.profile)
+        options.run(options)
     except (ValueError, OSError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 1

@@ -11,7 +11,7 @@ import torch
 
 from esc_lib.config import get_profile
 from esc_lib.files import write_atomically
-from esc_lib.protocol import Split
+from esc_lib.protocol import Split, name_parts
 
 
 def root(profile: str, folder: str = "") -> Path:
@@ -81,9 +81,18 @@ class Data:
         parts = self.clips.part.to_numpy()
         return Split(*(np.flatnonzero(parts == p) for p in ("train", "validation", "test")))
 
+    def with_split(self, parts: Split) -> Data:
+        """Return the same clips with other parts."""
+        clips = self.clips.assign(part=name_parts(self.clips, parts))
+        return Data(clips, self.waveforms, self.n_valid)
+
+    def to(self, device: torch.device | str) -> Data:
+        """Return the same clips with the waveforms, as int16, in the memory of `device`."""
+        return Data(self.clips, self.waveforms.to(device), self.n_valid.to(device))
+
     def batch(self, rows: np.ndarray, device: torch.device | str = "cpu"):
         """Return waveforms in [-1, 1], shape (batch, samples), and their valid lengths."""
-        rows = torch.tensor(np.asarray(rows))
+        rows = torch.tensor(np.asarray(rows), device=self.waveforms.device)
         waveforms = self.waveforms[rows].to(device).float() / 32768
         return waveforms, self.n_valid[rows].to(device)
 

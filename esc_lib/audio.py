@@ -162,6 +162,28 @@ def shift(waveforms: torch.Tensor, n_valid: torch.Tensor, offsets: torch.Tensor)
     return waveforms.gather(1, source.clamp(0, waveforms.shape[-1] - 1)) * kept
 
 
+def sounding_span(waveforms: torch.Tensor, floor_db: float = -60.0) -> torch.Tensor:
+    """Return the first sounding sample of each clip, and the one after the last.
+
+    Many clips are a short sound followed by digital silence.
+
+    Parameters
+    ----------
+    waveforms : int16 tensor, shape (clips, samples).
+    floor_db : float, what lies further below the clip's peak counts as silence.
+
+    Returns
+    -------
+    int64 tensor, shape (clips, 2); the whole clip where nothing sounds.
+    """
+    spans = []
+    for waveform in waveforms:  # one by one: as floats at once they would not fit
+        level = waveform.float().abs()
+        loud = torch.nonzero(level > level.max() * 10 ** (floor_db / 20)).flatten()
+        spans.append((int(loud[0]), int(loud[-1]) + 1) if len(loud) else (0, len(waveform)))
+    return torch.tensor(spans, device=waveforms.device)
+
+
 def _inside(n_valid: torch.Tensor, n_samples: int) -> torch.Tensor:
     return torch.arange(n_samples, device=n_valid.device) < n_valid[:, None]
 

@@ -1,9 +1,13 @@
-"""Augmentation in batches on the device: noise and shift on waveforms, mixup on spectrograms."""
+"""Augmentation in batches on the device, on waveforms and on spectrograms.
+
+What is random comes from the caller's generators: the same ones give the same batch.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import nn
 
 from esc_lib import audio
 from esc_lib.config import Augmentation
@@ -44,7 +48,7 @@ def augment_waveforms(
     offsets = (span * settings.max_shift * n_valid).long() * shifted
 
     augmented = waveforms.clone()
-    if noisy.any():
+    if noisy.any():  # generating the noise is what costs
         exponents = colours[drawn[noisy]]
         noise = audio.coloured_noise(exponents, waveforms.shape[-1], sr, generator)
         augmented[noisy] = audio.add_noise(
@@ -53,8 +57,84 @@ def augment_waveforms(
     return audio.shift(augmented, n_valid, offsets)
 
 
+def crop(
+    waveforms: torch.Tensor, starts: torch.Tensor, n_samples: int
+) -> torch.Tensor:
+    """Cut `n_samples` samples out of each clip, zeros where the excerpt leaves the clip.
+
+    Parameters
+    ----------
+    waveforms : tensor, shape (batch, samples).
+    starts : int tensor, shape (batch,), first sample of each excerpt; may be negative.
+
+    Returns
+    -------
+    tensor, shape (batch, n_samples).
+    """
+    index = starts[:, None] + torch.arange(n_samples, device=waveforms.device)
+    inside = (index >= 0) & (index < waveforms.shape[-1])
+    return waveforms.gather(1, index.clamp(0, waveforms.shape[-1] - 1)) * inside
+
+
+def crop_starts(span: torch.Tensor, n_samples: int, place: torch.Tensor) -> torch.Tensor:
+    """Place an excerpt over the sounding part of each clip.
+
+    An excerpt shorter than that part lies within it, a longer one around it.
+
+    Parameters
+    ----------
+    span : int tensor, shape (batch, 2), see :func:`esc_lib.audio.sounding_span`.
+    n_samples : int, length of the excerpt.
+    place : tensor, shape (batch,), 0 is the earliest place and 1 the latest.
+
+    Returns
+    -------
+    int tensor, shape (batch,), first sample of each excerpt.
+    """
+    first, last = span[:, 0], span[:, 1] - n_samples
+    return (torch.minimum(first, last) + place * (last - first).abs()).round().long()
+
+
+def draw_mix(
+    n_items: int, alpha: float, rng: np.random.Generator, device: torch.device | str = "cpu"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw for every item its own share, from Beta(alpha, alpha), and the item it is mixed with.
+
+    Returns
+    -------
+    weight : float tensor, shape (batch,).
+    partner : int64 tensor, shape (batch,), a permutation.
+    """
+    weight = torch.from_numpy(rng.beta(alpha, alpha, n_items)).float()
+    return weight.to(device), torch.from_numpy(rng.permutation(n_items)).to(device)
+
+
+def between_class(
+    waveforms: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, partner: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Add another sound of the batch to every sound, levels matched, as one hears two sources.
+
+    Parameters
+    ----------
+    waveforms : tensor, shape (batch, samples).
+    targets : tensor, shape (batch, classes).
+    weight : tensor, shape (batch,), share of the item itself, in [0, 1].
+    partner : int tensor, shape (batch,).
+
+    References
+    ----------
+    tokozume2018learning, equation 1, with levels matched by energy instead of A-weighted peaks.
+    """
+    level = waveforms.square().mean(dim=1, keepdim=True).sqrt()
+    levelled = waveforms / (level + 1e-6)
+    share = weight[:, None]
+    mixed = share * levelled + (1 - share) * levelled[partner]
+    mixed = mixed / (share.square() + (1 - share).square()).sqrt()
+    return mixed, share * targets + (1 - share) * targets[partner]
+
+
 def mixup(
-    features: torch.Tensor, targets: torch.Tensor, alpha: float, rng: np.random.Generator
+    features: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, partner: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Blend every item of a batch with another one, features and targets alike.
 
@@ -62,20 +142,51 @@ def mixup(
     ----------
     features : tensor, shape (batch, ...).
     targets : tensor, shape (batch, classes), rows sum to 1.
-    alpha : float, weights are drawn from Beta(alpha, alpha), one per item; 0 returns the input.
-    rng : numpy.random.Generator
+    weight : tensor, shape (batch,), share of the item itself, in [0, 1].
+    partner : int tensor, shape (batch,).
 
     References
     ----------
     zhang2018mixup, equation 1.
     """
-    if alpha == 0:
-        return features, targets
-    weight = torch.from_numpy(rng.beta(alpha, alpha, len(features))).to(features)
-    partner = torch.from_numpy(rng.permutation(len(features))).to(features.device)
 
     def blend(values: torch.Tensor) -> torch.Tensor:
         share = weight.view(-1, *[1] * (values.dim() - 1))
         return share * values + (1 - share) * values[partner]
 
     return blend(features), blend(targets)
+
+
+def mask_stripes(
+    features: torch.Tensor, max_share: float, rng: np.random.Generator
+) -> torch.Tensor:
+    """Set one stripe of mel bands and one of frames to 0, the clip's mean, in every item.
+
+    Parameters
+    ----------
+    features : tensor, shape (batch, 1, mel, frames), standardised; not modified.
+    max_share : float, widest stripe as a share of its axis.
+    rng : numpy.random.Generator
+
+    References
+    ----------
+    park2019specaugment, section 2.
+    """
+    keep = torch.ones_like(features)
+    for axis in (2, 3):
+        size = features.shape[axis]
+        width = rng.integers(0, int(max_share * size) + 1, len(features))
+        start = rng.integers(0, size - width + 1)
+        index = np.arange(size)
+        inside = (index >= start[:, None]) & (index < (start + width)[:, None])
+        shape = [len(features), 1, 1, 1]
+        shape[axis] = size
+        keep *= torch.from_numpy(~inside).to(features).view(shape)
+    return features * keep
+
+
+def resize(features: torch.Tensor, n_frames: int) -> torch.Tensor:
+    """Bring (batch, 1, mel, frames) to another number of frames: other speed, same pitch."""
+    if features.shape[3] == n_frames:
+        return features
+    return nn.functional.interpolate(features, (features.shape[2], n_frames), mode="bilinear")

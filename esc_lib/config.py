@@ -58,41 +58,125 @@ class Network:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Thesis section 4.2.2: noise and time shift, independently, on training clips only.
+    """What happens to training clips; the defaults are the thesis's (section 4.2.2).
 
     Attributes
     ----------
     probability : float
-        Chance of each augmentation per clip and epoch.
+        Chance of noise, and independently of a time shift, per clip and epoch.
     snr_db : float
         Signal-to-noise ratio of the added noise in dB.
     noise_exponents : tuple of float
         Power falls as 1 / f**exponent: 0 white, 1 pink, 2 brown; one is drawn per clip.
     max_shift : float
         Largest shift as a share of the clip's length; the shift is not circular.
-    mixup_alpha : float
-        Both parameters of mixup's Beta distribution; 0 switches mixup off.
+    mixing : str
+        "mixup" blends spectrograms, "between_class" sounds, "none" nothing.
+    mix_alpha : float
+        Both parameters of the Beta distribution that the blend is drawn from; 1 is uniform.
+    max_stretch : float
+        Largest change of speed at constant pitch, as a natural logarithm, drawn per batch.
+    max_mask : float
+        Widest masked stripe as a share of the mel bands, and another one of the frames.
+
+    Notes
+    -----
+    A random gain is missing on purpose: standardisation per clip removes it.
     """
 
     probability: float = 0.3
     snr_db: float = 15.0
     noise_exponents: tuple[float, ...] = (0.0, 1.0, 2.0)
     max_shift: float = 0.2
-    mixup_alpha: float = 0.2
+    mixing: str = "mixup"
+    mix_alpha: float = 0.2
+    max_stretch: float = 0.0
+    max_mask: float = 0.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training in which the network sees excerpts of one length.
+
+    Attributes
+    ----------
+    share : float
+        Share of the epochs.
+    crop_frames : int
+        Frames of the excerpt drawn from each clip; 0 takes the whole clip.
+    """
+
+    share: float = 1.0
+    crop_frames: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; the defaults are the thesis's (section 4.6).
+
+    What the thesis leaves open (patience, factor, Beta) is set here.
+
+    Attributes
+    ----------
+    optimizer : str
+        "adam" or "adamw".
+    schedule : str
+        "plateau" lowers the rate when the validation loss stalls, stops early and keeps the best
+        validation epoch; "one_cycle" rises and falls once and keeps the last epoch, so that
+        nothing is chosen on validation clips.
+    ema_decay : float
+        Decay per step of the running mean of the weights that is kept instead of them; 0: none.
+    stages : tuple of Stage
+    test_crops : int
+        Excerpts over which predictions are averaged; 1 reads the whole clip once.
+    """
+
+    name: str = "thesis"
+    batch_size: int = 32
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: str = "plateau"
+    plateau_factor: float = 0.5
+    plateau_patience: int = 8
+    stop_patience: int = 60
+    label_smoothing: float = 0.0
+    ema_decay: float = 0.0
+    stages: tuple[Stage, ...] = (Stage(),)
+    test_crops: int = 1
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(),
+        Recipe(
+            "strong",
+            batch_size=16,
+            optimizer="adamw",
+            weight_decay=0.02,
+            schedule="one_cycle",
+            label_smoothing=0.1,
+            ema_decay=0.98,
+            stages=(Stage(0.8, 128), Stage(0.2, 216)),
+            test_crops=5,
+            augmentation=Augmentation(
+                probability=0.0, mix_alpha=1.0, max_stretch=0.2, max_mask=1 / 6
+            ),
+        ),
+    )
+}
 
 
 @dataclass(frozen=True)
 class Training:
-    """Thesis section 4.6; what it leaves open (patience, factor) is set here."""
+    """One training run: which recipe, for how long, on which clips, from which seed."""
 
+    recipe: Recipe = RECIPES["strong"]
     epochs: int = 300
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    plateau_factor: float = 0.5
-    plateau_patience: int = 8
-    stop_patience: int = 60
-    validation_share: float = 0.2
     protocol: str = "source_grouped"
+    validation_share: float = 0.2
     seed: int = 0
 
 
@@ -113,7 +197,10 @@ class Dictionaries:
 
 @dataclass(frozen=True)
 class Profile:
-    """One way to run the study: data and its licence, front end, network and effort."""
+    """One way to run the study: data and its licence, front end, network and effort.
+
+    `architecture` is "se_cnn", which `network` shapes, or a key of ``models.peers.PEERS``.
+    """
 
     name: str
     dataset_label: str
@@ -122,8 +209,8 @@ class Profile:
     procedural: bool = False
     test_fold: int = 1
     front_end: FrontEnd = field(default_factory=FrontEnd)
+    architecture: str = "se_cnn"
     network: Network = field(default_factory=Network)
-    augmentation: Augmentation = field(default_factory=Augmentation)
     training: Training = field(default_factory=Training)
     dictionaries: Dictionaries = field(default_factory=Dictionaries)
 
@@ -150,14 +237,14 @@ PROFILES: dict[str, Profile] = {
             procedural=True,
             front_end=_FRONT_END_DEMO,
             network=Network(channels=(8, 16, 32, 64, 128), hidden=256),
-            training=Training(epochs=30, plateau_patience=4, stop_patience=30),
+            training=Training(epochs=30),
         ),
         Profile(
             "esc10",
             "ESC-10, 44.1 kHz",
             "CC BY 3.0",
             esc10_only=True,
-            training=Training(epochs=100),
+            training=Training(epochs=40),
         ),
         Profile("esc50", "ESC-50, 44.1 kHz", "CC BY-NC 3.0"),
         Profile(

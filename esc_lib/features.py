@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 import librosa
 import numpy as np
 import torch
@@ -48,6 +51,12 @@ class LogMel(nn.Module):
         self.register_buffer("mel_basis", torch.from_numpy(basis), persistent=False)
         window = torch.hann_window(settings.win_length)
         self.register_buffer("window", window, persistent=False)
+
+    def of_frames(self, n_frames: int) -> LogMel:
+        """Return the same front end for excerpts of another length; window and bank are shared."""
+        other = copy.copy(self)
+        other.settings = replace(self.settings, n_frames=n_frames)
+        return other
 
     def stft(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Return the complex spectrum, shape (batch, bins, frames), of (batch, samples)."""

@@ -98,20 +98,18 @@ def characteristics(clips: pd.DataFrame, verification: pd.DataFrame) -> pd.DataF
     return pd.DataFrame({"measured": rows})
 
 
-def provenance(profile: Profile, data_folder: Path, wall_s: float) -> dict:
+def provenance(profile: Profile, waveforms: torch.Tensor, wall_s: float) -> dict:
     """Return what is needed to judge and repeat a run: settings, data, versions, hardware.
 
     Parameters
     ----------
     profile : Profile
-    data_folder : notebook 01's artefact folder; its waveforms are fingerprinted.
+    waveforms : int16 tensor, shape (clips, samples), to be fingerprinted.
     wall_s : float, training time in s.
     """
-    with (data_folder / "waveforms.npy").open("rb") as file:
-        fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "profile": profile.as_dict(),
-        "waveforms_sha256": fingerprint,
+        "waveforms_sha256": hashlib.sha256(waveforms.cpu().numpy()).hexdigest(),
         "commit": _commit(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},

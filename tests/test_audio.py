@@ -1,4 +1,4 @@
-"""Sound itself: reading good and broken files, resampling, noise, shift, augmentation, mixup."""
+"""Sound itself: reading good and broken files, resampling, noise, shift, noise and shift together."""
 
 import struct
 
@@ -453,62 +453,3 @@ def test_each_clip_draws_one_of_the_noise_colours():
     assert ((above_1_khz[pink] > 0.2) & (above_1_khz[pink] < 0.5)).all()
     sd = (n_clips * 2 / 9) ** 0.5
     assert all(abs(int(k.sum()) - n_clips / 3) < 4 * sd for k in (white, pink, brown))
-
-
-# -------------------------------------------------------------------------------------- mixup
-
-
-def one_hot_batch(n=64, classes=10, seed=0):
-    labels = torch.randint(classes, (n,), generator=generator(seed))
-    return torch.nn.functional.one_hot(labels, classes).float()
-
-
-def test_mixup_blends_features_and_targets_with_the_same_weights():
-    # features that are the targets, in the shape of a spectrogram, must stay the targets
-    targets = one_hot_batch()
-    features = targets[:, None, :, None].repeat(1, 1, 1, 3)
-    mixed, mixed_targets = augment.mixup(features, targets, 0.2, np.random.default_rng(0))
-    assert mixed.shape == features.shape and mixed.dtype == features.dtype
-    for frame in range(3):
-        assert torch.equal(mixed[:, 0, :, frame], mixed_targets)
-    # a share and its complement, each rounded to float32
-    torch.testing.assert_close(mixed_targets.sum(dim=1), torch.ones(64), atol=1e-6, rtol=0)
-    assert (mixed_targets >= 0).all() and (mixed_targets > 0).sum(dim=1).max() == 2
-
-
-def test_mixup_blends_two_items_of_the_batch():
-    features = torch.eye(32)  # item i has its own axis, so a blend tells who took part
-    mixed, _ = augment.mixup(features, features, 1.0, np.random.default_rng(1))
-    assert ((mixed > 0).sum(dim=1) <= 2).all()
-    partner = (mixed - torch.diag(mixed.diag())).argmax(dim=1)
-    others = mixed.diag() < 1  # the rest drew themselves
-    assert len(set(partner[others].tolist())) == int(others.sum()) > 20  # no partner is drawn twice
-    torch.testing.assert_close(mixed.sum(dim=1), torch.ones(32), atol=1e-6, rtol=0)
-
-
-def test_mixup_weights_follow_beta():
-    features = torch.eye(2000)
-    mixed, _ = augment.mixup(features, features, 0.2, np.random.default_rng(2))
-    weight = mixed.diag().double()
-    # Beta(a, a): mean 1/2, variance 1 / (4 (2 a + 1)); sd of the mean over 2000 items 0.009
-    assert float(weight.mean()) == pytest.approx(0.5, abs=0.04)
-    assert float(weight.var()) == pytest.approx(1 / (4 * 1.4), rel=0.1)
-
-
-def test_mixup_with_alpha_0_is_the_identity():
-    targets = one_hot_batch()
-    features = torch.randn(64, 1, 8, 5, generator=generator())
-    mixed, mixed_targets = augment.mixup(features, targets, 0.0, np.random.default_rng(0))
-    assert torch.equal(mixed, features) and torch.equal(mixed_targets, targets)
-
-
-def test_mixup_is_decided_by_its_generator_and_leaves_its_input_alone():
-    targets = one_hot_batch()
-    features = torch.randn(64, 1, 8, 5, generator=generator())
-    before = features.clone(), targets.clone()
-    first, again, other = (
-        augment.mixup(features, targets, 0.2, np.random.default_rng(seed)) for seed in (5, 5, 6)
-    )
-    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
-    assert not torch.equal(first[0], other[0])
-    assert torch.equal(features, before[0]) and torch.equal(targets, before[1])

@@ -1,0 +1,47 @@
+"""Batch normalisation over all processes, on CPUs too."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.nn.functional import all_reduce
+
+
+class SyncBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation whose training statistics span the batches of all processes.
+
+    ``nn.SyncBatchNorm`` does this on accelerators only. Mean and mean square of the processes are
+    weighted by their number of items, so that unequal shares of a batch are right too.
+
+    References
+    ----------
+    ioffe2015batch, algorithm 1.
+    """
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Normalise (batch, channels, mel, frames)."""
+        if not self.training:
+            return super().forward(maps)
+        values = maps.float()
+        count = values.new_full((1,), values[:, 0].numel())
+        sums = torch.cat([values.sum((0, 2, 3)), values.square().sum((0, 2, 3)), count])
+        total, squares, count = all_reduce(sums).split([self.num_features] * 2 + [1])
+        mean = total / count
+        variance = (squares / count - mean.square()).clamp_min(0)
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        shift = self.bias - mean * scale
+        return (values * scale[:, None, None] + shift[:, None, None]).to(maps.dtype)
+
+
+def synchronise(model: nn.Module) -> nn.Module:
+    """Make every ``BatchNorm2d`` of `model` span all processes, in place, and return it."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        for module in model.modules():
+            if type(module) is nn.BatchNorm2d:
+                module.__class__ = SyncBatchNorm2d
+    return model

@@ -1,0 +1,117 @@
+"""Training runs as independent, named, resumable pieces: folds, seeds, recipes, networks.
+
+A run's folder ``artifacts/runs/<name>/`` holds ``history.csv``, ``predictions.csv``,
+``model.safetensors`` and, written last, ``run.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from esc_lib import protocol, training
+from esc_lib.artifacts import Data
+from esc_lib.checkpoint import save
+from esc_lib.config import Profile
+from esc_lib.features import LogMel
+from esc_lib.files import write_atomically
+from esc_lib.hardware import autocast, best_device
+from esc_lib.report import provenance, save_json
+
+
+def name_of(profile: Profile) -> str:
+    """Return the run's name, made of what distinguishes runs of one study."""
+    own = profile.training
+    parts = [profile.architecture, own.recipe.name, own.protocol]
+    return "-".join([*parts, f"fold{profile.test_fold}", f"seed{own.seed}"])
+
+
+def run(data: Data, profile: Profile, runs: Path) -> Path:
+    """Train and test the profile's network on its fold, unless that was done before.
+
+    The test clips are read once, after the last epoch.
+
+    Parameters
+    ----------
+    data : Data; its own split is replaced by the one the profile asks for.
+    profile : Profile, with fold, seed, protocol, recipe and architecture.
+    runs : Path of the folder of all runs.
+
+    Returns
+    -------
+    Path of the run's folder.
+    """
+    own = profile.training
+    parts = protocol.split(
+        data.clips,
+        profile.test_fold,
+        protocol=own.protocol,
+        validation_share=own.validation_share,
+        seed=own.seed,
+    )
+    data = data.with_split(parts)
+    folder = runs / name_of(profile)
+    identity = training.run_identity(data, profile)
+    if (folder / "run.json").is_file():
+        if json.loads((folder / "run.json").read_text())["identity"] == identity:
+            return folder
+    started = time.perf_counter()
+    fit = training.fit(data, profile, folder)
+    predictions = predict(fit.model, data, profile)
+    wall_s = float(fit.history.seconds.sum())
+    _write_csv(folder / "history.csv", fit.history)
+    _write_csv(folder / "predictions.csv", predictions)
+    if profile.architecture == "se_cnn":
+        save(folder / "model.safetensors", fit.model, profile, data.class_names)
+    record = provenance(profile, data.waveforms, wall_s) | {
+        "identity": identity,
+        "kept_epoch": fit.kept_epoch,
+        "last_session_s": round(time.perf_counter() - started, 1),
+    }
+    save_json(folder / "run.json", record)
+    return folder
+
+
+def predict(model: torch.nn.Module, data: Data, profile: Profile) -> pd.DataFrame:
+    """Return one row per validation and test clip: what the network makes of it.
+
+    Columns are filename, fold, part, category, label, row, then ``predicted``, ``confidence`` and
+    ``p_<class>`` from the mean over the recipe's excerpts, and ``whole_clip``, the class predicted
+    from the whole clip at once.
+    """
+    device = best_device()
+    model = model.to(device)
+    front_end = LogMel(profile.front_end).to(device)
+    rows = np.concatenate([data.split.validation, data.split.test])
+    recipe = profile.training.recipe
+    views = {"crops": (recipe.stages[-1].crop_frames, recipe.test_crops), "whole": (0, 1)}
+    with autocast(device):
+        probabilities = {
+            name: training.predict(model, front_end, data, rows, *view).softmax(1).numpy()
+            for name, view in views.items()
+        }
+    crops = probabilities["crops"]
+    table = data.clips.loc[rows, ["filename", "fold", "part", "category", "label"]].assign(
+        row=rows,
+        predicted=crops.argmax(1),
+        confidence=crops.max(1),
+        whole_clip=probabilities["whole"].argmax(1),
+    )
+    columns = [f"p_{name}" for name in data.class_names]
+    return table.join(pd.DataFrame(crops.round(6), index=table.index, columns=columns))
+
+
+def variant(profile: Profile, **changes) -> Profile:
+    """Return the profile with other fold, architecture, seed, recipe, protocol, epochs, ..."""
+    own = {key: changes.pop(key) for key in list(changes) if hasattr(profile.training, key)}
+    return replace(profile, training=replace(profile.training, **own), **changes)
+
+
+def _write_csv(path: Path, table: pd.DataFrame) -> None:
+    write_atomically(path, lambda scratch: table.to_csv(scratch, index=False))
