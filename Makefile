@@ -3,23 +3,24 @@ PYTHON ?= python3
 PROFILE ?= demo
 DATA ?=
 EPOCHS ?=
+START ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 STAMP := .venv/.setup-done
 # idle threads sleep instead of spinning, which stalls a machine that others use too
 export OMP_WAIT_POLICY := PASSIVE
-# dodo.py reads these three
-export PROFILE DATA EPOCHS
+# dodo.py reads these
+export PROFILE DATA EPOCHS START
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup book study test lint clean
+.PHONY: help setup book study reference record test lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1 \t/p' Makefile | expand -t 14
 	@echo
-	@echo "  make study PROFILE=esc50 [DATA=folder] [EPOCHS=n]   profiles: demo esc10 esc50 esc50-16k"
+	@echo "  make study PROFILE=esc50 [DATA=folder] [EPOCHS=n] [START=results/esc10]   profiles: demo esc10 esc50 esc50-16k"
 	@echo "  PYTHON=python3.12 chooses the interpreter of .venv (3.11 to 3.13)."
 	@echo "  PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu gets the small CPU build of torch."
 
@@ -42,6 +43,13 @@ book: study ## all notebooks on the generated clips, and the book: build/demo/ht
 
 study: $(STAMP) ## the same for PROFILE, with your own DATA and number of EPOCHS
 	@$(BIN)/doit
+
+reference: export REFERENCE := esc10
+reference: $(STAMP) ## the book of the committed reference run, nothing computed: build/reference/html
+	@$(BIN)/doit
+
+record: $(STAMP) ## put the finished study of PROFILE into results/, to be committed
+	@$(BIN)/doit record
 
 test: $(STAMP) ## the tests
 	@$(BIN)/python -m pytest -q

@@ -2,7 +2,8 @@
 
 `make study PROFILE=esc50` calls this. By hand: `PROFILE=demo doit`, or one task of it, as in
 `doit execute:05_dictionaries`; `doit list --all` shows them. The environment decides: PROFILE
-(default demo), DATA (a folder in the layout of data/README.md) and EPOCHS.
+(default demo), DATA (a folder in the layout of data/README.md), EPOCHS, START (a recorded study
+whose weights are used instead of training) and REFERENCE (a recorded study to build the book of).
 """
 
 import hashlib
@@ -32,21 +33,32 @@ from esc_lib.batch import (
 )
 from esc_lib.config import PROFILES
 from esc_lib.files import write_atomically
+from esc_lib.record import record, without_machine
 
 ROOT = Path(__file__).resolve().parent
 PROFILE = os.environ.get("PROFILE") or "demo"
 DATA = os.environ.get("DATA") or None
 EPOCHS = os.environ.get("EPOCHS") or None
+START = os.environ.get("START") or None
+REFERENCE = os.environ.get("REFERENCE") or None
 
 if PROFILE not in PROFILES:
     sys.exit(f"dodo.py: PROFILE={PROFILE} is unknown; choose one of {', '.join(PROFILES)}.")
 if EPOCHS and not (EPOCHS.isdecimal() and int(EPOCHS) > 0):
     sys.exit(f"dodo.py: EPOCHS={EPOCHS} is not a whole number above 0; for example EPOCHS=30.")
 
-BUILD = ROOT / "build" / PROFILE
+BUILD = ROOT / "build" / ("reference" if REFERENCE else PROFILE)
+RECORDED = ROOT / "results" / REFERENCE if REFERENCE else None
 STAGE, HTML, JB = BUILD / "book", BUILD / "html", BUILD / "jb"
 DATA_JSON = BUILD / "data.json"
 SOURCES = {path.stem: path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))}
+if START and not Path(START).expanduser().is_dir():
+    sys.exit(f"dodo.py: START={START} is not a folder; give a recorded study, as results/esc10.")
+if RECORDED:
+    lacking = [s for s in SOURCES if not (RECORDED / "notebooks" / f"{s}.ipynb").is_file()]
+    if lacking:
+        what = ", ".join(lacking)
+        sys.exit(f"dodo.py: {RECORDED} has no {what}; record the study: make record PROFILE=...")
 BUILD.mkdir(parents=True, exist_ok=True)  # doit opens its record here before it asks for tasks
 
 
@@ -55,7 +67,7 @@ BUILD.mkdir(parents=True, exist_ok=True)  # doit opens its record here before it
 
 def executed(stem: str) -> Path:
     """Return where the executed notebook goes; it is also the sign that it ran."""
-    return BUILD / "notebooks" / f"{stem}.ipynb"
+    return (RECORDED or BUILD) / "notebooks" / f"{stem}.ipynb"
 
 
 def make_data() -> TaskFailed | None:
@@ -115,13 +127,7 @@ def assemble() -> None:
         if target.suffix != ".ipynb":
             shutil.copy2(source, target)
             continue
-        notebook = nbformat.read(source, as_version=4)
-        notebook.metadata.pop("papermill", None)
-        for cell in notebook.cells:
-            cell.metadata.pop("papermill", None)
-            if "injected-parameters" in cell.metadata.get("tags", []):
-                cell.metadata.tags.append("remove-cell")  # it names folders of this machine
-        nbformat.write(notebook, target)
+        nbformat.write(without_machine(source), target)
 
 
 def build_html() -> TaskFailed | None:
@@ -151,6 +157,18 @@ def build_html() -> TaskFailed | None:
     built.rename(HTML)
     shutil.rmtree(old, ignore_errors=True)
     print(f"The book: {HTML / 'index.html'}")
+    return None
+
+
+def make_record() -> TaskFailed | None:
+    """Put the study into results/."""
+    notebooks = [executed(stem) for stem in SOURCES]
+    target = ROOT / "results" / PROFILE
+    try:
+        record(PROFILE, BUILD / "artifacts", notebooks, target)
+    except (ValueError, OSError) as error:
+        return TaskFailed(" ".join(str(error).split()))
+    print(f"Recorded in {target.relative_to(ROOT)}")
     return None
 
 
@@ -208,11 +226,15 @@ def task_convert():
 
 def task_execute():
     """Run each notebook whose source, library files, data, parameters or inputs have changed."""
+    if RECORDED:
+        return
     parameters = {"profile": PROFILE, "artifacts": str(BUILD / "artifacts")}
+    if START:
+        parameters["start_from"] = str(Path(START).expanduser().resolve())
     for stem, source in SOURCES.items():
         library = library_files(source, ROOT)
         reads = notebooks_read(source, list(SOURCES))
-        own = dict(parameters)
+        own = {k: v for k, v in parameters.items() if k in parameter_names(to_notebook(source))}
         if EPOCHS and "epochs" in parameter_names(to_notebook(source)):
             own["epochs"] = int(EPOCHS)
         yield {
@@ -237,4 +259,13 @@ def task_html():
         "actions": [build_html],
         "file_dep": [*staged().values()],
         "targets": [HTML / "index.html"],
+    }
+
+
+def task_record():
+    """Put the finished study into results/, to be committed (not done by default)."""
+    return {
+        "actions": [make_record],
+        "file_dep": [HTML / "index.html"],
+        "uptodate": [False],
     }

@@ -81,9 +81,7 @@ class Clips(Dataset):
         return torch.from_numpy(features.astype(np.float32))[None], int(self.labels[index])
 
 
-def add_noise(
-    waveform: np.ndarray, settings: Augmentation, rng: np.random.Generator
-) -> np.ndarray:
+def add_noise(waveform: np.ndarray, settings: Augmentation, rng: np.random.Generator) -> np.ndarray:
     """Add white, pink or brown noise at the settings' signal-to-noise ratio."""
     noise = rng.standard_normal(len(waveform), dtype=np.float32)
     exponent = rng.choice(settings.noise_exponents)
@@ -95,9 +93,7 @@ def add_noise(
         spectrum[1:] *= np.arange(1, len(spectrum), dtype=np.float32) ** (-exponent / 2)
         spectrum[0] = 0
         noise = np.fft.irfft(spectrum, len(waveform))
-    gain = np.sqrt(
-        np.mean(waveform**2) / np.mean(noise**2) / 10 ** (settings.snr_db / 10)
-    )
+    gain = np.sqrt(np.mean(waveform**2) / np.mean(noise**2) / 10 ** (settings.snr_db / 10))
     return (waveform + gain * noise).astype(np.float32)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from esc_lib import datasets
 from esc_lib.artifacts import find, open_data, root
@@ -50,7 +49,20 @@ def train(options: argparse.Namespace) -> None:
             settings = experiments.variant(
                 get_profile(options.profile), test_fold=fold, seed=seed, **changes
             )
-            print(experiments.run(data, settings, Path(artifacts) / "runs"), flush=True)
+            print(experiments.run(data, settings, artifacts / "runs"), flush=True)
+
+
+def evidence(options: argparse.Namespace) -> None:
+    """Do the runs of one comparison of the profile, or every n-th of them."""
+    from esc_lib.evidence import carry_out, plan
+
+    artifacts = root(options.profile, options.artifacts)
+    data = open_data(find(artifacts, "01_data"))
+    first, step = (int(number) for number in options.share.split("/"))
+    planned = [p for p in plan(get_profile(options.profile)) if p.group in options.groups]
+    for item in planned[first - 1 :: step]:
+        carry_out([item], data, artifacts / "runs")
+        print(f"{item.group}, {item.label}, fold {item.profile.test_fold}: done", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,6 +83,12 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--architecture", default="se_cnn")
     command.add_argument("--epochs", type=int, help="default: the profile's")
     command.set_defaults(run=train)
+    command = commands.add_parser("evidence", help="do the runs that notebook 12 compares")
+    command.add_argument("--profile", default="demo", choices=PROFILES)
+    command.add_argument("--artifacts", default="", help="default: build/<profile>/artifacts")
+    command.add_argument("--groups", nargs="+", default=["folds"], help="or protocols ...")
+    command.add_argument("--share", default="1/1", help="2/4: the second of four processes")
+    command.set_defaults(run=evidence)
     options = parser.parse_args(arguments)
     try:
         options.run(options)

@@ -123,7 +123,7 @@ def between_class(
 
     References
     ----------
-    tokozume2018learning, equation 1, with levels matched by energy instead of A-weighted peaks.
+    tokozume2018between, equation 1, with levels matched by energy instead of A-weighted peaks.
     """
     level = waveforms.square().mean(dim=1, keepdim=True).sqrt()
     levelled = waveforms / (level + 1e-6)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 from torchinfo import summary
 
 from esc_lib.models.se_cnn import BLOCKS, SECNN, ConvBlock, component_of
@@ -64,6 +66,19 @@ def cost(model: SECNN, n_mels: int, n_frames: int) -> Cost:
         info.total_param_bytes / 1e6,
         components.astype({"parameters": int, "multiply_adds": int}),
     )
+
+
+def multiply_adds(model: nn.Module, n_mels: int, n_frames: int) -> int:
+    """Count the multiply-adds of any network for one clip, attention included.
+
+    torchinfo, which the thesis used, counts a linear layer once per clip instead of once per
+    token and does not see attention; for convolutions both agree.
+    """
+    device = next(model.parameters()).device
+    counter = FlopCounterMode(display=False)
+    with counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        model.eval()(torch.zeros(1, 1, n_mels, n_frames, device=device))
+    return counter.get_total_flops() // 2
 
 
 def _path(layer) -> str:

@@ -196,6 +196,28 @@ class Dictionaries:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """How much of each comparison a profile affords.
+
+    Attributes
+    ----------
+    folds, seeds, recipes : tuples; the profile's own network is trained for each combination.
+    network : Network of the comparisons (protocols, ablation); None: the profile's own.
+    epochs : int of the comparisons and peers; 0: the profile's own.
+    protocol_folds, ablation_folds, peer_folds : tuples of folds for each comparison.
+    """
+
+    folds: tuple[int, ...] = (1, 2, 3, 4, 5)
+    seeds: tuple[int, ...] = (0, 1)
+    recipes: tuple[str, ...] = ("thesis", "strong")
+    network: Network | None = None
+    epochs: int = 0
+    protocol_folds: tuple[int, ...] = (1, 2, 3, 4, 5)
+    ablation_folds: tuple[int, ...] = (1, 2, 3, 4, 5)
+    peer_folds: tuple[int, ...] = (1, 2, 3, 4, 5)
+
+
+@dataclass(frozen=True)
 class Profile:
     """One way to run the study: data and its licence, front end, network and effort.
 
@@ -213,6 +235,7 @@ class Profile:
     network: Network = field(default_factory=Network)
     training: Training = field(default_factory=Training)
     dictionaries: Dictionaries = field(default_factory=Dictionaries)
+    evidence: Evidence = field(default_factory=Evidence)
 
     def as_dict(self) -> dict:
         """Return all settings as nested plain types, to be saved beside every artefact."""
@@ -238,6 +261,15 @@ PROFILES: dict[str, Profile] = {
             front_end=_FRONT_END_DEMO,
             network=Network(channels=(8, 16, 32, 64, 128), hidden=256),
             training=Training(epochs=30),
+            evidence=Evidence(
+                folds=(1, 2),
+                seeds=(0,),
+                recipes=("strong",),
+                epochs=4,
+                protocol_folds=(1, 2),
+                ablation_folds=(1,),
+                peer_folds=(1,),
+            ),
         ),
         Profile(
             "esc10",
@@ -245,6 +277,14 @@ PROFILES: dict[str, Profile] = {
             "CC BY 3.0",
             esc10_only=True,
             training=Training(epochs=40),
+            evidence=Evidence(
+                seeds=(0,),
+                recipes=("strong",),
+                network=Network(channels=(16, 32, 64, 128, 256), hidden=512),
+                protocol_folds=(1, 2, 3),
+                ablation_folds=(1,),
+                peer_folds=(1,),
+            ),
         ),
         Profile("esc50", "ESC-50, 44.1 kHz", "CC BY-NC 3.0"),
         Profile(

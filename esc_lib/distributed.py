@@ -1,22 +1,42 @@
-"""Batch normalisation over all processes, on CPUs too."""
+"""What several processes do together: batch normalisation over all of them, on CPUs too."""
 
 from __future__ import annotations
 
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.nn.functional import all_reduce
+
+
+def is_first_process() -> bool:
+    """Say whether this process is the one that writes files."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(_context, values: torch.Tensor) -> torch.Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_context, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation whose training statistics span the batches of all processes.
 
-    ``nn.SyncBatchNorm`` does this on accelerators only. Mean and mean square of the processes are
-    weighted by their number of items, so that unequal shares of a batch are right too.
+    ``nn.SyncBatchNorm`` does this on accelerators only. Sums and counts are added up, so that
+    unequal shares of a batch are right too.
 
     References
     ----------
-    ioffe2015batch, algorithm 1.
+    ioffe2015batchnorm, algorithm 1.
     """
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
@@ -26,7 +46,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         values = maps.float()
         count = values.new_full((1,), values[:, 0].numel())
         sums = torch.cat([values.sum((0, 2, 3)), values.square().sum((0, 2, 3)), count])
-        total, squares, count = all_reduce(sums).split([self.num_features] * 2 + [1])
+        total, squares, count = _Sum.apply(sums).split([self.num_features] * 2 + [1])
         mean = total / count
         variance = (squares / count - mean.square()).clamp_min(0)
         with torch.no_grad():

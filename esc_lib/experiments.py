@@ -17,8 +17,9 @@ import torch
 
 from esc_lib import protocol, training
 from esc_lib.artifacts import Data
-from esc_lib.checkpoint import save
-from esc_lib.config import Profile
+from esc_lib.checkpoint import load, save
+from esc_lib.config import Profile, get_profile
+from esc_lib.distributed import is_first_process
 from esc_lib.features import LogMel
 from esc_lib.files import write_atomically
 from esc_lib.hardware import autocast, best_device
@@ -27,9 +28,21 @@ from esc_lib.report import provenance, save_json
 
 def name_of(profile: Profile) -> str:
     """Return the run's name, made of what distinguishes runs of one study."""
-    own = profile.training
-    parts = [profile.architecture, own.recipe.name, own.protocol]
-    return "-".join([*parts, f"fold{profile.test_fold}", f"seed{own.seed}"])
+    own, usual = profile.training, get_profile(profile.name)
+    parts = [profile.architecture, own.recipe.name.replace(" ", "_"), own.protocol]
+    parts += [f"fold{profile.test_fold}", f"seed{own.seed}"]
+    if profile.network != usual.network:
+        parts.append(f"width{profile.network.channels[0]}")
+    if own.epochs != usual.training.epochs:
+        parts.append(f"epochs{own.epochs}")
+    return "-".join(parts)
+
+
+def folder_of(profile: Profile, runs: Path, recorded: Path | None = None) -> Path:
+    """Return the folder of a run: that of the recorded study if it is there, else its own."""
+    if recorded and (recorded / "runs" / name_of(profile) / "run.json").is_file():
+        return recorded / "runs" / name_of(profile)
+    return runs / name_of(profile)
 
 
 def run(data: Data, profile: Profile, runs: Path) -> Path:
@@ -47,6 +60,67 @@ def run(data: Data, profile: Profile, runs: Path) -> Path:
     -------
     Path of the run's folder.
     """
+    data = _split_for(data, profile)
+    folder = runs / name_of(profile)
+    identity = training.run_identity(data, profile)
+    if (folder / "run.json").is_file() and record_of(folder)["identity"] == identity:
+        return folder
+    started = time.perf_counter()
+    fit = training.fit(data, profile, folder)
+    if not is_first_process():
+        return folder
+    _finish(folder, fit.model, fit.history, data, profile)
+    record = provenance(profile, data.waveforms, float(fit.history.seconds.sum())) | {
+        "identity": identity,
+        "kept_epoch": fit.kept_epoch,
+        "last_session_s": round(time.perf_counter() - started, 1),
+    }
+    save_json(folder / "run.json", record)
+    return folder
+
+
+def adopt(recorded: str | Path, data: Data, profile: Profile, runs: Path) -> Path:
+    """Take the weights of a recorded run instead of training, and test them on the clips at hand.
+
+    Parameters
+    ----------
+    recorded : folder with ``model.safetensors`` and the run's ``runs/<name>/``.
+    data, profile, runs : as for :func:`run`.
+
+    Returns
+    -------
+    Path of the run's folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no such run.
+    ValueError
+        If the weights belong to other settings or classes.
+    """
+    source = Path(recorded) / "runs" / name_of(profile)
+    weights = Path(recorded) / "model.safetensors"
+    for path in (weights, source / "run.json", source / "history.csv"):
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"adopt: {path} is missing; give the folder of a recorded run of this profile, "
+                "or leave start_from empty to train."
+            )
+    data = _split_for(data, profile)
+    folder = runs / name_of(profile)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = load(weights, profile, data.class_names)
+    _finish(folder, model, pd.read_csv(source / "history.csv"), data, profile)
+    save_json(folder / "run.json", record_of(source) | {"adopted_from": Path(recorded).name})
+    return folder
+
+
+def record_of(run: Path) -> dict:
+    """Return what is known about a finished run: settings, versions, hardware, time."""
+    return json.loads((run / "run.json").read_text(encoding="utf-8"))
+
+
+def _split_for(data: Data, profile: Profile) -> Data:
     own = profile.training
     parts = protocol.split(
         data.clips,
@@ -55,27 +129,15 @@ def run(data: Data, profile: Profile, runs: Path) -> Path:
         validation_share=own.validation_share,
         seed=own.seed,
     )
-    data = data.with_split(parts)
-    folder = runs / name_of(profile)
-    identity = training.run_identity(data, profile)
-    if (folder / "run.json").is_file():
-        if json.loads((folder / "run.json").read_text())["identity"] == identity:
-            return folder
-    started = time.perf_counter()
-    fit = training.fit(data, profile, folder)
-    predictions = predict(fit.model, data, profile)
-    wall_s = float(fit.history.seconds.sum())
-    _write_csv(folder / "history.csv", fit.history)
-    _write_csv(folder / "predictions.csv", predictions)
+    return data.with_split(parts)
+
+
+def _finish(folder: Path, model, history: pd.DataFrame, data: Data, profile: Profile) -> None:
+    """Write what a run leaves behind, all but its record."""
+    _write_csv(folder / "history.csv", history)
+    _write_csv(folder / "predictions.csv", predict(model, data, profile))
     if profile.architecture == "se_cnn":
-        save(folder / "model.safetensors", fit.model, profile, data.class_names)
-    record = provenance(profile, data.waveforms, wall_s) | {
-        "identity": identity,
-        "kept_epoch": fit.kept_epoch,
-        "last_session_s": round(time.perf_counter() - started, 1),
-    }
-    save_json(folder / "run.json", record)
-    return folder
+        save(folder / "model.safetensors", model, profile, data.class_names)
 
 
 def predict(model: torch.nn.Module, data: Data, profile: Profile) -> pd.DataFrame:

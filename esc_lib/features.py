@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import librosa
@@ -13,6 +15,7 @@ from torch import nn
 from esc_lib.config import FrontEnd
 
 POWER_FLOOR = 1e-10  # librosa.power_to_db's `amin`: -100 dB
+BANDS_PER_BLOCK = 16
 
 
 class LogMel(nn.Module):
@@ -50,7 +53,10 @@ class LogMel(nn.Module):
         )
         self.register_buffer("mel_basis", torch.from_numpy(basis), persistent=False)
         window = torch.hann_window(settings.win_length)
+        left = (settings.n_fft - settings.win_length) // 2
+        window = nn.functional.pad(window, (left, settings.n_fft - settings.win_length - left))
         self.register_buffer("window", window, persistent=False)
+        self.blocks = _filled_blocks(basis)
 
     def of_frames(self, n_frames: int) -> LogMel:
         """Return the same front end for excerpts of another length; window and bank are shared."""
@@ -60,24 +66,27 @@ class LogMel(nn.Module):
 
     def stft(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Return the complex spectrum, shape (batch, bins, frames), of (batch, samples)."""
+        return self._spectra(waveforms).transpose(1, 2)
+
+    def _spectra(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """Return the spectrum of every frame, (batch, frames, bins): as it lies in memory."""
         settings = self.settings
         half = settings.n_fft // 2
         missing = settings.n_samples - waveforms.shape[-1]
         # (batch, samples) -> (batch, half + n_samples), so that frame i is centred on i * hop
         padded = nn.functional.pad(waveforms, (half, missing))
-        return torch.stft(
-            padded,
-            settings.n_fft,
-            hop_length=settings.hop_length,
-            win_length=settings.win_length,
-            window=self.window,
-            center=False,
-            return_complex=True,
-        )
+        frames = padded.unfold(-1, settings.n_fft, settings.hop_length)
+        return torch.fft.rfft(frames * self.window)
 
     def mel_power(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Return the mel power, shape (batch, mel, frames), of (batch, samples)."""
-        return self.mel_basis @ self.stft(waveforms).abs().square()
+        spectra = torch.view_as_real(self._spectra(waveforms))
+        power = torch.addcmul(spectra[..., 0].square(), spectra[..., 1], spectra[..., 1])
+        with torch.autocast(power.device.type, enabled=False):
+            parts = [
+                power[..., bins] @ self.mel_basis[bands, bins].T for bands, bins in self.blocks
+            ]
+        return torch.cat(parts, dim=-1).transpose(1, 2)
 
     def n_valid_frames(self, n_valid: torch.Tensor) -> torch.Tensor:
         """Return how many frames a clip of `n_valid` samples has, at most ``n_frames``."""
@@ -98,6 +107,13 @@ class LogMel(nn.Module):
         log_mel : tensor, shape (batch, mel, frames), dB re 1; frames after a clip's end hold the
             minimum of its own frames.
         """
+        if n_valid is None:
+            n_valid = torch.full((len(waveforms),), waveforms.shape[-1], device=waveforms.device)
+        if waveforms.device.type != "cpu" or waveforms.requires_grad:
+            return self._log_mel(waveforms, n_valid)
+        return _clip_by_clip(self._log_mel, waveforms, n_valid)
+
+    def _log_mel(self, waveforms: torch.Tensor, n_valid: torch.Tensor) -> torch.Tensor:
         power = self.mel_power(waveforms)
         log_mel = 10 * power.clamp_min(POWER_FLOOR).log10()
         inside = self._inside(n_valid, log_mel)
@@ -110,13 +126,40 @@ class LogMel(nn.Module):
         log_mel = self(waveforms, n_valid)
         return standardise(log_mel, self._inside(n_valid, log_mel)).unsqueeze(1)
 
-    def _inside(self, n_valid: torch.Tensor | None, log_mel: torch.Tensor) -> torch.Tensor:
+    def _inside(self, n_valid: torch.Tensor, log_mel: torch.Tensor) -> torch.Tensor:
         """Return a mask, shape (batch, 1, frames), of the frames that belong to the clip."""
-        batch, _, frames = log_mel.shape
-        if n_valid is None:
-            return torch.ones(batch, 1, frames, dtype=torch.bool, device=log_mel.device)
-        index = torch.arange(frames, device=log_mel.device)
+        index = torch.arange(log_mel.shape[2], device=log_mel.device)
         return (index < self.n_valid_frames(n_valid)[:, None])[:, None]
+
+
+def _filled_blocks(basis: np.ndarray) -> list[tuple[slice, slice]]:
+    """Return bands and bins of the blocks of a mel bank outside of which it is zero.
+
+    Multiplying block by block does an eighth of the work of the whole matrix.
+    """
+    blocks = []
+    for first in range(0, len(basis), BANDS_PER_BLOCK):
+        bands = slice(first, first + BANDS_PER_BLOCK)
+        filled = np.flatnonzero(basis[bands].any(axis=0))
+        blocks.append((bands, slice(int(filled[0]), int(filled[-1]) + 1)))
+    return blocks
+
+
+def _clip_by_clip(
+    function: Callable[..., torch.Tensor], *batches: torch.Tensor
+) -> torch.Tensor:
+    """Apply a function to every clip of a batch, each core at clips of its own.
+
+    What a clip needs fits a processor's cache and a batch's does not: the same operations on
+    whole batches take three times as long on a CPU.
+    """
+    clips = zip(*(batch.split(1) for batch in batches), strict=True)
+    n_threads = min(torch.get_num_threads(), len(batches[0]))
+    if n_threads == 1:
+        return torch.cat([function(*clip) for clip in clips])
+    # the setting is each thread's own: within it, operations do not split up further
+    with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return torch.cat(list(pool.map(lambda clip: function(*clip), clips)))
 
 
 def standardise(log_mel: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:

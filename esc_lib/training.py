@@ -30,6 +30,7 @@ from esc_lib.files import write_atomically
 from esc_lib.hardware import best_precision, keep_freed_memory
 
 SAVE_INTERVAL_S = 60.0  # a run that is killed loses at most about this much work
+TEACHER_WEIGHT, TEACHER_TEMPERATURE = 0.7, 4.0
 
 
 @dataclass
@@ -60,7 +61,15 @@ def make_fabric(precision: str | None = None) -> Fabric:
     return Fabric(accelerator="auto", devices=1, precision=precision)
 
 
-def fit(data: Data, profile: Profile, folder: Path, precision: str | None = None) -> Fit:
+def fit(
+    data: Data,
+    profile: Profile,
+    folder: Path,
+    precision: str | None = None,
+    *,
+    start: nn.Module | None = None,
+    teacher: nn.Module | None = None,
+) -> Fit:
     """Train the profile's network, or go on where an earlier call was stopped.
 
     Parameters
@@ -70,6 +79,8 @@ def fit(data: Data, profile: Profile, folder: Path, precision: str | None = None
     folder : Path; the state is kept in a folder of it named after the settings, the clips and the
         code, so that a run never goes on from another one's state.
     precision : str, Fabric's name; default: :func:`esc_lib.hardware.best_precision`.
+    start : network of the profile's shape whose weights are trained further; default: fresh ones.
+    teacher : network in evaluation mode whose softened decisions are learned beside the labels.
 
     Raises
     ------
@@ -81,7 +92,8 @@ def fit(data: Data, profile: Profile, folder: Path, precision: str | None = None
     Thesis, section 4.6, for the recipe called so; smith2019super for the one-cycle schedule.
     """
     keep_freed_memory()
-    run = _Run(data, profile, folder / f"run_{run_identity(data, profile, precision)}", precision)
+    identity = run_identity(data, profile, precision, start, teacher)
+    run = _Run(data, profile, folder / f"run_{identity}", precision, start, teacher)
     while not run.finished():
         run.train_epoch()
     return run.outcome()
@@ -90,12 +102,14 @@ def fit(data: Data, profile: Profile, folder: Path, precision: str | None = None
 class _Run:
     """A run in progress: everything that is saved, and what is needed to go on."""
 
-    def __init__(self, data: Data, profile: Profile, folder: Path, precision: str | None):
+    def __init__(self, data: Data, profile: Profile, folder: Path, precision, start, teacher):
         self.profile, self.recipe, self.folder = profile, profile.training.recipe, folder
         self.fabric = make_fabric(precision)
-        self.fabric.launch()
         self.n_steps = -(-len(data.split.train) // self.recipe.batch_size)
-        self.model = synchronise(initial_model(profile, len(data.class_names)))
+        fresh = initial_model(profile, len(data.class_names))
+        if start is not None:
+            fresh.load_state_dict(start.state_dict())
+        self.model = synchronise(fresh)
         self.optimizer = _optimizer(self.model, self.recipe)
         self.schedule = _schedule(
             self.optimizer, self.recipe, profile.training.epochs * self.n_steps
@@ -104,6 +118,7 @@ class _Run:
         self.average = AveragedModel(
             self.model, multi_avg_fn=get_ema_multi_avg_fn(self.recipe.ema_decay), use_buffers=True
         )
+        self.teacher = None if teacher is None else teacher.to(self.fabric.device).eval()
         self.data = data.to(self.fabric.device)
         self.spans = sounding_span(self.data.waveforms)
         self.labels = nn.functional.one_hot(data.labels, len(data.class_names)).float()
@@ -166,9 +181,7 @@ class _Run:
         targets = targets[mine]
         logits = self.wrapped(features).float()
         # Fabric averages gradients over processes: scaled so, that is the mean over the batch
-        loss = nn.functional.cross_entropy(
-            logits, targets, reduction="sum", label_smoothing=recipe.label_smoothing
-        ) * (fabric.world_size / len(rows))
+        loss = self.loss(features, logits, targets) * (fabric.world_size / len(rows))
         correct = (logits.argmax(1) == targets.argmax(1)).sum().float()
         mean_loss, correct = fabric.all_reduce(
             torch.stack([loss.detach() / fabric.world_size, correct]), reduce_op="sum"
@@ -188,6 +201,20 @@ class _Run:
         self.progress.loss_sum += mean_loss * len(rows)
         self.progress.n_correct += int(correct)
         return mean_loss
+
+    def loss(self, features, logits, targets) -> torch.Tensor:
+        """Return the summed loss of a batch: against the labels, and a teacher if there is one."""
+        smoothing = self.recipe.label_smoothing
+        loss = nn.functional.cross_entropy(
+            logits, targets, reduction="sum", label_smoothing=smoothing
+        )
+        if self.teacher is None:
+            return loss
+        with torch.no_grad(), self.fabric.autocast():
+            taught = self.teacher(features).float()
+        return (1 - TEACHER_WEIGHT) * loss + TEACHER_WEIGHT * distillation_loss(
+            logits, taught, TEACHER_TEMPERATURE
+        )
 
     def batch_rows(self, epoch: int, step: int) -> np.ndarray:
         """Return the row numbers of one batch of an epoch's random order."""
@@ -310,6 +337,29 @@ class _Progress:
     seconds: float = 0.0
 
 
+def distillation_loss(
+    logits: torch.Tensor, taught: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Return the divergence from a teacher's softened decisions, summed over the batch, in nat.
+
+    Parameters
+    ----------
+    logits, taught : tensors, shape (batch, classes), of the student and of the teacher.
+    temperature : float, above 0; its square keeps gradients of one size at all temperatures.
+
+    References
+    ----------
+    hinton2015distilling, section 2.
+    """
+    divergence = nn.functional.kl_div(
+        (logits / temperature).log_softmax(1),
+        (taught / temperature).log_softmax(1),
+        reduction="sum",
+        log_target=True,
+    )
+    return temperature**2 * divergence
+
+
 def initial_model(profile: Profile, n_classes: int) -> nn.Module:
     """Return the network before training, the same for the same seed."""
     torch.manual_seed(profile.training.seed)
@@ -324,24 +374,35 @@ def stage_of(epoch: int, profile: Profile) -> Stage:
     return stages[min(int((ends + 1e-9 < epoch).sum()), len(stages) - 1)]
 
 
-def run_identity(data: Data, profile: Profile, precision: str | None = None) -> str:
+def run_identity(
+    data: Data,
+    profile: Profile,
+    precision: str | None = None,
+    start: nn.Module | None = None,
+    teacher: nn.Module | None = None,
+) -> str:
     """Return a short hash of everything that decides a run.
 
     The number of epochs counts where the schedule depends on it; a finished run with the plateau
     schedule can be made longer.
     """
     settings = profile.as_dict()
-    del settings["dictionaries"]
+    del settings["dictionaries"], settings["evidence"]
     if profile.training.recipe.schedule == "plateau":
         del settings["training"]["epochs"]
     here = Path(__file__).parent
-    sources = ("training", "distributed", "audio", "augment", "features", "models/se_cnn")
+    sources = ["training", "distributed", "audio", "augment", "features"]
+    sources += ["models/se_cnn" if profile.architecture == "se_cnn" else "models/peers"]
     digest = hashlib.sha256(repr((settings, precision or best_precision())).encode())
     digest.update(data.clips[["filename", "label", "part"]].to_csv(index=False).encode())
     digest.update(data.waveforms.cpu().numpy())
     digest.update(data.n_valid.cpu().numpy())
     for name in sources:
         digest.update((here / f"{name}.py").read_bytes())
+    for network in (start, teacher):
+        for value in () if network is None else network.state_dict().values():
+            digest.update(value.cpu().contiguous().numpy())
+        digest.update(b"|")
     return digest.hexdigest()[:12]
 
 

@@ -52,7 +52,7 @@ from scipy.signal import welch
 from esc_lib import audio, report
 from esc_lib.artifacts import find, open_data, own, root
 from esc_lib.augment import augment_waveforms
-from esc_lib.config import get_profile
+from esc_lib.config import RECIPES, get_profile
 from esc_lib.features import LogMel, librosa_difference_db, librosa_log_mel
 from esc_lib.figures import features as figures
 from esc_lib.figures import style
@@ -60,6 +60,7 @@ from esc_lib.report import Metric
 
 style.apply()
 settings = get_profile(profile)
+augmentation = RECIPES["thesis"].augmentation
 front_end = LogMel(settings.front_end)
 sr, hop = settings.front_end.sr, settings.front_end.hop_length
 data = open_data(find(root(profile, artifacts), "01_data"))
@@ -84,7 +85,7 @@ print(data.clips.filename[row], f"({name}), {n_own / sr:.2f} s at {sr} Hz")
 
 # %%
 generator = torch.Generator().manual_seed(0)
-exponents = torch.tensor(settings.augmentation.noise_exponents)
+exponents = torch.tensor(augmentation.noise_exponents)
 noise = audio.coloured_noise(exponents, 8 * sr, sr, generator).numpy()
 frequencies, density = welch(noise, sr, nperseg=4096)
 kept = frequencies > 25
@@ -99,7 +100,7 @@ noisy = audio.add_noise(
     waveform.expand(3, -1),
     n_valid.expand(3),
     audio.coloured_noise(exponents, waveform.shape[1], sr, generator),
-    settings.augmentation.snr_db,
+    augmentation.snr_db,
 )
 added = (noisy - waveform).square().mean(dim=1)
 measured_db = 10 * (waveform.square().mean() / added).log10()
@@ -124,7 +125,7 @@ report.players(
 # lost, and the gap is silence, as if the recorder had been started a little earlier or later.
 
 # %%
-offset = int(settings.augmentation.max_shift * n_own)
+offset = int(augmentation.max_shift * n_own)
 shifted = audio.shift(waveform, n_valid, torch.tensor([offset]))
 
 # %% mystnb={"figure": {"name": "fig-02-shift", "caption": "A clip and the same clip shifted by the largest allowed offset; the shaded gap is filled with zeros. Answers thesis figure 4.3."}, "image": {"alt": "Two waveforms, one above the other. The lower one is the upper one moved to the right, with a shaded silent gap at its start and its end cut off."}}
@@ -206,7 +207,7 @@ figure = figures.normalisation(log_mel, inputs, names)
 # their signed difference, each standardised so that the difference is one of shape, not of scale.
 
 # %%
-always = replace(settings.augmentation, probability=1.0)
+always = replace(augmentation, probability=1.0)
 forced = augment_waveforms(waveform, n_valid, always, sr, torch.Generator().manual_seed(3))
 plain = front_end.features(waveform, n_valid)[0, 0].numpy()
 processed = front_end.features(forced, n_valid)[0, 0].numpy()

@@ -36,24 +36,25 @@ if importlib.util.find_spec("esc_lib") is None:  # a fresh Colab runtime: torch 
 # 4.20, tables 3.1 and 4.2, section 4.5); then the network of this profile is trained (section 4.6).
 #
 # Before it: {doc}`01_data`. Run time: under two minutes for the procedural clips, hours for ESC-50
-# without a GPU. A run that is stopped goes on after its last whole epoch.
+# without a GPU. A run that is stopped goes on from where it was a minute before.
 
 # %% tags=["parameters"]
 profile = "demo"  # demo, esc10, esc50 or esc50-16k
 artifacts = ""  # where notebooks hand over; empty: build/<profile>/artifacts
-epochs = 0  # at most this many; 0: as the profile says
+epochs = 0  # this many; 0: as the profile says
+recipe = ""  # thesis or strong; empty: as the profile says
+start_from = ""  # folder of a recorded run, as results/esc10: take its weights, train nothing
 
 # %% tags=["hide-input"]
-import time
-from dataclasses import replace
+import shutil
 
 import numpy as np
 import pandas as pd
 import torch
 
-from esc_lib import activations, checkpoint, complexity, report, training
+from esc_lib import activations, checkpoint, complexity, experiments, report, training
 from esc_lib.artifacts import find, open_data, own, root
-from esc_lib.config import FrontEnd, get_profile
+from esc_lib.config import RECIPES, FrontEnd, get_profile
 from esc_lib.features import LogMel
 from esc_lib.figures import style
 from esc_lib.figures import training as figures
@@ -64,9 +65,11 @@ from esc_lib.report import Metric
 style.apply()
 settings = get_profile(profile)
 if epochs:
-    settings = replace(settings, training=replace(settings.training, epochs=epochs))
-data_source = find(root(profile, artifacts), "01_data")
-data = open_data(data_source)
+    settings = experiments.variant(settings, epochs=epochs)
+if recipe:
+    settings = experiments.variant(settings, recipe=RECIPES[recipe])
+data = open_data(find(root(profile, artifacts), "01_data"))
+runs = root(profile, artifacts) / "runs"
 folder = own(root(profile, artifacts), "03_training")
 
 # %% [markdown]
@@ -144,47 +147,70 @@ pd.DataFrame(field, index=["derived", "by gradient"]).T
 # %% [markdown]
 # ## Training
 #
-# Cross-entropy, Adam, learning rate lowered when the validation loss stalls, mixup, noise and shift,
-# as the thesis says. The kept weights are those of the best validation epoch; the test fold is
-# looked at once, below, after everything is decided.
+# Two recipes train this network, both as data in `esc_lib/config.py`: `thesis` (Adam, learning rate
+# lowered when the validation loss stalls, mixup, noise and shift, best validation epoch kept) and
+# `strong`, the profile's choice unless said otherwise: excerpts drawn from the sounding part of each
+# clip, mixed evenly {cite:p}`zhang2018mixup`, stretched and masked {cite:p}`park2019specaugment`;
+# AdamW with one rise and fall of the learning rate {cite:p}`smith2019super`; smoothed labels; and a
+# running mean of the weights, the last of which is kept: no epoch is chosen on validation clips.
+# What each lever brings is measured in {doc}`12_evidence`. The test fold is looked at once, after
+# the last epoch.
+
+# %%
+own_recipe = settings.training.recipe
+rows = {k: v for k, v in vars(own_recipe).items() if k not in ("stages", "augmentation")}
+rows |= {f"augmentation: {k}": v for k, v in vars(own_recipe.augmentation).items()}
+rows |= {
+    f"stage {i}": f"{stage.share:.0%} of epochs, {stage.crop_frames or 'all'} frames"
+    for i, stage in enumerate(own_recipe.stages, 1)
+}
+pd.DataFrame({"setting": rows}).astype(str)
 
 # %% tags=["remove-stderr"]
-started = time.perf_counter()
-fit = training.fit(data, settings, folder)
-wall_s = time.perf_counter() - started
-print(f"{len(fit.history)} epochs, best is epoch {fit.best_epoch}")
+if start_from:
+    run = experiments.adopt(start_from, data, settings, runs)
+else:
+    run = experiments.run(data, settings, runs)
+history = pd.read_csv(run / "history.csv")
+kept_epoch = experiments.record_of(run)["kept_epoch"]
+model = checkpoint.load(run / "model.safetensors", settings, data.class_names)
+print(f"{len(history)} epochs, kept is epoch {kept_epoch}")
 
-# %% mystnb={"figure": {"name": "fig-03-history", "caption": "Loss, accuracy and learning rate per epoch; the vertical line marks the kept epoch. Training accuracy is counted on augmented, mixed clips and therefore lies low."}, "image": {"alt": "Three panels over the epoch: training and validation loss falling, training and validation accuracy rising above chance, learning rate falling in steps."}}
+# %% mystnb={"figure": {"name": "fig-03-history", "caption": "Loss, accuracy and learning rate per epoch; the vertical line marks the kept epoch. Training accuracy is counted on augmented, mixed clips and therefore lies low; validation looks at one excerpt per clip."}, "image": {"alt": "Three panels over the epoch: training and validation loss falling, training and validation accuracy rising above chance, and the learning rate."}}
 chance = 1 / len(data.class_names)
-figure = figures.history(fit.history, fit.best_epoch, chance)
+figure = figures.history(history, kept_epoch, chance)
 
 # %% [markdown]
 # ## Predictions
 #
-# Validation and test clips, once, with the kept weights; {doc}`06_evaluation` reads them.
+# Validation and test clips, once, with the kept weights, in two ways: as the recipe says (mean
+# probability over a few excerpts), which {doc}`06_evaluation` judges; and from the whole clip at
+# once, which is the decision that the notebooks on feature maps and Grad-CAM explain.
 
 # %% tags=["remove-stderr"]
-rows = np.concatenate([data.split.validation, data.split.test])
-device = best_device()
-logits = training.predict(
-    fit.model.to(device), LogMel(settings.front_end).to(device), data, rows
-)
-probabilities = logits.softmax(dim=1).numpy()
-predictions = data.clips.loc[rows, ["filename", "fold", "part", "category", "label"]].assign(
-    row=rows, predicted=probabilities.argmax(axis=1), confidence=probabilities.max(axis=1)
+by_excerpts = pd.read_csv(run / "predictions.csv")
+rows = by_excerpts.row.to_numpy()
+front_end = LogMel(settings.front_end).to(best_device())
+logits = training.predict(model, front_end, data, rows)
+whole = logits.softmax(dim=1).numpy()
+excerpts = by_excerpts.filter(regex="^p_").to_numpy()
+predictions = by_excerpts[["filename", "fold", "part", "category", "label", "row"]].assign(
+    predicted=whole.argmax(axis=1),
+    confidence=whole.max(axis=1),
+    by_excerpts=excerpts.argmax(axis=1),
 )
 
 # %% tags=["hide-input"]
-checkpoint.save(folder / "model.safetensors", fit.model, settings, data.class_names)
-fit.history.to_csv(folder / "history.csv", index=False)
+for name in ("model.safetensors", "history.csv", "run.json"):
+    shutil.copy2(run / name, folder / name)
 predictions.to_csv(folder / "predictions.csv", index=False)
-np.save(folder / "probabilities.npy", probabilities.astype(np.float32))
-report.save_json(folder / "run.json", report.provenance(settings, data_source, wall_s))
+np.savez(folder / "probabilities.npz", whole=whole, excerpts=excerpts)
 
 # %% tags=["hide-input"]
-best = fit.history.validation_accuracy.max()
+validation = predictions[predictions.part == "validation"]
+validation_accuracy = 100 * (validation.label == validation.by_excerpts).mean()
 components = cost.components.parameters
-n_parameters = sum(p.numel() for p in fit.model.parameters())
+n_parameters = sum(p.numel() for p in model.parameters())
 blocks = {f"block{i}_parameters": int(components[b]) for i, b in enumerate(BLOCKS, 1)}
 blocks |= {"se_parameters": int(components["SE gates"])}
 blocks |= {"fc_parameters": int(components["fc layers"])}
@@ -201,10 +227,12 @@ report.publish(
         "rf_last_conv": Metric(field["last convolution"][1], "bins"),
         "rf_last_pool": Metric(field["last pooling"][1], "bins"),
         "run_parameters": Metric(n_parameters),
-        "epochs": Metric(len(fit.history)),
-        "best_epoch": Metric(fit.best_epoch),
-        "best_validation_accuracy": Metric(100 * float(best), "%", len(data.split.validation)),
-        "epoch_s": Metric(float(fit.history.seconds.median()), "s", len(fit.history)),
+        "epochs": Metric(len(history)),
+        "kept_epoch": Metric(kept_epoch),
+        "recipe": Metric(own_recipe.name),
+        "validation_accuracy": Metric(float(validation_accuracy), "%", len(validation)),
+        "epoch_s": Metric(float(history.seconds.median()), "s", len(history)),
+        "training_min": Metric(float(history.seconds.sum() / 60), "min"),
     },
 )
 
@@ -216,15 +244,15 @@ report.publish(
 #   thesis are multiply-adds, and its 21.62 MB per G should read {glue:text}`memory_per_g:.2f`.
 # - A unit of the last convolution sees {glue:text}`rf_last_conv` bins of its input, after the last
 #   pooling {glue:text}`rf_last_pool`: more than the whole frequency axis.
-# - This build trained {glue:text}`run_parameters` parameters for {glue:text}`epochs` epochs
-#   ({glue:text}`epoch_s:.1f` s each) and reached {glue:text}`best_validation_accuracy:.1f` % on
-#   source-grouped validation clips. That number was used to choose an epoch, so it flatters; the
-#   test accuracy is in {doc}`06_evaluation`.
+# - This build trained {glue:text}`run_parameters` parameters with the recipe
+#   {glue:text}`recipe` for {glue:text}`epochs` epochs ({glue:text}`epoch_s:.1f` s each,
+#   {glue:text}`training_min:.1f` min in all) and gets {glue:text}`validation_accuracy:.1f` % of its
+#   source-grouped validation clips right; the test accuracy is in {doc}`06_evaluation`.
 #
 # ## Exercises
 #
 # 1. Which block would you prune for memory, and which for parameters? Check with
 #    {numref}`fig-03-costs`.
-# 2. Set mixup's alpha to 0. Predict what happens to the gap between the two accuracy curves.
+# 2. Set `mixing` to none. Predict what happens to the gap between the two accuracy curves.
 # 3. Interrupt the training cell, restart the kernel and run the notebook again: which epoch comes
 #    first?

@@ -65,7 +65,7 @@ model = checkpoint.load(trained / "model.safetensors", settings, data.class_name
 device = best_device()
 front_end = LogMel(settings.front_end).to(device)
 predictions = pd.read_csv(trained / "predictions.csv")
-probabilities = np.load(trained / "probabilities.npy")
+probabilities = np.load(trained / "probabilities.npz")["whole"]
 test = predictions[predictions.part == "test"]
 folder = own(root(profile, artifacts), "07_misclassification_gradcam")
 

@@ -1,4 +1,4 @@
-"""Sound itself: reading good and broken files, resampling, noise, shift, noise and shift together."""
+"""Sound itself: reading good and broken files, resampling, noise, time shift, and both together."""
 
 import struct
 

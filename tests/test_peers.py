@@ -116,20 +116,25 @@ def test_dropout_works_in_training_only(name):
     assert torch.equal(network.eval()(features), network(features))
 
 
-@pytest.mark.parametrize(("name", "rate"), [(n, 3e-4 if n == "piczak_cnn" else 1e-3) for n in PEERS])
-def test_four_clips_are_learned(name, rate):
-    network = build(name, n_classes=4).train()
-    features, labels = torch.randn(4, 1, 64, 64), torch.arange(4)
-    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
+@pytest.mark.parametrize(
+    ("name", "steps"), [("piczak_cnn", 15), ("acdnet_like", 28), ("small_ast", 12)]
+)
+def test_four_clips_are_told_apart_after_a_few_steps(name, steps):
+    network = build(name).train()
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # else the loss is mostly noise for so few steps
+    features, labels = torch.randn(4, 1, 32, 64), torch.arange(4)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     losses = []
-    for _ in range(25):
+    for _ in range(steps):
         loss = nn.functional.cross_entropy(network(features), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[0] == pytest.approx(np.log(4), abs=0.6)
-    assert np.mean(losses[-3:]) < 0.3 * losses[0]
+    assert losses[0] == pytest.approx(np.log(N_CLASSES), abs=0.5)
+    assert losses[-1] < 0.9 * np.log(4)  # log 4: knowing only which labels there are
 
 
 # ---------------------------------------------------------------------------------- PiczakCNN
@@ -231,7 +236,7 @@ def test_positions_tell_low_from_high_and_early_from_late():
 
 @torch.no_grad()
 def test_transformer_equals_that_of_the_transformers_package():
-    transformers = pytest.importorskip("transformers", reason="not among this project's packages")
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     ours = SmallAST(N_CLASSES, n_mels=64, n_frames=96).eval()
     config = transformers.ASTConfig(
         hidden_size=192, num_hidden_layers=8, num_attention_heads=3, intermediate_size=768,
@@ -239,21 +244,40 @@ def test_transformer_equals_that_of_the_transformers_package():
         layer_norm_eps=1e-6, num_labels=N_CLASSES,
     )  # fmt: skip
     theirs = transformers.ASTForAudioClassification(config).eval()
-    state = dict.fromkeys(theirs.state_dict())
-    base = "audio_spectrogram_transformer."
-    embeddings = f"{base}embeddings."
-    state[f"{embeddings}cls_token"], state[f"{embeddings}distillation_token"] = (
-        ours.tokens[:, i : i + 1] for i in (0, 1)
-    )
-    positions = ours.positions.flatten(2).transpose(1, 2)
-    state[f"{embeddings}position_embeddings"] = torch.cat(
-        [torch.zeros(1, 2, 192), positions], dim=1
-    )
-    pairs = [
-        (f"{embeddings}patch_embeddings.projection", ours.patches),
-        (f"{base}layernorm", ours.encoder.norm),
-        ("classifier.layernorm", ours.head[0]),
-        ("classifier.dense", ours.head[1]),
-    ]
-    print([k for k in state if "layer.0" in k or "layers.0" in k])
-    assert pairs
+
+    # our names to theirs; the three projections of an attention are one matrix here
+    renamed = {
+        "patches": "embeddings.patch_embeddings.projection",
+        "encoder.norm": "layernorm",
+        "self_attn.out_proj": "attention.o_proj",
+        "encoder.layers": "layers",
+        "norm1": "layernorm_before",
+        "norm2": "layernorm_after",
+        "head.0": "classifier.layernorm",
+        "head.1": "classifier.dense",
+        "linear1": "mlp.fc1",
+        "linear2": "mlp.fc2",
+    }
+    base, state = "audio_spectrogram_transformer.", {}
+    for name, value in ours.state_dict().items():
+        if name in ("positions", "tokens"):
+            continue
+        for old, new in renamed.items():
+            name = name.replace(old, new)
+        name = name if name.startswith("classifier") else base + name
+        if "in_proj" in name:
+            stem, kind = name.replace("self_attn", "attention").split("in_proj_")
+            state |= {f"{stem}{part}_proj.{kind}": v for part, v in zip("qkv", value.chunk(3))}
+        else:
+            state[name] = value
+    positions = ours.positions.flatten(2).transpose(1, 2)  # (1, patches, width)
+    state |= {
+        f"{base}embeddings.cls_token": ours.tokens[:, :1],
+        f"{base}embeddings.distillation_token": ours.tokens[:, 1:],
+        f"{base}embeddings.position_embeddings": nn.functional.pad(positions, (0, 0, 2, 0)),
+    }
+    theirs.load_state_dict(state)  # strict: nothing is left over on either side
+
+    features = torch.randn(2, 1, 64, 96)
+    expected = theirs(features[:, 0].transpose(1, 2)).logits  # theirs takes (batch, frames, mel)
+    torch.testing.assert_close(ours(features), expected, rtol=1e-4, atol=1e-5)

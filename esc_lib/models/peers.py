@@ -57,7 +57,7 @@ class PiczakCNN(nn.Module):
 
     References
     ----------
-    Piczak (2015), "Environmental sound classification with convolutional neural networks", MLSP.
+    piczak2015cnn, "Environmental sound classification with convolutional neural networks", MLSP.
 
     Examples
     --------
@@ -113,7 +113,8 @@ class ACDNetLike(nn.Module):
     frame: nine 3x3 convolutions and a 1x1 one to the classes, all without bias and with batch
     normalisation and ReLU, five 2x2 max-poolings, dropout 0.2, average, dense layer, and the
     distribution of the first weights. Different: the spectral block (SFEB), two strided
-    convolutions on the raw waveform at 20 kHz, is gone; the average spans what is left of both axes.
+    convolutions on the raw waveform at 20 kHz, is gone; the average spans what is left of both
+    axes.
 
     References
     ----------

@@ -1,0 +1,211 @@
+"""Which comparisons a study makes between training runs, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from esc_lib import experiments
+from esc_lib.artifacts import Data
+from esc_lib.config import RECIPES, Profile, Recipe, Stage
+from esc_lib.evaluation import accuracy_interval
+from esc_lib.models.peers import PEERS
+from esc_lib.protocol import PROTOCOLS
+
+GROUPS = ("folds", "protocols", "ablation", "peers")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a comparison: its group, what it is called there, and its settings."""
+
+    group: str
+    label: str
+    profile: Profile
+
+
+def plan(profile: Profile) -> list[Planned]:
+    """Return all runs that the profile's evidence asks for."""
+    evidence = profile.evidence
+    quick = experiments.variant(profile, epochs=evidence.epochs or profile.training.epochs)
+    small = replace(quick, network=evidence.network or profile.network)
+    peers = {name: experiments.variant(quick, architecture=name) for name in ("se_cnn", *PEERS)}
+    if evidence.network:
+        peers["se_cnn, narrow"] = small
+    return [
+        *(
+            Planned("folds", recipe, _run(profile, fold, seed, recipe=RECIPES[recipe]))
+            for recipe in evidence.recipes
+            for seed in evidence.seeds
+            for fold in evidence.folds
+        ),
+        *(
+            Planned("protocols", protocol, _run(small, fold, 0, protocol=protocol))
+            for protocol in PROTOCOLS
+            for fold in evidence.protocol_folds
+        ),
+        *(
+            Planned("ablation", recipe.name, _run(small, fold, 0, recipe=recipe))
+            for recipe in ablated(RECIPES["strong"])
+            for fold in evidence.ablation_folds
+        ),
+        *(
+            Planned("peers", name, _run(peer, fold, 0))
+            for name, peer in peers.items()
+            for fold in evidence.peer_folds
+        ),
+    ]
+
+
+def _run(profile: Profile, fold: int, seed: int, **changes) -> Profile:
+    return experiments.variant(profile, test_fold=fold, seed=seed, **changes)
+
+
+def ablated(recipe: Recipe) -> Iterator[Recipe]:
+    """Yield the recipe, and the recipe with one lever changed at a time."""
+
+    def augmented(name: str, **changes) -> Recipe:
+        return replace(recipe, name=name, augmentation=replace(recipe.augmentation, **changes))
+
+    yield recipe
+    yield augmented("no mixing", mixing="none")
+    yield augmented("between-class mixing", mixing="between_class")
+    yield augmented("no stretch", max_stretch=0.0)
+    yield augmented("no masks", max_mask=0.0)
+    yield augmented("noise and shift", probability=0.3)
+    yield replace(recipe, name="whole clips", stages=(Stage(),), test_crops=1)
+    yield replace(recipe, name="hard labels", label_smoothing=0.0)
+    yield replace(recipe, name="last weights", ema_decay=0.0)
+    yield replace(recipe, name="plateau schedule", schedule="plateau", optimizer="adam")
+
+
+def carry_out(
+    planned: list[Planned], data: Data, runs: Path, recorded: Path | None = None
+) -> pd.DataFrame:
+    """Do the planned runs that are not done yet, and return one row per run and judged clip.
+
+    Parameters
+    ----------
+    planned : list of Planned
+    data : Data
+    runs : Path of the folder of all runs.
+    recorded : Path of a recorded study; its runs of the same name are read instead of done again.
+
+    Returns
+    -------
+    DataFrame with group, label, fold (the test fold), seed, part, filename, right (by excerpts),
+    right_whole (from the whole clip).
+    """
+    tables = []
+    for item in planned:
+        folder = experiments.folder_of(item.profile, runs, recorded)
+        if folder.parent == runs:
+            folder = experiments.run(data, item.profile, runs)
+        found = pd.read_csv(folder / "predictions.csv")
+        tables.append(
+            pd.DataFrame(
+                {
+                    "group": item.group,
+                    "label": item.label,
+                    "fold": item.profile.test_fold,
+                    "seed": item.profile.training.seed,
+                    "run": folder.name,
+                    "part": found.part,
+                    "filename": found.filename,
+                    "right": found.predicted == found.label,
+                    "right_whole": found.whole_clip == found.label,
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def accuracy_table(judged: pd.DataFrame, part: str) -> pd.DataFrame:
+    """Return accuracy in percent per label: mean and sd over runs, pooled with its interval.
+
+    Clips that several seeds judged count once per seed in the mean; the pooled interval
+    (Wilson, 95 %) counts each clip once, with the share of the seeds that got it right.
+    """
+    rows = {}
+    for label, table in judged[judged.part == part].groupby("label", sort=False):
+        by_run = 100 * table.groupby(["fold", "seed"]).right.mean()
+        clips = table.groupby(["fold", "filename"])[["right", "right_whole"]].mean()
+        low, high = accuracy_interval(round(clips.right.sum()), len(clips))
+        rows[label] = {
+            "runs": len(by_run),
+            "mean": by_run.mean(),
+            "sd": by_run.std(ddof=1) if len(by_run) > 1 else np.nan,
+            "clips": len(clips),
+            "pooled": 100 * clips.right.mean(),
+            "low": 100 * low,
+            "high": 100 * high,
+            "whole clip": 100 * clips.right_whole.mean(),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def optimism(
+    judged: pd.DataFrame, clips: pd.DataFrame, n_draws: int = 2000, seed: int = 0
+) -> pd.DataFrame:
+    """Return by how many points validation flatters the test, for each protocol.
+
+    Intervals (95 %) are percentiles of a bootstrap over source recordings: clips cut from one
+    recording are drawn together. The row "difference" is random clips minus source-grouped, from
+    the same draws.
+
+    Parameters
+    ----------
+    judged : as :func:`carry_out` returns it, labels are protocols.
+    clips : DataFrame with filename and src_file.
+    """
+    table = judged.merge(clips[["filename", "src_file"]], on="filename")
+    sources = table.src_file.unique()
+    index = pd.Index(sources).get_indexer(table.src_file)
+    right = table.right.to_numpy(float)
+    cell = {
+        (label, part): ((table.label == label) & (table.part == part)).to_numpy()
+        for label in PROTOCOLS
+        for part in ("validation", "test")
+    }
+
+    def gaps(counts: np.ndarray) -> dict[str, float]:
+        weight = counts[index]
+        share = {
+            key: 100 * np.average(right[rows], weights=weight[rows]) for key, rows in cell.items()
+        }
+        gap = {label: share[label, "validation"] - share[label, "test"] for label in PROTOCOLS}
+        return gap | {"difference": gap["random_clips"] - gap["source_grouped"]}
+
+    rng = np.random.default_rng(seed)
+    draws = pd.DataFrame(
+        gaps(np.bincount(rng.integers(0, len(sources), len(sources)), minlength=len(sources)))
+        for _ in range(n_draws)
+    )
+    found = pd.DataFrame({"optimism": gaps(np.ones(len(sources)))})
+    found[["low", "high"]] = draws.quantile([0.025, 0.975]).T
+    return found
+
+
+def against(judged: pd.DataFrame, base: str, part: str = "validation") -> pd.DataFrame:
+    """Return each label's accuracy and its difference from `base`, in points, clip by clip.
+
+    The interval (95 %) of the difference is that of a mean over clips both have judged.
+    """
+    table = judged[judged.part == part]
+    clip = ["fold", "filename"]
+    wide = table.pivot_table(index=clip, columns="label", values="right", sort=False)
+    difference = 100 * wide.astype(float).sub(wide[base].astype(float), axis=0)
+    margin = 1.96 * difference.std(ddof=1) / np.sqrt(len(wide))
+    return pd.DataFrame(
+        {
+            "accuracy": 100 * wide.mean(),
+            "difference": difference.mean(),
+            "low": difference.mean() - margin,
+            "high": difference.mean() + margin,
+            "clips": len(wide),
+        }
+    )

@@ -1,0 +1,78 @@
+"""Figures of notebook 12: accuracies with their intervals, and what they cost."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from esc_lib.figures.style import COLOURS
+
+
+def folds(judged: pd.DataFrame, table: pd.DataFrame, chance: float) -> Figure:
+    """Show test accuracy by recipe: a dot per run, and the pooled accuracy with its interval.
+
+    Parameters
+    ----------
+    judged : as :func:`esc_lib.evidence.carry_out` returns it, one group of runs.
+    table : as :func:`esc_lib.evidence.accuracy_table` returns it for the test part.
+    chance : float, accuracy of guessing in percent.
+    """
+    figure, ax = plt.subplots(figsize=(8, 0.7 + 0.7 * len(table)))
+    test = judged[judged.part == "test"]
+    for place, (label, row) in enumerate(table.iterrows()):
+        runs = 100 * test[test.label == label].groupby(["fold", "seed"]).right.mean()
+        for (fold, _), value in runs.items():
+            ax.plot(value, place, "o", color=COLOURS[(int(fold) - 1) % len(COLOURS)], alpha=0.6)
+            ax.annotate(str(fold), (value, place - 0.22), ha="center", fontsize=7)
+        ax.errorbar(
+            row.pooled,
+            place + 0.28,
+            xerr=[[row.pooled - row.low], [row.high - row.pooled]],
+            fmt="s",
+            color="black",
+            capsize=3,
+        )
+    ax.axvline(chance, color="grey", linestyle=":")
+    ax.set_yticks(range(len(table)), table.index)
+    ax.set(xlabel="test accuracy (%)", ylim=(len(table) - 0.4, -0.6), xlim=(0, 101))
+    return figure
+
+
+def differences(table: pd.DataFrame, xlabel: str) -> Figure:
+    """Show differences in points with their intervals, one row each.
+
+    Parameters
+    ----------
+    table : DataFrame with difference, low and high; the index names the rows.
+    xlabel : str
+    """
+    figure, ax = plt.subplots(figsize=(8, 0.8 + 0.32 * len(table)))
+    places = np.arange(len(table))
+    errors = np.stack([table.difference - table.low, table.high - table.difference])
+    ax.errorbar(table.difference, places, xerr=errors, fmt="o", color=COLOURS[0], capsize=3)
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.set_yticks(places, table.index)
+    ax.invert_yaxis()
+    ax.set_xlabel(xlabel)
+    return figure
+
+
+def price(table: pd.DataFrame) -> Figure:
+    """Show accuracy with its interval over multiply-adds; the area of a dot is the parameters.
+
+    Parameters
+    ----------
+    table : DataFrame with multiply_adds, parameters, pooled, low, high; the index names networks.
+    """
+    figure, ax = plt.subplots(figsize=(6.5, 3.6))
+    for index, (name, row) in enumerate(table.iterrows()):
+        colour = COLOURS[index % len(COLOURS)]
+        x = row.multiply_adds / 1e9
+        ax.vlines(x, row.low, row.high, color=colour)
+        ax.scatter(x, row.pooled, s=row.parameters / 1e5, color=colour, alpha=0.6)
+        ax.annotate(name, (x, row.pooled), xytext=(8, 4), textcoords="offset points", fontsize=8)
+    ax.set_xscale("log")
+    ax.set(xlabel="multiply-adds per clip (G)", ylabel="test accuracy (%)", ylim=(0, 101))
+    return figure

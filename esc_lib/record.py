@@ -1,0 +1,85 @@
+"""The committed record of a study: what ``results/<profile>/`` holds, and how it gets there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nbformat
+
+from esc_lib import checkpoint
+from esc_lib.artifacts import find, open_data
+from esc_lib.config import get_profile
+from esc_lib.report import save_json
+
+RUN_FILES = ("run.json", "history.csv", "predictions.csv")
+MAX_FILE_MB, MAX_CHECKPOINT_MB = 4.0, 45.0
+
+
+def record(profile: str, artifacts: Path, notebooks: list[Path], target: Path) -> None:
+    """Gather a finished study: numbers, provenance, runs, executed notebooks, one checkpoint.
+
+    Everything is laid out in a folder beside `target`, checked, and moved there as a whole.
+
+    Parameters
+    ----------
+    profile : str
+    artifacts : Path of the study's artefacts.
+    notebooks : list of Path of its executed notebooks.
+    target : Path, ``results/<profile>``.
+
+    Raises
+    ------
+    ValueError
+        If a file is larger than a light repository can carry.
+    """
+    scratch = target.with_name(f".{target.name}.new")
+    shutil.rmtree(scratch, ignore_errors=True)
+    (scratch / "notebooks").mkdir(parents=True)
+    metrics = {}
+    for path in notebooks:
+        nbformat.write(without_machine(path), scratch / "notebooks" / path.name)
+        metrics |= json.loads((find(artifacts, path.stem) / "metrics.json").read_text())
+    save_json(scratch / "metrics.json", metrics)
+    trained = find(artifacts, "03_training")
+    shutil.copy2(trained / "run.json", scratch / "run.json")
+    for run in sorted((artifacts / "runs").iterdir()):
+        if (run / "run.json").is_file():
+            (scratch / "runs" / run.name).mkdir(parents=True)
+            for name in RUN_FILES:
+                shutil.copy2(run / name, scratch / "runs" / run.name / name)
+    settings = get_profile(profile)
+    names = open_data(find(artifacts, "01_data")).class_names
+    model = checkpoint.load(trained / "model.safetensors", settings, names)
+    checkpoint.save(scratch / "model.safetensors", model.half(), settings, names)
+    check_sizes(scratch)
+    shutil.rmtree(target, ignore_errors=True)
+    scratch.rename(target)
+
+
+def without_machine(path: Path) -> nbformat.NotebookNode:
+    """Read an executed notebook and leave out what is papermill's: times, and folders' names."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.pop("papermill", None)
+    notebook.cells = [
+        cell
+        for cell in notebook.cells
+        if "injected-parameters" not in cell.metadata.get("tags", [])
+    ]
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+    return notebook
+
+
+def check_sizes(folder: Path) -> None:
+    """Raise ValueError, naming the file, if one is too large to be committed."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            limit = MAX_CHECKPOINT_MB if path.suffix == ".safetensors" else MAX_FILE_MB
+            size = path.stat().st_size / 1e6
+            if size > limit:
+                raise ValueError(
+                    f"record: {path.name} has {size:.1f} MB, the limit is {limit:.0f} MB; "
+                    "nothing was recorded."
+                )
