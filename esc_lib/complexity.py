@@ -81,6 +81,30 @@ def multiply_adds(model: nn.Module, n_mels: int, n_frames: int) -> int:
     return counter.get_total_flops() // 2
 
 
+def working_memory_mb(model: nn.Module, n_mels: int, n_frames: int) -> float:
+    """Return the memory that one clip needs beside the weights, computed layer by layer, in MB.
+
+    What a layer reads and what it writes have to be there at the same time, in float32; the
+    largest such pair counts. Training keeps the outputs of all layers: :attr:`Cost.forward_mb`.
+    """
+    sizes = []
+
+    def note(_layer, read, written):
+        sizes.append(4e-6 * (read[0].numel() + written.numel()))
+
+    layers = [layer for layer in model.modules() if not list(layer.children())]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    device, was_training = next(model.parameters()).device, model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 1, n_mels, n_frames, device=device))
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return max(sizes)
+
+
 def _path(layer) -> str:
     """Return the dotted path of a torchinfo layer below the model."""
     names = []

@@ -203,7 +203,7 @@ class Evidence:
     ----------
     folds, seeds, recipes : tuples; the profile's own network is trained for each combination.
     network : Network of the comparisons (protocols, ablation); None: the profile's own.
-    epochs : int of the comparisons and peers; 0: the profile's own.
+    epochs, peer_epochs : int of the comparisons, and of the peers; 0: the profile's own.
     protocol_folds, ablation_folds, peer_folds : tuples of folds for each comparison.
     """
 
@@ -212,9 +212,24 @@ class Evidence:
     recipes: tuple[str, ...] = ("thesis", "strong")
     network: Network | None = None
     epochs: int = 0
+    peer_epochs: int = 0
     protocol_folds: tuple[int, ...] = (1, 2, 3, 4, 5)
     ablation_folds: tuple[int, ...] = (1, 2, 3, 4, 5)
     peer_folds: tuple[int, ...] = (1, 2, 3, 4, 5)
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """How smaller networks are made.
+
+    Attributes
+    ----------
+    epochs : int, of fine-tuning after pruning, and of a narrow network with and without a teacher.
+    keep : tuple of float, shares of the channels that pruning keeps.
+    """
+
+    epochs: int = 10
+    keep: tuple[float, ...] = (0.75, 0.5)
 
 
 @dataclass(frozen=True)
@@ -236,6 +251,7 @@ class Profile:
     training: Training = field(default_factory=Training)
     dictionaries: Dictionaries = field(default_factory=Dictionaries)
     evidence: Evidence = field(default_factory=Evidence)
+    efficiency: Efficiency = field(default_factory=Efficiency)
 
     def as_dict(self) -> dict:
         """Return all settings as nested plain types, to be saved beside every artefact."""
@@ -260,16 +276,18 @@ PROFILES: dict[str, Profile] = {
             procedural=True,
             front_end=_FRONT_END_DEMO,
             network=Network(channels=(8, 16, 32, 64, 128), hidden=256),
-            training=Training(epochs=30),
+            training=Training(epochs=24),
             evidence=Evidence(
                 folds=(1, 2),
                 seeds=(0,),
                 recipes=("strong",),
-                epochs=4,
+                epochs=2,
+                peer_epochs=2,
                 protocol_folds=(1, 2),
                 ablation_folds=(1,),
                 peer_folds=(1,),
             ),
+            efficiency=Efficiency(epochs=4, keep=(0.5,)),
         ),
         Profile(
             "esc10",
@@ -281,7 +299,9 @@ PROFILES: dict[str, Profile] = {
                 seeds=(0,),
                 recipes=("strong",),
                 network=Network(channels=(16, 32, 64, 128, 256), hidden=512),
-                protocol_folds=(1, 2, 3),
+                epochs=10,
+                peer_epochs=10,
+                protocol_folds=(1, 2),
                 ablation_folds=(1,),
                 peer_folds=(1,),
             ),

@@ -79,3 +79,24 @@ def class_roc(
     hits = labels == label
     false_positive, true_positive, _ = roc_curve(hits, probabilities[:, label])
     return false_positive, true_positive, float(roc_auc_score(hits, probabilities[:, label]))
+
+
+def variance_between_classes(values: np.ndarray, labels: np.ndarray) -> float:
+    """Return the share of the variance over clips that lies between class means, in [0, 1].
+
+    Parameters
+    ----------
+    values : array, shape (clips, channels); variances are summed over channels.
+    labels : int array, shape (clips,).
+
+    Returns
+    -------
+    float; 0 where nothing varies.
+    """
+    total = values.var(axis=0).sum()
+    if total == 0:
+        return 0.0
+    of_class = np.empty_like(values)
+    for label in np.unique(labels):
+        of_class[labels == label] = values[labels == label].mean(axis=0)
+    return float(of_class.var(axis=0).sum() / total)

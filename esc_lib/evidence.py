@@ -14,7 +14,7 @@ from esc_lib.artifacts import Data
 from esc_lib.config import RECIPES, Profile, Recipe, Stage
 from esc_lib.evaluation import accuracy_interval
 from esc_lib.models.peers import PEERS
-from esc_lib.protocol import PROTOCOLS
+from esc_lib.protocol import COMPARED
 
 GROUPS = ("folds", "protocols", "ablation", "peers")
 
@@ -31,11 +31,16 @@ class Planned:
 def plan(profile: Profile) -> list[Planned]:
     """Return all runs that the profile's evidence asks for."""
     evidence = profile.evidence
-    quick = experiments.variant(profile, epochs=evidence.epochs or profile.training.epochs)
-    small = replace(quick, network=evidence.network or profile.network)
-    peers = {name: experiments.variant(quick, architecture=name) for name in ("se_cnn", *PEERS)}
+    own_epochs = profile.training.epochs
+    narrow = replace(profile, network=evidence.network or profile.network)
+    small = experiments.variant(narrow, epochs=evidence.epochs or own_epochs)
+    peers = {name: replace(profile, architecture=name) for name in ("se_cnn", *PEERS)}
     if evidence.network:
-        peers["se_cnn, narrow"] = small
+        peers["se_cnn, narrow"] = narrow
+    peers = {
+        name: experiments.variant(peer, epochs=evidence.peer_epochs or own_epochs)
+        for name, peer in peers.items()
+    }
     return [
         *(
             Planned("folds", recipe, _run(profile, fold, seed, recipe=RECIPES[recipe]))
@@ -45,7 +50,7 @@ def plan(profile: Profile) -> list[Planned]:
         ),
         *(
             Planned("protocols", protocol, _run(small, fold, 0, protocol=protocol))
-            for protocol in PROTOCOLS
+            for protocol in COMPARED
             for fold in evidence.protocol_folds
         ),
         *(
@@ -168,7 +173,7 @@ def optimism(
     right = table.right.to_numpy(float)
     cell = {
         (label, part): ((table.label == label) & (table.part == part)).to_numpy()
-        for label in PROTOCOLS
+        for label in COMPARED
         for part in ("validation", "test")
     }
 
@@ -177,7 +182,7 @@ def optimism(
         share = {
             key: 100 * np.average(right[rows], weights=weight[rows]) for key, rows in cell.items()
         }
-        gap = {label: share[label, "validation"] - share[label, "test"] for label in PROTOCOLS}
+        gap = {label: share[label, "validation"] - share[label, "test"] for label in COMPARED}
         return gap | {"difference": gap["random_clips"] - gap["source_grouped"]}
 
     rng = np.random.default_rng(seed)

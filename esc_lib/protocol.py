@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
-PROTOCOLS = ("source_grouped", "random_clips")
+COMPARED = ("source_grouped", "random_clips")
+PROTOCOLS = (*COMPARED, "whole_fold")
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ def split(
     clips : DataFrame with ``fold``, ``label`` and ``src_file``.
     test_fold : int
     protocol : "source_grouped" keeps every source recording on one side, classes balanced;
-        "random_clips" is the thesis's cut, stratified, blind to source recordings.
+        "random_clips" is the thesis's cut, stratified, blind to source recordings; "whole_fold"
+        validates on the fold after the test fold, three train, and has no share or seed.
     validation_share : float, share of the clips outside the test fold.
     seed : int
 
@@ -52,7 +54,8 @@ def split(
     Notes
     -----
     A recording that straddles the test fold and another one (four do in ESC-50) leaves training
-    and validation under "source_grouped".
+    and validation, except under "random_clips"; one that straddles the validation fold of
+    "whole_fold" leaves training.
     """
     folds = sorted(clips.fold.unique().tolist())
     if test_fold not in folds:
@@ -73,6 +76,12 @@ def split(
         )
         return Split(np.sort(train), np.sort(validation), test)
     rest = rest[~clips.src_file.iloc[rest].isin(clips.src_file.iloc[test]).to_numpy()]
+    if protocol == "whole_fold":
+        following = folds[(folds.index(test_fold) + 1) % len(folds)]
+        in_validation = (clips.fold.iloc[rest] == following).to_numpy()
+        validation = rest[in_validation]
+        straddling = clips.src_file.iloc[rest].isin(clips.src_file.iloc[validation]).to_numpy()
+        return Split(rest[~in_validation & ~straddling], validation, test)
     grouped = StratifiedGroupKFold(round(1 / validation_share), shuffle=True, random_state=seed)
     train, validation = next(
         grouped.split(rest, clips.label.iloc[rest], groups=clips.src_file.iloc[rest])

@@ -11,6 +11,7 @@ import nbformat
 from esc_lib import checkpoint
 from esc_lib.artifacts import find, open_data
 from esc_lib.config import get_profile
+from esc_lib.experiments import record_of
 from esc_lib.report import save_json
 
 RUN_FILES = ("run.json", "history.csv", "predictions.csv")
@@ -44,11 +45,10 @@ def record(profile: str, artifacts: Path, notebooks: list[Path], target: Path) -
     save_json(scratch / "metrics.json", metrics)
     trained = find(artifacts, "03_training")
     shutil.copy2(trained / "run.json", scratch / "run.json")
-    for run in sorted((artifacts / "runs").iterdir()):
-        if (run / "run.json").is_file():
-            (scratch / "runs" / run.name).mkdir(parents=True)
-            for name in RUN_FILES:
-                shutil.copy2(run / name, scratch / "runs" / run.name / name)
+    for run in finished_runs(artifacts / "runs", target / "runs"):
+        (scratch / "runs" / run.name).mkdir(parents=True)
+        for name in RUN_FILES:
+            shutil.copy2(run / name, scratch / "runs" / run.name / name)
     settings = get_profile(profile)
     names = open_data(find(artifacts, "01_data")).class_names
     model = checkpoint.load(trained / "model.safetensors", settings, names)
@@ -56,6 +56,20 @@ def record(profile: str, artifacts: Path, notebooks: list[Path], target: Path) -
     check_sizes(scratch)
     shutil.rmtree(target, ignore_errors=True)
     scratch.rename(target)
+
+
+def finished_runs(own: Path, recorded: Path) -> list[Path]:
+    """Return the folders of all finished runs, of the study and of the record it started from.
+
+    A run that the study adopted is taken from the record: it was trained there.
+    """
+    runs = {}
+    for folder in (recorded, own):
+        for run in sorted(folder.iterdir()) if folder.is_dir() else ():
+            finished = (run / "run.json").is_file()
+            if finished and not (run.name in runs and "adopted_from" in record_of(run)):
+                runs[run.name] = run
+    return sorted(runs.values(), key=lambda run: run.name)
 
 
 def without_machine(path: Path) -> nbformat.NotebookNode:

@@ -167,8 +167,8 @@ class _Run:
             self.progress.seconds += now - started
             started = now
             self.progress.step += 1
-            if time.monotonic() - self.saved_at > SAVE_INTERVAL_S and step + 1 < self.n_steps:
-                self.save()
+            if step + 1 < self.n_steps:
+                self.save_if_due()
         self.end_epoch(stage, started)
 
     def train_step(self, epoch: int, step: int, stage: Stage) -> float:
@@ -278,9 +278,13 @@ class _Run:
         self.progress = _Progress()
         if self.recipe.schedule == "plateau":
             self.schedule.step(loss)
-        if _kept_epoch(self.history, self.recipe) == len(self.history):
-            self.write("kept.pt", self.kept.state_dict())
-        self.save()
+        if self.recipe.schedule == "plateau" or self.finished():
+            if _kept_epoch(self.history, self.recipe) == len(self.history):
+                self.write("kept.pt", self.kept.state_dict())
+        if self.finished():
+            self.save()
+        else:
+            self.save_if_due()
 
     def state(self) -> dict:
         """Return all that the rest of the run depends on."""
@@ -293,6 +297,11 @@ class _Run:
             "history": self.history,
             "progress": asdict(self.progress),
         }
+
+    def save_if_due(self) -> None:
+        """Save if the last time is long ago by the clock of the first process."""
+        if self.fabric.broadcast(time.monotonic() - self.saved_at > SAVE_INTERVAL_S):
+            self.save()
 
     def save(self) -> None:
         """Write the state, so that this very step can be gone on from."""
@@ -387,7 +396,7 @@ def run_identity(
     schedule can be made longer.
     """
     settings = profile.as_dict()
-    del settings["dictionaries"], settings["evidence"]
+    del settings["dictionaries"], settings["evidence"], settings["efficiency"]
     if profile.training.recipe.schedule == "plateau":
         del settings["training"]["epochs"]
     here = Path(__file__).parent

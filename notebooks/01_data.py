@@ -147,7 +147,7 @@ test_fold, seed = settings.test_fold, settings.training.seed
 share = settings.training.validation_share
 parts = {
     name: protocol.split(clips, test_fold, protocol=name, validation_share=share, seed=seed)
-    for name in protocol.PROTOCOLS
+    for name in protocol.COMPARED
 }
 leak = {name: protocol.leaked_share(clips, split) for name, split in parts.items()}
 clips["part"] = protocol.name_parts(clips, parts[settings.training.protocol])

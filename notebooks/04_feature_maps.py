@@ -47,7 +47,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from esc_lib import activations, checkpoint, report
+from esc_lib import activations, checkpoint, evaluation, report
 from esc_lib.artifacts import find, open_data, own, root
 from esc_lib.config import get_profile
 from esc_lib.features import LogMel
@@ -170,7 +170,7 @@ spread = pd.DataFrame(
         "mean": {g: v.mean() for g, v in gates.items()},
         "sd over clips and channels": {g: v.std() for g, v in gates.items()},
         "variance between classes (%)": {
-            g: 100 * means[g].var(axis=0).sum() / v.var(axis=0).sum() for g, v in gates.items()
+            g: 100 * evaluation.variance_between_classes(v, labels) for g, v in gates.items()
         },
     }
 )

@@ -144,3 +144,12 @@ def test_perfect_and_reversed_orders_have_areas_one_and_zero():
     labels = np.arange(4)
     assert evaluation.micro_roc(labels, np.eye(4))[2] == 1
     assert evaluation.class_roc(labels, 1 - np.eye(4), 2)[2] == 0
+
+
+def test_variance_between_classes_by_hand():
+    labels = np.array([0, 0, 1, 1])
+    share = evaluation.variance_between_classes
+    assert share(np.array([[1.0], [1.0], [3.0], [3.0]]), labels) == 1
+    assert share(np.array([[1.0], [3.0], [1.0], [3.0]]), labels) == 0
+    assert share(np.array([[0.0], [2.0], [4.0], [6.0]]), labels) == pytest.approx(4 / 5)
+    assert share(np.full((4, 3), 0.5), labels) == 0  # a gate that never moves

@@ -268,3 +268,22 @@ def test_a_record_with_a_large_file_is_refused(tmp_path):
     (tmp_path / "table.csv").write_bytes(bytes(5_000_000))
     with pytest.raises(ValueError, match=r"table.csv has 5.0 MB, the limit is 4 MB"):
         record.check_sizes(tmp_path)
+
+
+def test_a_record_keeps_the_runs_it_started_from(tmp_path):
+    def run(folder, name, **content):
+        (tmp_path / folder / name).mkdir(parents=True)
+        (tmp_path / folder / name / "run.json").write_text(json.dumps(content))
+
+    run("recorded", "adopted here")
+    run("recorded", "not done here")
+    run("recorded", "done anew")
+    run("own", "adopted here", adopted_from="recorded")
+    run("own", "done anew")
+    run("own", "new")
+    (tmp_path / "own" / "unfinished").mkdir()
+    found = record.finished_runs(tmp_path / "own", tmp_path / "recorded")
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == [
+        "recorded/adopted here", "own/done anew", "own/new", "recorded/not done here",
+    ]  # fmt: skip
+    assert record.finished_runs(tmp_path / "own", tmp_path / "nothing")[0].name == "adopted here"

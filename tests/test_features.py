@@ -323,3 +323,66 @@ def test_input_is_unchanged_and_same_input_gives_same_output(batch):
 def test_front_end_has_nothing_to_learn_or_to_save():
     front_end = LogMel(FRONT_ENDS["demo"])
     assert not list(front_end.parameters()) and not front_end.state_dict()
+
+
+# ------------------------------------------------------------------------- speed without change
+
+
+def test_blocks_of_the_bank_multiply_as_the_whole_bank():
+    settings = PROFILES["esc50"].front_end
+    front_end = LogMel(settings)
+    waveforms = torch.randn(2, settings.n_samples, generator=torch.Generator().manual_seed(0))
+    expected = front_end.mel_basis @ front_end.stft(waveforms).abs().square()
+    torch.testing.assert_close(front_end.mel_power(waveforms), expected, rtol=1e-4, atol=1e-3)
+    covered = torch.zeros_like(front_end.mel_basis)
+    for bands, bins in front_end.blocks:
+        covered[bands, bins] = 1
+    assert (front_end.mel_basis[covered == 0] == 0).all()
+    assert covered.mean() < 0.2  # and that is what saves the work
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_a_clip_has_the_same_bits_in_any_batch_on_any_number_of_threads(n_threads):
+    settings = PROFILES["demo"].front_end
+    front_end = LogMel(settings)
+    waveforms = torch.randn(5, settings.n_samples, generator=torch.Generator().manual_seed(1))
+    n_valid = torch.tensor([settings.n_samples, 20_000, 9_000, 512, settings.n_samples])
+    alone = torch.cat(
+        [front_end(w[None], n[None]) for w, n in zip(waveforms, n_valid, strict=True)]
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        together = front_end(waveforms, n_valid)
+        assert torch.get_num_threads() == n_threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(together, alone)
+
+
+def test_autocast_leaves_the_front_end_alone():
+    settings = PROFILES["demo"].front_end
+    front_end = LogMel(settings)
+    waveforms = torch.randn(2, settings.n_samples, generator=torch.Generator().manual_seed(2))
+    expected = front_end(waveforms)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(front_end(waveforms), expected)
+
+
+def test_gradients_reach_the_waveform():
+    settings = PROFILES["demo"].front_end
+    waveforms = torch.randn(2, settings.n_samples, requires_grad=True)
+    LogMel(settings)(waveforms).sum().backward()
+    assert torch.isfinite(waveforms.grad).all() and (waveforms.grad != 0).any(dim=1).all()
+
+
+def test_excerpts_share_window_and_bank():
+    front_end = LogMel(PROFILES["esc50"].front_end)
+    short = front_end.of_frames(40)
+    assert front_end.settings.n_frames == 431 and short.settings.n_frames == 40
+    assert short.mel_basis is front_end.mel_basis and short.window is front_end.window
+    waveforms = torch.randn(1, front_end.settings.n_samples)
+    excerpt = waveforms[:, : short.settings.n_samples]
+    torch.testing.assert_close(
+        short.mel_power(excerpt), front_end.mel_power(waveforms)[..., :40], rtol=1e-4, atol=1e-4
+    )

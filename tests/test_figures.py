@@ -66,7 +66,35 @@ GATES = {f"se{i}": (magnitude(8), magnitude(8), magnitude(8)) for i in range(1, 
 SCORES = pd.DataFrame(
     {"precision": magnitude(3), "recall": magnitude(3), "F1": magnitude(3)}, index=NAMES
 )
+FORMS = pd.DataFrame(
+    {"front_end_ms": 1.0, "clip_ms": [4.0, 2.0, 9.0], "first_quartile_ms": [3.9, 1.9, 8.0],
+     "third_quartile_ms": [4.2, 2.5, 9.1], "accuracy": [90.0, 80.0, 0.0], "low": [80.0, 70.0, 0.0],
+     "high": [95.0, 88.0, 9.0]},
+    index=pd.MultiIndex.from_tuples(
+        [("full", "PyTorch"), ("full", "ONNX"), ("narrow", "ONNX")], names=["network", "engine"]
+    ),
+)  # fmt: skip
+WINDOWS = pd.DataFrame(
+    {"start_s": np.arange(15) / 2, "end_s": 2 + np.arange(15) / 2, "ms": magnitude(15),
+     **{name: magnitude(15) / 3 for name in NAMES}}
+)  # fmt: skip
+PARTS = pd.DataFrame(  # one class twice
+    {"category": [NAMES[0], NAMES[1], NAMES[0]], "start_s": [0, 3, 6], "end_s": [3, 6, 9]}
+)
 CURVE = (np.array([0, 0, 0.5, 1]), np.array([0, 0.6, 1, 1]), 0.9)
+
+ACCURACIES = pd.DataFrame(
+    {"pooled": [90.0, 60.0], "low": [85.0, 50.0], "high": [94.0, 70.0], "parameters": [2e7, 4e6],
+     "multiply_adds": [1.4e10, 3e8]},
+    index=["strong", "thesis"],
+)  # fmt: skip
+JUDGED = pd.DataFrame(
+    {"label": np.repeat(["strong", "thesis"], 20), "part": "test", "seed": 0,
+     "fold": np.tile([1, 2], 20), "right": RNG.random(40) > 0.3}
+)  # fmt: skip
+DIFFERENCES = pd.DataFrame(
+    {"difference": [-3.0, 0.5], "low": [-6.0, -2.0], "high": [0.0, 3.0]}, index=["masks", "mixing"]
+)
 
 # module.function: arguments; the second case of a function is the awkward one
 CASES = {
@@ -97,6 +125,13 @@ CASES = {
         for n in (5, 7)
     ],
     "dictionaries.patterns": [({m: magnitude(MEL) for m in ("target", *MODELS)}, FRONT_END)],
+    "efficiency.latency": [(FORMS,), (FORMS.iloc[:1],)],
+    "efficiency.stream": [
+        (RNG.uniform(-1, 1, 9000), 1000, WINDOWS, PARTS),
+        (RNG.uniform(-1, 1, 50), 1000, WINDOWS.iloc[:1], PARTS.iloc[:1]),
+    ],
+    "efficiency.learning": [({"narrow": HISTORY, "taught": HISTORY}, 90.0)],
+    "efficiency.trade": [(FORMS,)],
     "evaluation.weights": [
         ({n: RNG.normal(size=50) for n in LAYERS}, {n: RNG.uniform(-1, 1, 50) for n in LAYERS})
     ],
@@ -106,6 +141,9 @@ CASES = {
     ],
     "evaluation.roc": [({"micro-average": CURVE, "13 cricket": CURVE},)],
     "evaluation.per_class": [(SCORES,)],
+    "evidence.folds": [(JUDGED, ACCURACIES, 10.0), (JUDGED[:20], ACCURACIES[:1], 10.0)],
+    "evidence.differences": [(DIFFERENCES, "points"), (DIFFERENCES[:1], "points")],
+    "evidence.price": [(ACCURACIES,)],
     "feature_maps.maps": [
         (magnitude(16, 8, 11), np.arange(16), FRONT_END),
         (magnitude(10, 8, 11), np.arange(10), FRONT_END),

@@ -143,15 +143,17 @@ def test_failure_is_one_sentence_and_leaves_what_was_good(tmp_path):
     assert sorted(path.name for path in target.parent.iterdir()) == [failed.name, target.name]
 
 
-def test_unknown_profile_and_epochs_end_with_one_sentence():
+def test_bad_settings_end_with_one_sentence():
     for setting, expected in (
         ({"PROFILE": "esc51"}, "PROFILE=esc51 is unknown; choose one of demo, "),
         ({"EPOCHS": "-3"}, "EPOCHS=-3 is not a whole number above 0"),
+        ({"START": "results/no"}, "START=results/no is not a folder; give a recorded study"),
+        ({"REFERENCE": "no"}, "results/no has no 01_data, 02_features, "),
     ):
         done = subprocess.run(
             [sys.executable, "-c", "import dodo"],
             cwd=dodo.ROOT,
-            env={**dodo.os.environ, "PROFILE": "", "EPOCHS": "", **setting},
+            env={**dodo.os.environ, "PROFILE": "", "EPOCHS": "", "START": "", **setting},
             capture_output=True,
             text=True,
         )

@@ -82,7 +82,7 @@ def test_only_recordings_of_the_test_fold_are_left_out(test_fold):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("test_fold", FOLDS)
-@pytest.mark.parametrize("name", protocol.PROTOCOLS)
+@pytest.mark.parametrize("name", protocol.COMPARED)
 def test_parts_have_their_share_and_all_classes(name, test_fold, seed):
     parts = protocol.split(CLIPS, test_fold, protocol=name, validation_share=0.2, seed=seed)
     check_parts(CLIPS, parts, test_fold)
@@ -96,11 +96,22 @@ def test_parts_have_their_share_and_all_classes(name, test_fold, seed):
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
-@pytest.mark.parametrize("name", protocol.PROTOCOLS)
+@pytest.mark.parametrize("name", protocol.COMPARED)
 def test_validation_share_is_followed(name, share):
     parts = protocol.split(CLIPS, 1, protocol=name, validation_share=share)
     rest = len(parts.train) + len(parts.validation)
     assert len(parts.validation) / rest == pytest.approx(share, abs=0.03)
+
+
+@pytest.mark.parametrize("test_fold", FOLDS)
+def test_a_whole_fold_validates_and_shares_no_recording(test_fold):
+    parts = protocol.split(CLIPS, test_fold, protocol="whole_fold")
+    check_parts(CLIPS, parts, test_fold)
+    assert set(CLIPS.fold.iloc[parts.validation]) == {test_fold % 5 + 1}
+    assert set(CLIPS.fold.iloc[parts.train]) == set(FOLDS) - {test_fold, test_fold % 5 + 1}
+    assert protocol.leaked_share(CLIPS, parts) == 0
+    assert not sources(CLIPS, parts.test) & sources(CLIPS, parts.train)
+    assert not sources(CLIPS, parts.test) & sources(CLIPS, parts.validation)
 
 
 @pytest.mark.parametrize("test_fold", FOLDS)
@@ -113,7 +124,7 @@ def test_random_clips_use_every_clip_and_leak(test_fold):
     assert sources(CLIPS, parts.train) & sources(CLIPS, parts.validation)
 
 
-@pytest.mark.parametrize("name", protocol.PROTOCOLS)
+@pytest.mark.parametrize("name", protocol.COMPARED)
 def test_same_seed_gives_the_same_split_and_the_table_is_unchanged(name):
     clips = CLIPS.copy(deep=True)
     first, again, other = (
@@ -126,7 +137,7 @@ def test_same_seed_gives_the_same_split_and_the_table_is_unchanged(name):
     pd.testing.assert_frame_equal(clips, CLIPS)
 
 
-@pytest.mark.parametrize("name", protocol.PROTOCOLS)
+@pytest.mark.parametrize("name", protocol.COMPARED)
 def test_rows_are_counted_not_looked_up(name):
     # a table that was filtered or sorted keeps its old index; parts are row numbers all the same
     renamed = CLIPS.set_index(np.arange(len(CLIPS))[::-1] + 5000)

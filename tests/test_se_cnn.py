@@ -114,9 +114,15 @@ def test_cost_leaves_the_model_as_it_was():
     model = SECNN(3, NARROW).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     complexity.cost(model, 32, 64)
+    complexity.working_memory_mb(model, 32, 64)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_listening_needs_the_two_largest_maps_at_once(thesis_net):
+    maps = 64 * 128 * 431  # what the second convolution of block 1 reads, and what it writes
+    assert complexity.working_memory_mb(thesis_net, 128, 431) == pytest.approx(2 * 4 * maps / 1e6)
 
 
 # ---------------------------------------------------------------------------- receptive field
