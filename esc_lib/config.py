@@ -305,6 +305,7 @@ PROFILES: dict[str, Profile] = {
                 ablation_folds=(1,),
                 peer_folds=(1,),
             ),
+            efficiency=Efficiency(keep=(0.5,)),
         ),
         Profile("esc50", "ESC-50, 44.1 kHz", "CC BY-NC 3.0"),
         Profile(

@@ -93,12 +93,14 @@ def carry_out(
 ) -> pd.DataFrame:
     """Do the planned runs that are not done yet, and return one row per run and judged clip.
 
+    With a recorded study nothing is trained: runs that neither it nor `runs` holds are left out.
+
     Parameters
     ----------
     planned : list of Planned
     data : Data
     runs : Path of the folder of all runs.
-    recorded : Path of a recorded study; its runs of the same name are read instead of done again.
+    recorded : Path of a recorded study, to read its runs instead of training.
 
     Returns
     -------
@@ -107,9 +109,12 @@ def carry_out(
     """
     tables = []
     for item in planned:
-        folder = experiments.folder_of(item.profile, runs, recorded)
-        if folder.parent == runs:
+        if recorded is None:
             folder = experiments.run(data, item.profile, runs)
+        else:
+            folder = experiments.folder_of(item.profile, runs, recorded)
+            if not (folder / "run.json").is_file():
+                continue
         found = pd.read_csv(folder / "predictions.csv")
         tables.append(
             pd.DataFrame(

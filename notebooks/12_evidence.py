@@ -49,7 +49,7 @@ if importlib.util.find_spec("esc_lib") is None:  # a fresh Colab runtime: torch 
 # %% tags=["parameters"]
 profile = "demo"  # demo, esc10, esc50 or esc50-16k
 artifacts = ""  # where notebooks hand over; empty: build/<profile>/artifacts
-start_from = ""  # folder of a recorded study, as results/esc10: read its runs instead of training
+start_from = ""  # folder of a recorded study, as results/esc10: read its runs, train nothing
 
 # %% tags=["hide-input"]
 from pathlib import Path
@@ -88,7 +88,8 @@ groups.groupby(list(groups), sort=False).size().rename("runs").reset_index().sty
 # %% tags=["remove-stderr"]
 judged = evidence.carry_out(planned, data, root(profile, artifacts) / "runs", recorded)
 by_group = dict(list(judged.groupby("group", sort=False)))
-print(f"{judged.run.nunique()} runs, {len(judged):,} judged clips")
+names = {experiments.name_of(item.profile) for item in planned}
+print(f"{judged.run.nunique()} of {len(names)} runs are there, {len(judged):,} judged clips")
 
 # %% [markdown]
 # ## All folds
@@ -152,7 +153,7 @@ levers.style.format(precision=1)
 # %%
 rows = {}
 for item in planned:
-    if item.group == "peers" and item.label not in rows:
+    if item.group == "peers" and item.label in set(by_group["peers"].label):
         network = models.build(item.profile, len(data.class_names))
         run = experiments.folder_of(item.profile, root(profile, artifacts) / "runs", recorded)
         rows[item.label] = {

@@ -116,6 +116,15 @@ def test_dropout_works_in_training_only(name):
     assert torch.equal(network.eval()(features), network(features))
 
 
+@pytest.mark.parametrize("name", PEERS)
+def test_features_that_a_half_precision_loop_has_rounded_are_taken(name):
+    network = build(name, n_classes=4).train()
+    features = torch.randn(2, 1, 64, 64).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = network(features)
+    assert torch.isfinite(logits.float()).all()
+
+
 @pytest.mark.parametrize(
     ("name", "steps"), [("piczak_cnn", 15), ("acdnet_like", 28), ("small_ast", 12)]
 )

@@ -93,7 +93,8 @@ class PiczakCNN(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Map (batch, 1, mel, frames) to logits, shape (batch, classes)."""
         size = (self.n_mels, features.shape[-1])
-        features = interpolate(features, size=size, mode="bilinear", antialias=True)
+        # in float32: half-precision loops hand over rounded features, which it does not take
+        features = interpolate(features.float(), size=size, mode="bilinear", antialias=True)
         both = torch.cat([features, deltas(features)], dim=1)  # (batch, 2, 60, frames)
         return self.head(self.convolutions(both))
 
