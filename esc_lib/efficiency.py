@@ -224,6 +224,10 @@ def presented(table: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     table : DataFrame of :func:`costs` joined with :func:`accuracy_table`.
+
+    Returns
+    -------
+    DataFrame with five columns of costs and two of decisions.
     """
 
     def spread(middle: str, low: str, high: str) -> list[str]:
@@ -235,8 +239,8 @@ def presented(table: pd.DataFrame) -> pd.DataFrame:
             "parameters (k)": (table.parameters / 1e3).map("{:,.0f}".format),
             "multiply-adds (M)": (table.multiply_adds / 1e6).map("{:,.1f}".format),
             "file (MB)": table.file_mb.map("{:.2f}".format),
-            "ms per clip (quartiles)": spread("clip_ms", "first_quartile_ms", "third_quartile_ms"),
-            "real-time factor": table.real_time_factor.map("{:.2g}".format),
+            "ms (quartiles)": spread("clip_ms", "first_quartile_ms", "third_quartile_ms"),
+            "factor": table.real_time_factor.map("{:.2g}".format),
             "accuracy, % (95 % interval)": spread("accuracy", "low", "high"),
             "agreement (%)": table.agreement.map("{:.1f}".format),
         },

@@ -214,6 +214,8 @@ n_parameters = sum(p.numel() for p in model.parameters())
 blocks = {f"block{i}_parameters": int(components[b]) for i, b in enumerate(BLOCKS, 1)}
 blocks |= {"se_parameters": int(components["SE gates"])}
 blocks |= {"fc_parameters": int(components["fc layers"])}
+
+# %% tags=["hide-input"]
 report.publish(
     folder,
     {name: Metric(count) for name, count in blocks.items()}

@@ -28,8 +28,6 @@ if importlib.util.find_spec("esc_lib") is None:  # a fresh Colab runtime: torch 
     subprocess.run(pip, check=True)
 
 # %% [markdown]
-
-# %% [markdown]
 # # Evidence
 #
 # **Question: is the accuracy real, what made it, and what would a smaller network have done?**
@@ -72,6 +70,9 @@ folder = own(root(profile, artifacts), "12_evidence")
 
 # %% [markdown]
 # ## The runs
+#
+# Comparisons of a few epochs, as the procedural clips get, leave networks near chance: such a build
+# rehearses them. Read the numbers of epochs and runs before anything below.
 
 # %%
 planned = evidence.plan(settings)
@@ -181,6 +182,8 @@ main = test.loc[settings.training.recipe.name]
 gap = leaks.loc["difference"]
 changed = levers.drop(index="strong")
 clear = changed[(changed.low > 0) | (changed.high < 0)]
+
+# %% tags=["hide-input"]
 report.publish(
     folder,
     {

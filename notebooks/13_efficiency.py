@@ -47,9 +47,9 @@ if importlib.util.find_spec("esc_lib") is None:  # a fresh Colab runtime: torch 
 # %% tags=["parameters"]
 profile = "demo"  # demo, esc10, esc50 or esc50-16k
 artifacts = ""  # where notebooks hand over; empty: build/<profile>/artifacts
-epochs = 0  # of fine-tuning, and of the narrow network; 0: as the profile says
+epochs = 0  # of each short training; 0: as the profile says
 hop_s = 0.25  # s from one window of the stream to the next
-may_lose = 5.0  # points of validation accuracy that a smaller form may lose to be chosen
+may_lose = 5.0  # points of validation accuracy
 
 # %% tags=["hide-input"]
 import platform
@@ -102,7 +102,7 @@ pd.DataFrame({"this build's network": counts}).style.format(precision=2)
 # The same network in three forms: PyTorch (float32, channels last); an ONNX file (float32, batch
 # normalisation folded into the convolutions) in ONNX Runtime; and the same file with 8-bit integers
 # for weights and maps {cite:p}`jacob2018quantization`, whose ranges are fixed on training clips.
-# The *real-time factor* is computing time over the length of the clip: below one, a device keeps
+# The real-time *factor* is computing time over the length of the clip: below one, a device keeps
 # up.
 
 # %%
@@ -119,7 +119,7 @@ figure = figures.latency(costs)
 
 # %%
 by_form = costs.join(efficiency.accuracy_table(decided, labels[judged]))
-efficiency.presented(by_form)
+efficiency.presented(by_form).iloc[:, :5].style
 
 # %% [markdown]
 # ## A stream
@@ -210,13 +210,17 @@ table = costs.join(efficiency.accuracy_table(decided, labels[judged]))
 figure = figures.trade(table)
 
 # %%
-efficiency.presented(table)
+efficiency.presented(table).iloc[:, :5].style
+
+# %%
+efficiency.presented(table).iloc[:, 5:].style
 
 # %% [markdown]
 # ## On the test clips, once
 #
 # The choice is made on validation clips: the smallest file that loses at most `may_lose` points
-# against the full network.
+# against the full network. *Low* and *high* are the ends of the test accuracy's Wilson 95 %
+# interval.
 
 # %%
 close = table[table.accuracy >= table.accuracy.iloc[0] - may_lose]
@@ -224,9 +228,8 @@ chosen = close.file_mb.idxmin()
 of_test = efficiency.features_of(data, front_end, data.split.test)
 decided_test = efficiency.decide(forms + smaller, of_test)
 tested = efficiency.accuracy_table(decided_test, labels[data.split.test])
-tested = tested.rename(columns={"accuracy": "test", "low": "95 % low", "high": "95 % high"})
-final = table[["file_mb", "clip_ms"]].assign(validation=table.accuracy)
-final = final.join(tested.drop(columns="agreement"))
+tested = tested.rename(columns={"accuracy": "test"}).drop(columns="agreement")
+final = table[["file_mb", "clip_ms"]].assign(validation=table.accuracy).join(tested)
 print("chosen:", ", ".join(chosen))
 final.style.format(precision=1).format("{:.2f}", subset=["file_mb", "clip_ms"])
 

@@ -120,7 +120,7 @@ def trade(table: pd.DataFrame) -> Figure:
         ax.vlines(row.clip_ms, row.low, row.high, color=colour, linewidth=1)
         ax.plot(row.clip_ms, row.accuracy, marker, color=colour, alpha=0.8)
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 6)))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter("")
     ax.set(xlabel="time per clip (ms)", ylabel="validation accuracy (%)", ylim=(0, 101))
