@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 
 from esc_lib import report
 from esc_lib.config import PROFILES
@@ -138,14 +139,14 @@ def test_save_json_is_all_or_nothing(tmp_path):
 
 
 def test_provenance_tells_settings_data_versions_and_hardware(tmp_path):
-    np.save(tmp_path / "waveforms.npy", np.arange(12, dtype=np.int16))
-    found = report.provenance(PROFILES["demo"], tmp_path, wall_s=12.345)
+    waveforms = torch.arange(12, dtype=torch.int16).view(3, 4)
+    found = report.provenance(PROFILES["demo"], waveforms, wall_s=12.345)
     assert set(found) == {
         "profile", "waveforms_sha256", "commit", "python", "versions", "device", "threads",
         "wall_s",
     }  # fmt: skip
     assert found["profile"]["front_end"]["sr"] == 16_000 and found["profile"]["name"] == "demo"
-    content = (tmp_path / "waveforms.npy").read_bytes()
+    content = waveforms.numpy().tobytes()
     assert found["waveforms_sha256"] == hashlib.sha256(content).hexdigest()
     assert {"torch", "numpy", "librosa"} <= set(found["versions"])
     assert found["threads"] >= 1 and found["wall_s"] == 12.3
@@ -157,13 +158,13 @@ def test_provenance_tells_settings_data_versions_and_hardware(tmp_path):
 @pytest.mark.parametrize(
     "error", [FileNotFoundError("git"), subprocess.CalledProcessError(128, "git")]
 )
-def test_provenance_outside_a_repository(tmp_path, monkeypatch, error):
+def test_provenance_outside_a_repository(monkeypatch, error):
     def run(*_arguments, **_options):
         raise error
 
-    np.save(tmp_path / "waveforms.npy", np.zeros(3, np.int16))
     monkeypatch.setattr(report.subprocess, "run", run)
-    assert report.provenance(PROFILES["demo"], tmp_path, 1.0)["commit"] == "unknown"
+    waveforms = torch.zeros(1, 3, dtype=torch.int16)
+    assert report.provenance(PROFILES["demo"], waveforms, 1.0)["commit"] == "unknown"
 
 
 def test_characteristics_are_counted():

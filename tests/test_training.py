@@ -275,21 +275,23 @@ def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_state(
 # --------------------------------------------------------------------------- several processes
 
 
+def without_dropout(name):
+    """Return a profile without dropout, which draws its own numbers in every process."""
+    profile = {"thesis": PROFILE, "strong": with_training(recipe=STRONG)}[name]
+    profile = replace(profile, network=replace(profile.network, dropout=0.0))
+    return with_training(profile, learning_rate=0.01)
+
+
 @pytest.mark.parametrize("name", ["thesis", "strong"])
 def test_two_processes_follow_the_curve_of_one(name, tmp_path):
-    profile = {"thesis": PROFILE, "strong": with_training(recipe=STRONG)}[name]
-    # dropout draws its own numbers in every process
-    profile = replace(profile, network=replace(profile.network, dropout=0.0))
-    profile = with_training(profile, learning_rate=0.01)
-    one = train(tmp_path / "one", profile)
+    one = train(tmp_path / "one", without_dropout(name))
     script = tmp_path / "two.py"
     script.write_text(
         "import sys, torch\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "import test_training as t\n"
         "torch.set_num_threads(1)\n"
-        f"profile = t.{profile!r}\n"
-        f"fit = t.train({str(tmp_path / 'two')!r}, profile)\n"
+        f"fit = t.train({str(tmp_path / 'two')!r}, t.without_dropout({name!r}))\n"
         "if torch.distributed.get_rank() == 0:\n"
         "    assert torch.distributed.get_world_size() == 2\n"
         "    assert torch.distributed.get_backend() == 'gloo'\n"
@@ -300,7 +302,7 @@ def test_two_processes_follow_the_curve_of_one(name, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     two = pd.read_csv(tmp_path / "two.csv")
-    drift = "train_loss", "validation_loss", "learning_rate"
+    drift = ["train_loss", "validation_loss", "learning_rate"]
     np.testing.assert_allclose(two.loc[:, drift], one.history.loc[:, drift], rtol=1e-3)
     assert one.history.train_loss.iloc[0] - one.history.train_loss.iloc[-1] > 0.02
 
