@@ -162,7 +162,7 @@ RECIPES: dict[str, Recipe] = {
             stages=(Stage(0.8, 128), Stage(0.2, 216)),
             test_crops=5,
             augmentation=Augmentation(
-                probability=0.0, mix_alpha=1.0, max_stretch=0.2, max_mask=1 / 6
+                probability=0.0, mix_alpha=0.3, max_stretch=0.2, max_mask=1 / 6
             ),
         ),
     )
@@ -258,9 +258,7 @@ class Profile:
         return asdict(self)
 
 
-_FRONT_END_16K = FrontEnd(
-    sr=16_000, n_fft=1024, win_length=743, hop_length=186, f_max_hz=8_000.0
-)
+_FRONT_END_16K = FrontEnd(sr=16_000, n_fft=1024, win_length=743, hop_length=186, f_max_hz=8_000.0)
 _FRONT_END_DEMO = FrontEnd(
     sr=16_000, n_fft=1024, win_length=1024, hop_length=256, n_mels=64,
     f_max_hz=8_000.0, n_frames=188,
@@ -294,7 +292,7 @@ PROFILES: dict[str, Profile] = {
             "ESC-10, 44.1 kHz",
             "CC BY 3.0",
             esc10_only=True,
-            training=Training(epochs=40),
+            training=Training(epochs=50),
             evidence=Evidence(
                 seeds=(0,),
                 recipes=("strong",),
@@ -308,9 +306,7 @@ PROFILES: dict[str, Profile] = {
             efficiency=Efficiency(keep=(0.5,)),
         ),
         Profile("esc50", "ESC-50, 44.1 kHz", "CC BY-NC 3.0"),
-        Profile(
-            "esc50-16k", "ESC-50, 16 kHz 8-bit copy", "CC BY-NC 3.0", front_end=_FRONT_END_16K
-        ),
+        Profile("esc50-16k", "ESC-50, 16 kHz 8-bit copy", "CC BY-NC 3.0", front_end=_FRONT_END_16K),
     )
 }
 

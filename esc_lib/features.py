@@ -12,33 +12,34 @@ import numpy as np
 import torch
 from torch import nn
 
+from esc_lib import mel_kernel
 from esc_lib.config import FrontEnd
 
 POWER_FLOOR = 1e-10  # librosa.power_to_db's `amin`: -100 dB
-BANDS_PER_BLOCK = 16
 
 
 class LogMel(nn.Module):
     """Log-mel spectrogram of a batch of waveforms, as ``librosa.power_to_db(melspectrogram)``.
 
-    Hann window, zero padding at both ends (librosa's default), power spectrum, Slaney mel bank,
-    10 log10 with the reference 1, floor at `top_db` below each clip's own maximum.
+        Hann window, zero padding at both ends (librosa's default), power spectrum, Slaney mel bank,
+        10 log10 with the reference 1, floor at `top_db` below each clip's own maximum.
 
-    Parameters
-    ----------
-    settings : FrontEnd
+        Parameters
+        ----------
+        settings : FrontEnd
 
-    Examples
-    --------
-    >>> import torch
-    >>> from esc_lib.config import FrontEnd
-    >>> front_end = FrontEnd()
-    >>> LogMel(front_end)(torch.randn(2, front_end.n_samples)).shape
-    torch.Size([2, 128, 431])
+        Examples
+        --------
+        >>> import torch
+        >>> from esc_lib import mel_kernel
+    from esc_lib.config import FrontEnd
+        >>> front_end = FrontEnd()
+        >>> LogMel(front_end)(torch.randn(2, front_end.n_samples)).shape
+        torch.Size([2, 128, 431])
 
-    References
-    ----------
-    Thesis, sections 3.3.1 and 4.2; librosa 0.11.
+        References
+        ----------
+        Thesis, sections 3.3.1 and 4.2; librosa 0.11.
     """
 
     def __init__(self, settings: FrontEnd):
@@ -56,7 +57,7 @@ class LogMel(nn.Module):
         left = (settings.n_fft - settings.win_length) // 2
         window = nn.functional.pad(window, (left, settings.n_fft - settings.win_length - left))
         self.register_buffer("window", window, persistent=False)
-        self.blocks = _filled_blocks(basis)
+        self.plan = mel_kernel.plan(window.numpy(), basis)
 
     def of_frames(self, n_frames: int) -> LogMel:
         """Return the same front end for excerpts of another length; window and bank are shared."""
@@ -80,21 +81,15 @@ class LogMel(nn.Module):
 
     def mel_power(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Return the mel power, shape (batch, mel, frames), of (batch, samples)."""
-        spectra = torch.view_as_real(self._spectra(waveforms))
-        power = torch.addcmul(spectra[..., 0].square(), spectra[..., 1], spectra[..., 1])
-        with torch.autocast(power.device.type, enabled=False):
-            parts = [
-                power[..., bins] @ self.mel_basis[bands, bins].T for bands, bins in self.blocks
-            ]
-        return torch.cat(parts, dim=-1).transpose(1, 2)
+        with torch.autocast(waveforms.device.type, enabled=False):
+            power = torch.view_as_real(self._spectra(waveforms)).square().sum(-1)
+            return (power @ self.mel_basis.T).transpose(1, 2)
 
     def n_valid_frames(self, n_valid: torch.Tensor) -> torch.Tensor:
         """Return how many frames a clip of `n_valid` samples has, at most ``n_frames``."""
         return (1 + n_valid // self.settings.hop_length).clamp_max(self.settings.n_frames)
 
-    def forward(
-        self, waveforms: torch.Tensor, n_valid: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def forward(self, waveforms: torch.Tensor, n_valid: torch.Tensor | None = None) -> torch.Tensor:
         """Compute the log-mel spectrogram in dB.
 
         Parameters
@@ -109,9 +104,22 @@ class LogMel(nn.Module):
         """
         if n_valid is None:
             n_valid = torch.full((len(waveforms),), waveforms.shape[-1], device=waveforms.device)
-        if waveforms.device.type != "cpu" or waveforms.requires_grad:
-            return self._log_mel(waveforms, n_valid)
-        return _clip_by_clip(self._log_mel, waveforms, n_valid)
+        if waveforms.device.type == "cpu" and not waveforms.requires_grad:
+            return _clip_by_clip(self._log_mel_of_clip, waveforms, n_valid)
+        return self._log_mel(waveforms, n_valid)
+
+    def _log_mel_of_clip(self, waveform: torch.Tensor, n_valid: torch.Tensor) -> torch.Tensor:
+        """Do what :meth:`_log_mel` does, for one clip on one core of the processor."""
+        settings = self.settings
+        log_mel = mel_kernel.mel_power(
+            waveform[0], self.plan, settings.hop_length, settings.n_frames
+        )
+        log_mel.clamp_min_(POWER_FLOOR).log10_().mul_(10)
+        n_inside = int(self.n_valid_frames(n_valid))
+        inside, beyond = log_mel[:, :n_inside], log_mel[:, n_inside:]
+        inside.clamp_min_(inside.max() - settings.top_db)
+        beyond.fill_(inside.min())
+        return log_mel[None]
 
     def _log_mel(self, waveforms: torch.Tensor, n_valid: torch.Tensor) -> torch.Tensor:
         power = self.mel_power(waveforms)
@@ -132,22 +140,7 @@ class LogMel(nn.Module):
         return (index < self.n_valid_frames(n_valid)[:, None])[:, None]
 
 
-def _filled_blocks(basis: np.ndarray) -> list[tuple[slice, slice]]:
-    """Return bands and bins of the blocks of a mel bank outside of which it is zero.
-
-    Multiplying block by block does an eighth of the work of the whole matrix.
-    """
-    blocks = []
-    for first in range(0, len(basis), BANDS_PER_BLOCK):
-        bands = slice(first, first + BANDS_PER_BLOCK)
-        filled = np.flatnonzero(basis[bands].any(axis=0))
-        blocks.append((bands, slice(int(filled[0]), int(filled[-1]) + 1)))
-    return blocks
-
-
-def _clip_by_clip(
-    function: Callable[..., torch.Tensor], *batches: torch.Tensor
-) -> torch.Tensor:
+def _clip_by_clip(function: Callable[..., torch.Tensor], *batches: torch.Tensor) -> torch.Tensor:
     """Apply a function to every clip of a batch, each core at clips of its own.
 
     What a clip needs fits a processor's cache and a batch's does not: the same operations on

@@ -400,7 +400,7 @@ def run_identity(
     if profile.training.recipe.schedule == "plateau":
         del settings["training"]["epochs"]
     here = Path(__file__).parent
-    sources = ["training", "distributed", "audio", "augment", "features"]
+    sources = ["training", "distributed", "audio", "augment", "features", "mel_kernel"]
     sources += ["models/se_cnn" if profile.architecture == "se_cnn" else "models/peers"]
     digest = hashlib.sha256(repr((settings, precision or best_precision())).encode())
     digest.update(data.clips[["filename", "label", "part"]].to_csv(index=False).encode())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from esc_lib import mel_kernel
 from esc_lib.config import PROFILES, Network
 from esc_lib.datasets import demo
 from esc_lib.features import (
@@ -84,7 +85,8 @@ def test_parity_check_sees_a_wrong_window(name):
     # the helper that the book reports must not pass whatever it is given
     settings = FRONT_ENDS[name]
     front_end = LogMel(settings)
-    front_end.window = torch.hamming_window(len(front_end.window))
+    wrong = torch.hamming_window(len(front_end.window)).numpy()
+    front_end.plan = front_end.plan._replace(window=wrong)
     waveforms, n_valid = as_batch(settings, procedural_clip(0, settings.sr, CLIP_S[name]))
     assert librosa_difference_db(front_end, waveforms, n_valid) > 0.1
 
@@ -328,17 +330,59 @@ def test_front_end_has_nothing_to_learn_or_to_save():
 # ------------------------------------------------------------------------- speed without change
 
 
-def test_blocks_of_the_bank_multiply_as_the_whole_bank():
-    settings = PROFILES["esc50"].front_end
+@every_front_end
+def test_one_pass_through_the_cache_gives_the_power_of_the_transform(name):
+    settings = FRONT_ENDS[name]
     front_end = LogMel(settings)
-    waveforms = torch.randn(2, settings.n_samples, generator=torch.Generator().manual_seed(0))
-    expected = front_end.mel_basis @ front_end.stft(waveforms).abs().square()
-    torch.testing.assert_close(front_end.mel_power(waveforms), expected, rtol=1e-4, atol=1e-3)
-    covered = torch.zeros_like(front_end.mel_basis)
-    for bands, bins in front_end.blocks:
-        covered[bands, bins] = 1
-    assert (front_end.mel_basis[covered == 0] == 0).all()
-    assert covered.mean() < 0.2  # and that is what saves the work
+    generator = torch.Generator().manual_seed(0)
+    # shorter than the frames see, and longer; fewer frames than a block, and no whole blocks
+    for n_frames, n_samples in ((settings.n_frames, settings.n_samples), (7, 100), (61, 10**5)):
+        excerpt = front_end.of_frames(n_frames)
+        waveforms = torch.randn(1, n_samples, generator=generator)
+        ours = mel_kernel.mel_power(waveforms[0], excerpt.plan, settings.hop_length, n_frames)
+        # float32 transforms of at most 2048 points, every band a sum of squares
+        torch.testing.assert_close(ours[None], excerpt.mel_power(waveforms), rtol=2e-5, atol=1e-6)
+
+
+def test_the_processors_way_is_the_devices_way():
+    front_end = LogMel(FRONT_ENDS["demo"])
+    n_samples = front_end.settings.n_samples
+    waveforms = torch.randn(3, n_samples, generator=torch.Generator().manual_seed(3))
+    n_valid = torch.tensor([n_samples, n_samples // 2, 512])
+    waveforms *= torch.arange(n_samples) < n_valid[:, None]
+    device = front_end._log_mel(waveforms, n_valid)
+    torch.testing.assert_close(front_end(waveforms, n_valid), device, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("n_fft", [4, 8, 16, 32, 64, 4096])
+def test_transforms_of_all_powers_of_two(n_fft):
+    window = np.hanning(n_fft + 2)[1:-1].astype(np.float32)
+    bins = np.eye(n_fft // 2 + 1, dtype=np.float32)
+    signal = np.random.default_rng(0).standard_normal(50 * n_fft)
+    hop = n_fft // 4 + 1  # one that does not divide n_fft
+    power = mel_kernel.mel_power(
+        torch.tensor(signal, dtype=torch.float32), mel_kernel.plan(window, bins), hop, 50
+    )
+    padded = np.pad(signal, (n_fft // 2, n_fft))
+    frames = np.stack([padded[t * hop : t * hop + n_fft] for t in range(50)])
+    expected = np.abs(np.fft.rfft(frames * window)).T ** 2
+    np.testing.assert_allclose(power.numpy(), expected, rtol=1e-4, atol=1e-6 * expected.max())
+
+
+def test_not_a_number_is_not_lost():
+    front_end = LogMel(FRONT_ENDS["demo"])
+    waveforms = torch.zeros(1, front_end.settings.n_samples)
+    waveforms[0, 5000] = torch.nan
+    power = mel_kernel.mel_power(waveforms[0], front_end.plan, 256, 188)
+    assert torch.equal(power.isnan(), front_end.mel_power(waveforms)[0].isnan())
+    assert power.isnan().any()
+
+
+def test_lengths_the_transform_cannot_do_are_named():
+    with pytest.raises(ValueError, match="n_fft=12 is not a power of two"):
+        mel_kernel.plan(np.ones(12), np.ones((1, 7)))
+    with pytest.raises(ValueError, match="mel band 1 holds no bin"):
+        mel_kernel.plan(np.ones(8), np.array([[1, 1, 0, 0, 0], [0, 0, 0, 0, 0]]))
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 3])

@@ -313,9 +313,7 @@ def test_batch_normalisation_over_processes_equals_that_of_one_process():
                                          world_size=1)  # fmt: skip
     try:
         maps = torch.randn(6, 5, 4, 3, dtype=torch.float32, requires_grad=True)
-        ours, reference = (
-            kind(5) for kind in (distributed.SyncBatchNorm2d, torch.nn.BatchNorm2d)
-        )
+        ours, reference = (kind(5) for kind in (distributed.SyncBatchNorm2d, torch.nn.BatchNorm2d))
         for norm in (ours, reference):
             torch.nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(0))
         expected = reference(maps)
