@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import lru_cache
 
 import librosa
 import numpy as np
@@ -16,6 +17,16 @@ from esc_lib import mel_kernel
 from esc_lib.config import FrontEnd
 
 POWER_FLOOR = 1e-10  # librosa.power_to_db's `amin`: -100 dB
+
+
+@lru_cache
+def _threads(n: int) -> ThreadPoolExecutor:
+    """Return `n` threads that wait for work: to start them takes as long as a clip."""
+    return ThreadPoolExecutor(n)
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads
+    os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 class LogMel(nn.Module):
@@ -105,21 +116,27 @@ class LogMel(nn.Module):
         if n_valid is None:
             n_valid = torch.full((len(waveforms),), waveforms.shape[-1], device=waveforms.device)
         if waveforms.device.type == "cpu" and not waveforms.requires_grad:
-            return _clip_by_clip(self._log_mel_of_clip, waveforms, n_valid)
+            return self._log_mel_on_cores(waveforms, n_valid)
         return self._log_mel(waveforms, n_valid)
 
-    def _log_mel_of_clip(self, waveform: torch.Tensor, n_valid: torch.Tensor) -> torch.Tensor:
-        """Do what :meth:`_log_mel` does, for one clip on one core of the processor."""
+    def _log_mel_on_cores(self, waveforms: torch.Tensor, n_valid: torch.Tensor) -> torch.Tensor:
+        """Do what :meth:`_log_mel` does, each core of the processor at clips of its own."""
         settings = self.settings
-        log_mel = mel_kernel.mel_power(
-            waveform[0], self.plan, settings.hop_length, settings.n_frames
-        )
-        log_mel.clamp_min_(POWER_FLOOR).log10_().mul_(10)
-        n_inside = int(self.n_valid_frames(n_valid))
+        log_mel = torch.empty(len(waveforms), settings.n_mels, settings.n_frames)
+        clips = (waveforms.numpy(), self.n_valid_frames(n_valid).tolist(), log_mel.numpy())
+        for _ in _threads(torch.get_num_threads()).map(self._log_mel_of_clip, *clips):
+            pass
+        return log_mel
+
+    def _log_mel_of_clip(self, waveform: np.ndarray, n_inside: int, log_mel: np.ndarray) -> None:
+        mel_kernel.mel_power(waveform, self.plan, self.settings.hop_length, log_mel)
+        np.maximum(log_mel, POWER_FLOOR, out=log_mel)
+        np.log10(log_mel, out=log_mel)
+        log_mel *= 10
         inside, beyond = log_mel[:, :n_inside], log_mel[:, n_inside:]
-        inside.clamp_min_(inside.max() - settings.top_db)
-        beyond.fill_(inside.min())
-        return log_mel[None]
+        floor = max(inside.max() - self.settings.top_db, 10 * np.log10(POWER_FLOOR))
+        np.maximum(inside, floor, out=inside)
+        beyond[:] = inside.min()
 
     def _log_mel(self, waveforms: torch.Tensor, n_valid: torch.Tensor) -> torch.Tensor:
         power = self.mel_power(waveforms)
@@ -138,21 +155,6 @@ class LogMel(nn.Module):
         """Return a mask, shape (batch, 1, frames), of the frames that belong to the clip."""
         index = torch.arange(log_mel.shape[2], device=log_mel.device)
         return (index < self.n_valid_frames(n_valid)[:, None])[:, None]
-
-
-def _clip_by_clip(function: Callable[..., torch.Tensor], *batches: torch.Tensor) -> torch.Tensor:
-    """Apply a function to every clip of a batch, each core at clips of its own.
-
-    What a clip needs fits a processor's cache and a batch's does not: the same operations on
-    whole batches take three times as long on a CPU.
-    """
-    clips = zip(*(batch.split(1) for batch in batches), strict=True)
-    n_threads = min(torch.get_num_threads(), len(batches[0]))
-    if n_threads == 1:
-        return torch.cat([function(*clip) for clip in clips])
-    # the setting is each thread's own: within it, operations do not split up further
-    with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return torch.cat(list(pool.map(lambda clip: function(*clip), clips)))
 
 
 def standardise(log_mel: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:

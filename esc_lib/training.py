@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -116,7 +117,7 @@ class _Run:
         )
         self.wrapped, self.optimizer = self.fabric.setup(self.model, self.optimizer)
         self.average = AveragedModel(
-            self.model, multi_avg_fn=get_ema_multi_avg_fn(self.recipe.ema_decay), use_buffers=True
+            self.model, multi_avg_fn=running_mean(self.recipe.ema_decay), use_buffers=True
         )
         self.teacher = None if teacher is None else teacher.to(self.fabric.device).eval()
         self.data = data.to(self.fabric.device)
@@ -367,6 +368,20 @@ def distillation_loss(
         log_target=True,
     )
     return temperature**2 * divergence
+
+
+def running_mean(decay: float) -> Callable:
+    """Return the update of a running mean of weights, as AveragedModel takes it.
+
+    The first steps count as much as there are of them, so that a short training does not keep
+    the weights it started from: the decay after n steps is (1 + n) / (10 + n), at most `decay`.
+    """
+
+    def update(averages: list, weights: list, n_averaged: torch.Tensor) -> None:
+        n = int(n_averaged)
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, weights, n_averaged)
+
+    return update
 
 
 def initial_model(profile: Profile, n_classes: int) -> nn.Module:

@@ -47,7 +47,7 @@ if importlib.util.find_spec("esc_lib") is None:  # a fresh Colab runtime: torch 
 # %% tags=["parameters"]
 profile = "demo"  # demo, esc10, esc50 or esc50-16k
 artifacts = ""  # where notebooks hand over; empty: build/<profile>/artifacts
-epochs = 0  # of each short training; 0: as the profile says
+short_epochs = 0  # of each short training; 0: as the profile says
 hop_s = 0.25  # s from one window of the stream to the next
 may_lose = 5.0  # points of validation accuracy
 
@@ -67,7 +67,7 @@ from esc_lib.report import Metric
 
 style.apply()
 settings = get_profile(profile)
-epochs = epochs or settings.efficiency.epochs
+short_epochs = short_epochs or settings.efficiency.epochs
 data = open_data(find(root(profile, artifacts), "01_data"))
 trained = find(root(profile, artifacts), "03_training")
 full = checkpoint.load(trained / "model.safetensors", settings, data.class_names).cpu()
@@ -163,7 +163,7 @@ networks, histories, untuned = {}, {}, {}
 for keep in settings.efficiency.keep:
     name = f"pruned-{keep:g}"
     pruned = compression.prune_channels(full, keep)
-    short = efficiency.short_training(settings, compression.settings_of(pruned), epochs)
+    short = efficiency.short_training(settings, compression.settings_of(pruned), short_epochs)
     untuned[name] = accuracy_of(pruned)
     fit = training.fit(data, short, folder / "runs" / name, start=pruned)
     networks[name], histories[name] = fit.model, fit.history
@@ -179,7 +179,7 @@ pd.DataFrame({"before fine-tuning": untuned, "after": tuned}).style.format(preci
 # `TEACHER_WEIGHT` and `TEACHER_TEMPERATURE` in `esc_lib/training.py`).
 
 # %% tags=["remove-stderr"]
-narrow = efficiency.short_training(settings, efficiency.narrow_network(settings), epochs)
+narrow = efficiency.short_training(settings, efficiency.narrow_network(settings), short_epochs)
 for name, teacher in (("narrow", None), ("taught", full)):
     fit = training.fit(data, narrow, folder / "runs" / name, teacher=teacher)
     networks[name], histories[name] = fit.model, fit.history
@@ -272,7 +272,7 @@ report.publish(
     folder,
     metrics
     | {
-        "eff_epochs": Metric(epochs),
+        "eff_epochs": Metric(short_epochs),
         "eff_clips": Metric(n),
         "eff_keep": Metric(min(settings.efficiency.keep)),
         "eff_full_accuracy": Metric(table.accuracy[torch_form], "%", n),
@@ -326,4 +326,4 @@ report.publish(
 #    to the old statistics?
 # 2. Set `hop_s` to a hundredth of a second. Predict the real-time factor of the stream first.
 # 3. Time a batch of eight clips instead of one. Why is the gain so different between the forms?
-# 4. Give the small networks ten times the `epochs`. Does the teacher still matter?
+# 4. Give the small networks ten times the `short_epochs`. Does the teacher still matter?

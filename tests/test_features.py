@@ -339,9 +339,12 @@ def test_one_pass_through_the_cache_gives_the_power_of_the_transform(name):
     for n_frames, n_samples in ((settings.n_frames, settings.n_samples), (7, 100), (61, 10**5)):
         excerpt = front_end.of_frames(n_frames)
         waveforms = torch.randn(1, n_samples, generator=generator)
-        ours = mel_kernel.mel_power(waveforms[0], excerpt.plan, settings.hop_length, n_frames)
+        ours = torch.empty(1, settings.n_mels, n_frames)
+        mel_kernel.mel_power(
+            waveforms[0].numpy(), excerpt.plan, settings.hop_length, ours[0].numpy()
+        )
         # float32 transforms of at most 2048 points, every band a sum of squares
-        torch.testing.assert_close(ours[None], excerpt.mel_power(waveforms), rtol=2e-5, atol=1e-6)
+        torch.testing.assert_close(ours, excerpt.mel_power(waveforms), rtol=2e-5, atol=1e-6)
 
 
 def test_the_processors_way_is_the_devices_way():
@@ -354,28 +357,29 @@ def test_the_processors_way_is_the_devices_way():
     torch.testing.assert_close(front_end(waveforms, n_valid), device, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("n_fft", [4, 8, 16, 32, 64, 4096])
+@pytest.mark.parametrize("n_fft", [8, 16, 32, 64, 4096])
 def test_transforms_of_all_powers_of_two(n_fft):
     window = np.hanning(n_fft + 2)[1:-1].astype(np.float32)
     bins = np.eye(n_fft // 2 + 1, dtype=np.float32)
     signal = np.random.default_rng(0).standard_normal(50 * n_fft)
     hop = n_fft // 4 + 1  # one that does not divide n_fft
-    power = mel_kernel.mel_power(
-        torch.tensor(signal, dtype=torch.float32), mel_kernel.plan(window, bins), hop, 50
-    )
+    power = np.empty((n_fft // 2 + 1, 50), np.float32)
+    plan = mel_kernel.plan(window, bins)
+    mel_kernel.mel_power(signal.astype(np.float32), plan, hop, power)
     padded = np.pad(signal, (n_fft // 2, n_fft))
     frames = np.stack([padded[t * hop : t * hop + n_fft] for t in range(50)])
     expected = np.abs(np.fft.rfft(frames * window)).T ** 2
-    np.testing.assert_allclose(power.numpy(), expected, rtol=1e-4, atol=1e-6 * expected.max())
+    np.testing.assert_allclose(power, expected, rtol=1e-4, atol=1e-6 * expected.max())
 
 
 def test_not_a_number_is_not_lost():
     front_end = LogMel(FRONT_ENDS["demo"])
     waveforms = torch.zeros(1, front_end.settings.n_samples)
     waveforms[0, 5000] = torch.nan
-    power = mel_kernel.mel_power(waveforms[0], front_end.plan, 256, 188)
-    assert torch.equal(power.isnan(), front_end.mel_power(waveforms)[0].isnan())
-    assert power.isnan().any()
+    power = np.empty((64, 188), np.float32)
+    mel_kernel.mel_power(waveforms[0].numpy(), front_end.plan, 256, power)
+    assert np.isnan(power).any()
+    assert np.array_equal(np.isnan(power), front_end.mel_power(waveforms)[0].isnan().numpy())
 
 
 def test_lengths_the_transform_cannot_do_are_named():

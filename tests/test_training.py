@@ -15,6 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 from lightning_fabric import Fabric
+from torch.optim.swa_utils import AveragedModel
 
 from esc_lib import checkpoint, distributed, training
 from esc_lib.artifacts import Data
@@ -423,6 +424,21 @@ def test_best_epoch(history, best):
 def test_one_cycle_keeps_the_last_epoch():
     history = rows((0.9, 0.1), (0.5, 1.0))
     assert training._kept_epoch(history, RECIPES["strong"]) == 2
+
+
+def test_the_running_mean_gives_the_first_steps_their_share():
+    weight = torch.nn.Linear(1, 1, bias=False)
+    average = AveragedModel(weight, multi_avg_fn=training.running_mean(0.9), use_buffers=True)
+    values = np.random.default_rng(0).standard_normal(200)
+    expected = values[0]
+    for n, value in enumerate(values):
+        weight.weight.data.fill_(value)
+        average.update_parameters(weight)
+        if n:
+            decay = min(0.9, (1 + n) / (10 + n))
+            expected = decay * expected + (1 - decay) * value
+        # float32 sums of numbers of order 1
+        assert average.module.weight.item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_stages_share_the_epochs():
