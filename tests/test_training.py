@@ -497,7 +497,7 @@ def test_history_is_complete(whole):
 
 def test_it_learns_tones(data, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "make_fabric", MAKE_FABRIC)
-    profile = with_training(epochs=30, plateau_patience=4)
+    profile = with_training(epochs=30, plateau_patience=4, learning_rate=0.01)
     fit = training.fit(data, profile, tmp_path)  # on this machine's own device and precision
     test = data.split.test
     logits = training.predict(fit.model, LogMel(FRONT_END), data, test)
