@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from esc_lib.artifacts import Data
 from esc_lib.features import LogMel
+from esc_lib.hardware import autocast
 from esc_lib.models.se_cnn import GATES, SECNN
 
 
@@ -60,20 +61,22 @@ def record(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, torch.
 def stream(
     model: nn.Module, front_end: LogMel, data: Data, rows: np.ndarray, layers: Sequence[str]
 ) -> Iterator[tuple[np.ndarray, torch.Tensor, dict[str, torch.Tensor]]]:
-    """Run clips through the model, in evaluation mode, batch by batch.
+    """Run clips through the model, in evaluation mode and fast precision, batch by batch.
 
     Yields
     ------
     rows : the batch's row numbers.
     mel : mel magnitude of the clips, shape (batch, mel, frames), each clip's peak at 1.
-    maps : layer name to activation maps, shape (batch, channels, mel, frames).
+    maps : layer name to activation maps, shape (batch, channels, mel, frames), as the layer gave
+        them, in half precision too.
     """
     device = next(model.parameters()).device
     model.eval()
     with record(model, layers) as maps:
         for batch in tqdm(np.array_split(rows, -(-len(rows) // 16)), desc="hidden layers"):
             waveforms, n_valid = data.batch(batch, device)
-            model(front_end.features(waveforms, n_valid))
+            with autocast(device):
+                model(front_end.features(waveforms, n_valid))
             yield batch, mel_magnitude(front_end, waveforms), dict(maps)
 
 
@@ -128,5 +131,5 @@ def se_gates(model: SECNN, front_end: LogMel, data: Data, rows: np.ndarray) -> d
     values: dict[str, list] = {gate: [] for gate in GATES}
     for _, _, maps in stream(model, front_end, data, rows, list(before.values())):
         for gate, block in before.items():
-            values[gate].append(getattr(model, gate).gate(maps[block]).cpu())
+            values[gate].append(getattr(model, gate).gate(maps[block].float()).cpu())
     return {gate: torch.cat(parts).numpy() for gate, parts in values.items()}

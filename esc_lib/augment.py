@@ -51,11 +51,15 @@ def augment_waveforms(
     if noisy.any():  # generating the noise is what costs
         exponents = colours[drawn[noisy]]
         noise = audio.coloured_noise(exponents, waveforms.shape[-1], sr, generator)
-        augmented[noisy] = audio.add_noise(waveforms[noisy], n_valid[noisy], noise, settings.snr_db)
+        augmented[noisy] = audio.add_noise(
+            waveforms[noisy], n_valid[noisy], noise, settings.snr_db
+        )
     return audio.shift(augmented, n_valid, offsets)
 
 
-def crop(waveforms: torch.Tensor, starts: torch.Tensor, n_samples: int) -> torch.Tensor:
+def crop(
+    waveforms: torch.Tensor, starts: torch.Tensor, n_samples: int
+) -> torch.Tensor:
     """Cut `n_samples` samples out of each clip, zeros where the excerpt leaves the clip.
 
     Parameters

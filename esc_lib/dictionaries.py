@@ -1,20 +1,16 @@
-"""V ~ W H with H read from the network: three constrained dictionaries and the exact optimum.
+"""Three constrained dictionaries W for V ~ W H with H read from the network, and their fit.
 
-V is (freq, frames), H is (atoms, frames), both non-negative; only W, (freq, atoms), is learned.
-With squared error the data enter the loss through three statistics alone,
-
-    ||V - W H||^2 = ||V||^2 - 2 <W, V H^T> + <W H H^T, W>,
-
-so these are summed once over all clips, and fitting costs the same for ten clips or two thousand.
+W is (freq, atoms) and non-negative whatever its parameters are. The yardstick, the best W that a
+given H allows, is :func:`esc_lib.factorization.solve_exact`.
 
 References
 ----------
-Thesis, section 3.8 and appendix A.2; lee1999learning; beck2009fast for the solver.
+Thesis, section 3.8 and appendix A.2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,123 +19,16 @@ import torch
 from torch import nn
 
 from esc_lib import config
-from esc_lib.activations import pool_frames, reduce_frequency, stream
-from esc_lib.artifacts import Data
-from esc_lib.features import LogMel
+from esc_lib.factorization import (
+    Statistics,
+    atom_scale,
+    divergence,
+    relative_error,
+    solve_exact,
+    squared_error,
+)
 
-
-class Statistics:
-    """Running sums of H H^T, V H^T and ||V||^2 over clips, in float64.
-
-    Attributes
-    ----------
-    gram : tensor, shape (atoms, atoms).
-    cross : tensor, shape (freq, atoms).
-    energy : tensor, scalar.
-    sum_v, sum_h : tensors, shape (freq,) and (atoms,), sums over frames.
-    """
-
-    def __init__(self, n_freq: int, n_atoms: int):
-        self.gram = torch.zeros(n_atoms, n_atoms, dtype=torch.float64)
-        self.cross = torch.zeros(n_freq, n_atoms, dtype=torch.float64)
-        self.energy = torch.zeros((), dtype=torch.float64)
-        self.sum_v = torch.zeros(n_freq, dtype=torch.float64)
-        self.sum_h = torch.zeros(n_atoms, dtype=torch.float64)
-        self.n_frames = 0
-
-    def add(self, v: torch.Tensor, h: torch.Tensor) -> None:
-        """Add a batch: `v` (batch, freq, frames) and `h` (batch, atoms, frames).
-
-        Raises
-        ------
-        ValueError
-            If the two differ in batch or frames, or a value is negative or not finite.
-        """
-        if v.shape[0] != h.shape[0] or v.shape[2] != h.shape[2]:
-            raise ValueError(
-                f"Statistics.add: v {tuple(v.shape)} and h {tuple(h.shape)} differ in clips or "
-                "frames; pool V to the layer's frames first."
-            )
-        for name, values in (("v", v), ("h", h)):
-            if not (torch.isfinite(values).all() and (values >= 0).all()):
-                raise ValueError(
-                    f"Statistics.add: {name} holds negative or non-finite values; "
-                    "take the magnitude, or the layer's output after its ReLU."
-                )
-        v, h = v.cpu().double(), h.cpu().double()
-        self.gram += torch.einsum("bkt,bjt->kj", h, h)
-        self.cross += torch.einsum("bft,bkt->fk", v, h)
-        self.energy += v.square().sum()
-        self.sum_v += v.sum(dim=(0, 2))
-        self.sum_h += h.sum(dim=(0, 2))
-        self.n_frames += v.shape[0] * v.shape[2]
-
-    def scaled(self, scale: torch.Tensor) -> Statistics:
-        """Return the statistics of H with every atom multiplied by `scale`, shape (atoms,)."""
-        other = Statistics(*self.cross.shape)
-        other.gram = self.gram * scale[:, None] * scale
-        other.cross = self.cross * scale
-        other.sum_h = self.sum_h * scale
-        other.energy, other.sum_v, other.n_frames = self.energy, self.sum_v, self.n_frames
-        return other
-
-
-def collect(
-    model: nn.Module,
-    front_end: LogMel,
-    data: Data,
-    rows: np.ndarray,
-    layers: Sequence[str],
-    keep: str,
-) -> tuple[dict[str, Statistics], torch.Tensor]:
-    """Sum up V and H of some clips, layer by layer, without holding them all.
-
-    Parameters
-    ----------
-    layers : names of layers.
-    keep : the layer whose H is kept clip by clip.
-
-    Returns
-    -------
-    statistics : layer name to Statistics of all clips.
-    h : float32 tensor, shape (clips, atoms, frames), H of the layer `keep`.
-    """
-    statistics: dict[str, Statistics] = {}
-    kept = []
-    for _, mel, maps in stream(model, front_end, data, rows, layers):
-        for layer in layers:
-            h = reduce_frequency(maps[layer])
-            v = pool_frames(mel, h.shape[-1])
-            if layer not in statistics:
-                statistics[layer] = Statistics(v.shape[1], h.shape[1])
-            statistics[layer].add(v, h)
-            if layer == keep:
-                kept.append(h.cpu())
-    return statistics, torch.cat(kept)
-
-
-def atom_scale(statistics: Statistics) -> torch.Tensor:
-    """Return the factor that gives every atom of H the same root mean square.
-
-    The level is chosen so that W = 1 / 2 everywhere has about the energy of V: the networks'
-    channels differ by orders of magnitude, and Adam takes steps of one size. An atom that is
-    never active keeps the factor 0.
-    """
-    n_freq, n_atoms = statistics.cross.shape
-    power = statistics.gram.diagonal()
-    level = 2 * (statistics.energy / n_freq).sqrt() / n_atoms
-    return torch.where(power > 0, level / power.clamp_min(1e-30).sqrt(), 0.0)
-
-
-def squared_error(w: torch.Tensor, statistics: Statistics) -> torch.Tensor:
-    """Return ||V - W H||^2 / ||V||^2 from the statistics; 0 is perfect, 1 is W = 0."""
-    fit = ((w @ statistics.gram) * w).sum() - 2 * (w * statistics.cross).sum()
-    return 1 + fit / statistics.energy
-
-
-def relative_error(w: torch.Tensor, statistics: Statistics) -> float:
-    """Return ||V - W H|| / ||V||; lower is better."""
-    return float(squared_error(w, statistics).clamp_min(0).sqrt())
+FRAMES_PER_STEP = 1024  # of a divergence, which has no sums to stand for all frames
 
 
 def smoothness_penalty(w: torch.Tensor, statistics: Statistics) -> torch.Tensor:
@@ -152,8 +41,33 @@ def smoothness_penalty(w: torch.Tensor, statistics: Statistics) -> torch.Tensor:
     return (steps * statistics.gram.diagonal()).sum() / statistics.energy
 
 
+def step_between_bands(w: torch.Tensor) -> float:
+    """Return the root mean square step between neighbouring bands of W, relative to W's own."""
+    return float(w.diff(dim=0).square().mean().sqrt() / w.square().mean().sqrt())
+
+
 class Dictionary(nn.Module):
-    """A constrained W; variants define :meth:`dictionary`, float64 throughout."""
+    """A constrained W; variants define :meth:`dictionary`, float64 throughout.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from esc_lib.config import Dictionaries
+    >>> v, h = torch.rand(3, 16, 20), torch.rand(3, 4, 20)
+    >>> trace = LinearNoBiasSoftplus.fit(v, h, Dictionaries(epochs=20))
+    >>> trace.model.reconstruct(h).shape
+    torch.Size([3, 16, 20])
+    """
+
+    @classmethod
+    def fit(cls, v, h, settings: config.Dictionaries, seed: int = 0) -> Trace:
+        """Fit a new W to V (clips, freq, frames) and H (clips, atoms, frames), both >= 0.
+
+        H is taken at the level it has; :func:`fit_layer` brings its rows to one first.
+        """
+        statistics = Statistics(v.shape[1], h.shape[1])
+        statistics.add(v, h)
+        return fit(cls(statistics, torch.Generator().manual_seed(seed)), statistics, settings)
 
     def dictionary(self) -> torch.Tensor:
         """Return W >= 0, shape (freq, atoms)."""
@@ -283,18 +197,25 @@ class Trace:
     errors: np.ndarray
 
 
-def fit(model: Dictionary, statistics: Statistics, settings: config.Dictionaries) -> Trace:
-    """Fit a constrained dictionary with Adam on squared error plus smoothness penalty.
-
-    Every step sees all training clips, through their statistics; the learning rate falls to zero
-    along a half cosine.
+def fit(
+    model: Dictionary,
+    statistics: Statistics,
+    settings: config.Dictionaries,
+    *,
+    smoothness: float = 0.0,
+    loss: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> Trace:
+    """Fit a constrained dictionary with Adam; the learning rate falls to zero along half a cosine.
 
     Parameters
     ----------
     model : Dictionary, fitted in place.
     statistics : Statistics of the training clips.
     settings : config.Dictionaries
+    smoothness : float, weight of :func:`smoothness_penalty`.
+    loss : function of W; default: the squared error on all training clips.
     """
+    loss = loss or (lambda w: squared_error(w, statistics))
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
     n_steps = settings.epochs * settings.steps_per_epoch
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
@@ -303,9 +224,7 @@ def fit(model: Dictionary, statistics: Statistics, settings: config.Dictionaries
         for _ in range(settings.steps_per_epoch):
             optimizer.zero_grad()
             w = model.dictionary()
-            loss = squared_error(w, statistics)
-            loss = loss + settings.smoothness * smoothness_penalty(w, statistics)
-            loss.backward()
+            (loss(w) + smoothness * smoothness_penalty(w, statistics)).backward()
             optimizer.step()
             schedule.step()
         w = model.dictionary().detach()
@@ -316,38 +235,25 @@ def fit(model: Dictionary, statistics: Statistics, settings: config.Dictionaries
     return Trace(model, epochs, np.stack(snapshots), np.array(errors))
 
 
-def solve_exact(
-    statistics: Statistics, *, tolerance: float = 1e-7, max_iterations: int = 20_000
-) -> torch.Tensor:
-    """Return the W >= 0 of least squared error, shape (freq, atoms): the yardstick.
+def divergence_loss(
+    v: torch.Tensor, h: torch.Tensor, beta: float, generator: torch.Generator
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a loss for :func:`fit`: the beta divergence on frames drawn anew at every call.
 
-    Projected gradient with Nesterov's momentum, restarted when the momentum points uphill. The
-    problem is convex. Iteration ends when the relative squared error has fallen by less than
-    `tolerance` over a hundred iterations.
-
-    References
+    Parameters
     ----------
-    beck2009fast; odonoghue2015adaptive for the restart.
+    v, h : tensors, shapes (clips, freq, frames) and (clips, atoms, frames).
+    beta : float, see :func:`esc_lib.factorization.divergence`.
+    generator : torch.Generator
     """
-    gram, cross = statistics.gram, statistics.cross
-    step = 1 / torch.linalg.matrix_norm(gram, 2).clamp_min(1e-30)
-    w = torch.zeros_like(cross)
-    ahead, momentum = w, 1.0
-    checked = squared_error(w, statistics)
-    for iteration in range(1, max_iterations + 1):
-        gradient = ahead @ gram - cross
-        new = (ahead - step * gradient).clamp_min(0)
-        if (gradient * (new - w)).sum() > 0:
-            momentum = 1.0
-        faster = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
-        ahead = new + (momentum - 1) / faster * (new - w)
-        w, momentum = new, faster
-        if iteration % 100 == 0:
-            error = squared_error(w, statistics)
-            if checked - error < tolerance:
-                break
-            checked = error
-    return w
+    v = v.transpose(0, 1).flatten(1).contiguous()
+    h = h.transpose(0, 1).flatten(1).contiguous()
+
+    def loss(w: torch.Tensor) -> torch.Tensor:
+        frames = torch.randint(v.shape[1], (FRAMES_PER_STEP,), generator=generator)
+        return divergence(v[:, frames], w.to(h.dtype) @ h[:, frames], beta)
+
+    return loss
 
 
 @dataclass(frozen=True)
@@ -381,6 +287,7 @@ def fit_layer(
     settings: config.Dictionaries,
     seed: int,
     models: Sequence[type[Dictionary]] = MODELS,
+    smoothness: float = 0.0,
 ) -> LayerFits:
     """Scale a layer's H, fit the constrained models and solve for the optimum."""
     scale = atom_scale(statistics)
@@ -388,54 +295,29 @@ def fit_layer(
     traces = {}
     for model in models:
         generator = torch.Generator().manual_seed(seed)
-        traces[model.__name__] = fit(model(scaled, generator), scaled, settings)
+        traces[model.__name__] = fit(
+            model(scaled, generator), scaled, settings, smoothness=smoothness
+        )
     return LayerFits(scale, traces, solve_exact(scaled))
 
 
-def mean_spectrum_error(train: Statistics, held_out: Statistics) -> float:
-    """Return the relative error on `held_out` of the training clips' mean spectrum, unscaled.
-
-    The simplest thing that knows nothing of the network: one atom, always on.
-    """
-    mean = train.sum_v / train.n_frames
-    fit = held_out.n_frames * mean.square().sum() - 2 * (mean * held_out.sum_v).sum()
-    return float((1 + fit / held_out.energy).clamp_min(0).sqrt())
-
-
-def sort_by_centre(w: np.ndarray) -> np.ndarray:
-    """Return the order of the atoms by spectral centroid, (atoms,) indices, silent atoms last."""
-    band = np.arange(len(w))[:, None]
-    total = w.sum(axis=0)
-    centroid = (band * w).sum(axis=0) / np.maximum(total, 1e-30)
-    return np.argsort(np.where(total > 0, centroid, np.inf), kind="stable")
-
-
-def centre_hz(w: np.ndarray, frequencies_hz: np.ndarray) -> np.ndarray:
-    """Return each atom's spectral centroid in Hz, (atoms,), of (freq, atoms); NaN if silent."""
-    total = w.sum(axis=0)
-    centroid = frequencies_hz @ w / np.maximum(total, 1e-30)
-    return np.where(total > 0, centroid, np.nan)
-
-
-def group_scores(use: np.ndarray, group: np.ndarray) -> pd.DataFrame:
-    """Score how much more each atom is used in a group of clips than in all others.
-
-    Parameters
-    ----------
-    use : array, shape (clips, atoms), >= 0: an atom's use in a clip.
-    group : array of names, shape (clips,); clips without a group (NaN) are left out.
+def try_smoothness(
+    train: Statistics, validation: Statistics, settings: config.Dictionaries, seed: int
+) -> pd.DataFrame:
+    """Fit the free dictionary with every weight of the smoothness penalty.
 
     Returns
     -------
-    DataFrame, a row per group, a column per atom: difference of means in units of the atom's
-        standard deviation over all clips; 0 for an atom that never varies.
+    DataFrame, index weight; columns train and validation, relative errors, and step, the root
+        mean square difference between neighbouring bands relative to W's root mean square.
     """
-    named = ~pd.isna(group)
-    use, group = use[named], group[named]
-    deviation = use.std(axis=0)
     rows = {}
-    for name in np.unique(group.astype(str)):
-        inside = group == name
-        difference = use[inside].mean(axis=0) - use[~inside].mean(axis=0)
-        rows[name] = np.where(deviation > 0, difference / np.maximum(deviation, 1e-30), 0.0)
-    return pd.DataFrame.from_dict(rows, orient="index")
+    for weight in settings.smoothness:
+        fits = fit_layer(train, settings, seed, (LinearNoBiasSoftplus,), weight)
+        w = fits.dictionaries()["LinearNoBiasSoftplus"]
+        rows[weight] = {
+            "train": fits.errors(train)["LinearNoBiasSoftplus"],
+            "validation": fits.errors(validation)["LinearNoBiasSoftplus"],
+            "step": step_between_bands(w),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("weight")

@@ -100,3 +100,35 @@ def variance_between_classes(values: np.ndarray, labels: np.ndarray) -> float:
     for label in np.unique(labels):
         of_class[labels == label] = values[labels == label].mean(axis=0)
     return float(of_class.var(axis=0).sum() / total)
+
+
+def source_draws(sources: np.ndarray, n_draws: int = 2000, seed: int = 0) -> np.ndarray:
+    """Return how often each clip is in each draw of a bootstrap, shape (draws, clips).
+
+    Whole source recordings are drawn, with replacement: clips cut from one are not independent.
+
+    Parameters
+    ----------
+    sources : array, shape (clips,), the source recording of each clip.
+    """
+    index, names = pd.factorize(sources)
+    rng = np.random.default_rng(seed)
+    drawn = (rng.integers(0, len(names), len(names)) for _ in range(n_draws))
+    return np.stack([np.bincount(draw, minlength=len(names))[index] for draw in drawn])
+
+
+def root_ratio(
+    above: np.ndarray, below: np.ndarray, draws: np.ndarray
+) -> tuple[float, float, float]:
+    """Return the root of a ratio of sums over clips, and its 95 % interval.
+
+    Parameters
+    ----------
+    above, below : arrays, shape (clips,), >= 0: squared errors over energies make a relative
+        error, squared errors of two dictionaries the factor between their errors.
+    draws : array, shape (draws, clips), as :func:`source_draws` returns it.
+    """
+    counted = draws.any(axis=1)  # a class may be missing from a draw
+    spread = np.sqrt((draws[counted] @ above) / (draws[counted] @ below))
+    low, high = np.percentile(spread, [2.5, 97.5])
+    return float(np.sqrt(above.sum() / below.sum())), float(low), float(high)

@@ -12,7 +12,7 @@ import pandas as pd
 from esc_lib import experiments
 from esc_lib.artifacts import Data
 from esc_lib.config import RECIPES, Profile, Recipe, Stage
-from esc_lib.evaluation import accuracy_interval
+from esc_lib.evaluation import accuracy_interval, source_draws
 from esc_lib.models.peers import PEERS
 from esc_lib.protocol import COMPARED
 
@@ -173,8 +173,6 @@ def optimism(
     clips : DataFrame with filename and src_file.
     """
     table = judged.merge(clips[["filename", "src_file"]], on="filename")
-    sources = table.src_file.unique()
-    index = pd.Index(sources).get_indexer(table.src_file)
     right = table.right.to_numpy(float)
     cell = {
         (label, part): ((table.label == label) & (table.part == part)).to_numpy()
@@ -182,20 +180,16 @@ def optimism(
         for part in ("validation", "test")
     }
 
-    def gaps(counts: np.ndarray) -> dict[str, float]:
-        weight = counts[index]
+    def gaps(weight: np.ndarray) -> dict[str, float]:
         share = {
             key: 100 * np.average(right[rows], weights=weight[rows]) for key, rows in cell.items()
         }
         gap = {label: share[label, "validation"] - share[label, "test"] for label in COMPARED}
         return gap | {"difference": gap["random_clips"] - gap["source_grouped"]}
 
-    rng = np.random.default_rng(seed)
-    draws = pd.DataFrame(
-        gaps(np.bincount(rng.integers(0, len(sources), len(sources)), minlength=len(sources)))
-        for _ in range(n_draws)
-    )
-    found = pd.DataFrame({"optimism": gaps(np.ones(len(sources)))})
+    weights = source_draws(table.src_file.to_numpy(), n_draws, seed)
+    draws = pd.DataFrame(gaps(weight) for weight in weights)
+    found = pd.DataFrame({"optimism": gaps(np.ones(len(table)))})
     found[["low", "high"]] = draws.quantile([0.025, 0.975]).T
     return found
 

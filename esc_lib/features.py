@@ -32,25 +32,24 @@ if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's
 class LogMel(nn.Module):
     """Log-mel spectrogram of a batch of waveforms, as ``librosa.power_to_db(melspectrogram)``.
 
-        Hann window, zero padding at both ends (librosa's default), power spectrum, Slaney mel bank,
-        10 log10 with the reference 1, floor at `top_db` below each clip's own maximum.
+    Hann window, zero padding at both ends (librosa's default), power spectrum, Slaney mel bank,
+    10 log10 with the reference 1, floor at `top_db` below each clip's own maximum.
 
-        Parameters
-        ----------
-        settings : FrontEnd
+    Parameters
+    ----------
+    settings : FrontEnd
 
-        Examples
-        --------
-        >>> import torch
-        >>> from esc_lib import mel_kernel
-    from esc_lib.config import FrontEnd
-        >>> front_end = FrontEnd()
-        >>> LogMel(front_end)(torch.randn(2, front_end.n_samples)).shape
-        torch.Size([2, 128, 431])
+    Examples
+    --------
+    >>> import torch
+    >>> from esc_lib.config import FrontEnd
+    >>> front_end = FrontEnd()
+    >>> LogMel(front_end)(torch.randn(2, front_end.n_samples)).shape
+    torch.Size([2, 128, 431])
 
-        References
-        ----------
-        Thesis, sections 3.3.1 and 4.2; librosa 0.11.
+    References
+    ----------
+    Thesis, sections 3.3.1 and 4.2; librosa 0.11.
     """
 
     def __init__(self, settings: FrontEnd):

@@ -147,9 +147,7 @@ mel_db = 10 * front_end.mel_power(waveform)[0].clamp_min(1e-10).log10()
 raw = front_end(waveform, n_valid)[0].numpy()
 
 # %% mystnb={"figure": {"name": "fig-02-extraction", "caption": "Feature extraction step by step on one clip: waveform, power spectrum on a linear frequency axis, the same power gathered into mel bands. Answers thesis figure 4.4."}, "image": {"alt": "Three panels: a waveform, a spectrogram with linear frequency axis whose lower part holds most of the structure, and the mel spectrogram in which that part is stretched."}}
-figure = figures.extraction(
-    waveform[0, own_part].numpy(), power_db.numpy(), raw, settings.front_end
-)
+figure = figures.extraction(waveform[0, own_part].numpy(), power_db.numpy(), raw, settings.front_end)
 
 # %% [markdown]
 # ### Parity with librosa

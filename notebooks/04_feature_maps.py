@@ -184,7 +184,9 @@ np.savez_compressed(folder / "gates.npz", rows=test, **gates)
 between = spread["variance between classes (%)"]
 report.publish(
     folder,
-    {f"{gate}_between_pct": Metric(float(between[gate]), "%", len(test)) for gate in GATES}
+    {
+        f"{gate}_between_pct": Metric(float(between[gate]), "%", len(test)) for gate in GATES
+    }
     | {f"{gate}_mean": Metric(float(spread["mean"][gate]), "", len(test)) for gate in GATES},
 )
 

@@ -206,10 +206,7 @@ report.publish(
         "lever_clips": Metric(int(levers.clips.iloc[0])),
         "smallest_peer": Metric(peers.multiply_adds.idxmin()),
     }
-    | {
-        f"{name}_accuracy": Metric(row.pooled, "%", int(row.clips))
-        for name, row in peers.iterrows()
-    },
+    | {f"{name}_accuracy": Metric(row.pooled, "%", int(row.clips)) for name, row in peers.iterrows()},
 )
 
 # %% [markdown]

@@ -1,11 +1,13 @@
 """Hidden layers: recording, the time grid, V and H, their statistics, SE gates."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from esc_lib import activations, dictionaries
+from esc_lib import activations, gathering
 from esc_lib.artifacts import Data
 from esc_lib.config import FrontEnd, Network
 from esc_lib.features import LogMel
@@ -16,6 +18,12 @@ FRONT_END = FrontEnd(
     sr=8000, n_fft=256, win_length=256, hop_length=128, n_mels=32, f_max_hz=4000.0, n_frames=45
 )
 N_CLIPS = 20  # more than one batch of `stream`
+
+
+@pytest.fixture(autouse=True)
+def float32(monkeypatch):
+    """Compute in full precision, so that layers can be compared with a forward by hand."""
+    monkeypatch.setattr(activations, "autocast", lambda device: nullcontext())
 
 
 @pytest.fixture(scope="module")
@@ -178,9 +186,10 @@ def test_mel_magnitude_of_silence_is_zero_and_finite(front_end):
 # --------------------------------------------------------------------------------- statistics
 
 
-def test_collected_statistics_equal_those_of_all_clips_at_once(model, front_end, data):
+def test_gathered_sums_equal_those_of_all_clips_at_once(model, front_end, data):
     rows = np.random.default_rng(1).permutation(N_CLIPS)
-    statistics, kept = dictionaries.collect(model, front_end, data, rows, BLOCKS, "conv_block3")
+    gathered = gathering.gather(model, front_end, data, rows, BLOCKS, keep=["conv_block3"])
+    statistics, kept = gathered.statistics, gathered.h["conv_block3"]
     assert list(statistics) == list(BLOCKS)
 
     waveforms, n_valid = data.batch(rows)

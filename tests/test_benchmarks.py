@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import _timing, front_end, training_step
+from benchmarks import _timing, exact_solver, front_end, training_step
 from esc_lib.config import Augmentation, FrontEnd
 from esc_lib.features import LogMel
 
 ROOT = Path(__file__).resolve().parent.parent
 NARROW = ["--channels", "4", "8", "8", "8", "8"]
-BATCH = ["--batch", "2", "--repeats", "1"]
+BATCH = ["--batch", "2"]
+SMALL = ["--freq", "6", "--atoms", "12", "--frames", "260"]
 
 
 def run(name, *arguments, **environment):
@@ -36,27 +37,33 @@ def run(name, *arguments, **environment):
     [
         (
             "front_end",
-            ["--clips", "2"],
+            ["--clips", "2", *BATCH],
             {"librosa, clip by clip", "ours, batches of 2, cpu"},
             {"clips_per_s", "ratio", "ratio_to_fastest_librosa"},
         ),
         (
             "training_step",
-            ["--steps", "1", "--warmup", "1", "--workers", "1", *NARROW],
+            ["--steps", "1", "--warmup", "1", "--workers", "1", *BATCH, *NARROW],
             {"thesis, 0 workers", "thesis, 1 worker", "ours"},
             {"ms_per_clip", "ratio"},
         ),
         (
             "peak",
-            ["--sizes", "64", "96", *NARROW],
+            ["--sizes", "64", "96", *BATCH, *NARROW],
             {"matrices of 64, float32", "matrices of 96, float32"},
             {"gflop_per_s", "share_of_peak"},
+        ),
+        (
+            "exact_solver",
+            ["--nnls", *SMALL],
+            {"scikit-learn", "SciPy nnls", "ours"},
+            {"ratio", "relative_squared_error"},
         ),
     ],
 )
 def test_script_runs_and_saves_its_rows(name, arguments, contenders, columns, tmp_path):
     path = tmp_path / "new" / "rows.json"
-    result = run(name, *BATCH, *arguments, "--json", str(path))
+    result = run(name, "--repeats", "1", *arguments, "--json", str(path))
     assert result.returncode == 0, result.stderr
     content = json.loads(path.read_text(encoding="utf-8"))
     assert content["settings"]["repeats"] == 1
@@ -73,13 +80,16 @@ def test_script_runs_and_saves_its_rows(name, arguments, contenders, columns, tm
     [
         ("front_end", ["--clips", "0"], "argument --clips: 0 is not a positive integer"),
         ("training_step", ["--workers", "-1"], "--workers -1: expected 0 or more"),
+        ("exact_solver", ["--atoms", "0"], "argument --atoms: 0 is not a positive integer"),
     ],
 )
 def test_bad_options_are_refused_in_one_sentence(monkeypatch, capsys, name, arguments, message):
-    module = {"front_end": front_end, "training_step": training_step}[name]
+    modules = {
+        "front_end": front_end, "training_step": training_step, "exact_solver": exact_solver,
+    }  # fmt: skip
     monkeypatch.setattr(sys, "argv", [name, *arguments])
     with pytest.raises(SystemExit) as stopped:
-        module.main()
+        modules[name].main()
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
 
@@ -98,6 +108,30 @@ def test_front_end_gives_no_times_where_outputs_differ(monkeypatch, capsys, tmp_
     with pytest.raises(SystemExit, match="ours, batches of 16, cpu differs from librosa by"):
         front_end.main()
     assert not path.exists()
+
+
+@pytest.mark.parametrize(("solver", "name"), [("by_us", "ours"), ("by_scikit_learn", "scikit")])
+def test_exact_solver_gives_no_times_where_someone_misses_the_optimum(
+    monkeypatch, tmp_path, solver, name
+):
+    path = tmp_path / "rows.json"
+    monkeypatch.setattr(sys, "argv", ["exact_solver", *SMALL, "--json", str(path)])
+    solve = getattr(exact_solver, solver)
+    # ten per cent too much adds 0.01 ||W H||^2, far more than the slack
+    monkeypatch.setattr(exact_solver, solver, lambda v, h: 1.1 * solve(v, h))
+    with pytest.raises(SystemExit, match=f"exact_solver: {name}.* above the best objective"):
+        exact_solver.main()
+    assert not path.exists()
+
+
+def test_exact_solver_problem_is_repeatable_correlated_and_non_negative():
+    v, h = exact_solver.problem(6, 32, 2080)
+    assert (v.shape, h.shape, v.dtype, h.dtype) == ((6, 2080), (32, 2080), "float32", "float32")
+    assert v.min() >= 0 and h.min() == 0
+    again = exact_solver.problem(6, 32, 2080)
+    assert np.array_equal(v, again[0]) and np.array_equal(h, again[1])
+    # smoothed noise of this length correlates by 0.2 at most
+    assert (np.corrcoef(h) - np.eye(32)).max(axis=1).mean() > 0.5
 
 
 def test_a_contender_that_fails_is_named(monkeypatch):

@@ -25,28 +25,18 @@ def table(small):
 
 
 def contents(folder):
-    return {
-        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
-    }
+    return {p.relative_to(folder).as_posix(): p.read_bytes()
+            for p in folder.rglob("*") if p.is_file()}
 
 
 # ------------------------------------------------------------------------------------ layout
-
 
 def test_layout_is_the_official_one(small, table):
     assert list(table) == ["filename", "fold", "target", "category", "esc10", "src_file", "take"]
     assert table["esc10"].dtype == bool and not table["esc10"].any()
     assert sorted(p.name for p in (small / "audio").iterdir()) == sorted(table["filename"])
-    built = (
-        table["fold"].astype(str)
-        + "-"
-        + table["src_file"].astype(str)
-        + "-"
-        + table["take"]
-        + "-"
-        + table["target"].astype(str)
-        + ".wav"
-    )
+    built = (table["fold"].astype(str) + "-" + table["src_file"].astype(str) + "-"
+             + table["take"] + "-" + table["target"].astype(str) + ".wav")
     assert (built == table["filename"]).all()
     assert (table.groupby(["fold", "target"]).size() == 2).all() and len(table) == 100
     names = dict(zip(table["target"], table["category"], strict=True))
@@ -69,9 +59,8 @@ def test_some_clips_are_shorter_and_two_are_longer(small, table):
 
 
 def test_two_fifths_of_the_clips_share_a_recording():
-    shared = [
-        demo.clip_table(seed=seed)["src_file"].duplicated(keep=False).mean() for seed in range(5)
-    ]
+    shared = [demo.clip_table(seed=seed)["src_file"].duplicated(keep=False).mean()
+              for seed in range(5)]
     assert 0.32 < np.mean(shared) < 0.48
 
 
@@ -86,7 +75,6 @@ def test_only_the_documented_recording_straddles_folds():
 
 
 # ------------------------------------------------------------------------------- determinism
-
 
 def test_same_seed_gives_identical_bytes(small, tmp_path):
     assert contents(demo.write(tmp_path / "again", **SMALL)) == contents(small)
@@ -114,7 +102,6 @@ def test_takes_share_the_recording_but_not_the_waveform():
 
 
 # ------------------------------------------------------------------------------------- truth
-
 
 def test_stems_add_up_to_every_clip(small, table):
     settings = demo.render_settings(small)
@@ -197,7 +184,6 @@ def test_class_table_combines_shared_sources():
 
 # --------------------------------------------------------------------------- folders, faults
 
-
 @pytest.fixture
 def quick(monkeypatch):
     """Replace rendering by silence of the right length, for tests of the folder alone."""
@@ -221,9 +207,8 @@ def test_complete_folder_is_kept(quick, tmp_path):
     assert len(quick) == 50
 
 
-@pytest.mark.parametrize(
-    "change", [{"seed": 5}, {"sr": 22050}, {"clip_s": 1.5}, {"clips_per_class_per_fold": 2}]
-)
+@pytest.mark.parametrize("change", [{"seed": 5}, {"sr": 22050}, {"clip_s": 1.5},
+                                    {"clips_per_class_per_fold": 2}])
 def test_other_settings_rebuild(quick, tmp_path, change):
     folder = demo.write(tmp_path / "set", **TINY)
     demo.write(folder, **{**TINY, **change})
@@ -279,24 +264,20 @@ def test_empty_folder_is_filled(quick, tmp_path):
     assert len(contents(demo.write(tmp_path / "set", **TINY))) == 52
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"seed": -1}, "seed=-1, expected an integer from 0"),
-        ({"sr": 8000}, "sr=8000, expected an integer from 16000"),
-        ({"clip_s": float("nan")}, "clip_s=nan, expected 1 to 60 s"),
-        ({"clips_per_class_per_fold": 0}, "clips_per_class_per_fold=0, expected 1 to 99"),
-    ],
-)
+@pytest.mark.parametrize(("change", "message"), [
+    ({"seed": -1}, "seed=-1, expected an integer from 0"),
+    ({"sr": 8000}, "sr=8000, expected an integer from 16000"),
+    ({"clip_s": float("nan")}, "clip_s=nan, expected 1 to 60 s"),
+    ({"clips_per_class_per_fold": 0}, "clips_per_class_per_fold=0, expected 1 to 99"),
+])
 def test_bad_setting_is_named(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         demo.write(tmp_path / "set", **change)
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "name", ["1-110000-A-1.wav", "9-1-A-0.wav", "../1-110000-A-0.wav", "4-120800-B-8.wav"]
-)
+@pytest.mark.parametrize("name", ["1-110000-A-1.wav", "9-1-A-0.wav", "../1-110000-A-0.wav",
+                                  "4-120800-B-8.wav"])
 def test_unknown_clip_is_named(name):
     with pytest.raises(ValueError, match="is no clip of the demo set; take a name from"):
         demo.stems(name)

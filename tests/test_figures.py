@@ -97,6 +97,15 @@ DIFFERENCES = pd.DataFrame(
 )
 
 # module.function: arguments; the second case of a function is the awkward one
+INTERVALS = pd.DataFrame(
+    {"error": [0.5, 0.7], "low": [0.4, 0.65], "high": [0.6, 0.8]}, index=["conv_block1", "hum"]
+)
+SMOOTHNESS = pd.DataFrame(
+    {"train": [0.5, 0.52], "validation": [0.6, 0.58], "step": [0.9, 0.4]}, index=[0.0, 0.01]
+)
+SOURCE_NAMES = [f"source_{i}" for i in range(12)]
+TEMPLATES = pd.DataFrame(magnitude(MEL, 12), columns=SOURCE_NAMES)
+MATCHES = pd.DataFrame({"atom": range(12), "cosine": [0.5] * 12}, index=SOURCE_NAMES)
 CASES = {
     "data.gallery": [
         (db(3, MEL, FRAMES), NAMES, FRONT_END), (db(7, MEL, 9), [*"abcdefg"], FRONT_END),
@@ -111,16 +120,23 @@ CASES = {
     ],
     "dictionaries.functions": [
         (magnitude(MEL, 32), MODELS[0], FRONT_END), (np.zeros((MEL, 5)), MODELS[0], FRONT_END),
+        (magnitude(MEL, 32), MODELS[0], FRONT_END, 4, True),
     ],
     "dictionaries.trace": [
         (magnitude(3, MEL, 16), [20, 40, 60], FRONT_END), (magnitude(1, MEL, 16), [20], FRONT_END),
     ],
     "dictionaries.learning": [({m: np.linspace(1, 0.5, 9) for m in MODELS}, 0.4)],
     "dictionaries.errors_by_layer": [
-        (pd.DataFrame(magnitude(5, 6), index=LAYERS, columns=[*"abcdef"]),)
+        (pd.DataFrame(magnitude(5, 8), index=LAYERS, columns=[*"abcdefgh"]),)
     ],
+    "dictionaries.errors_with_intervals": [
+        (INTERVALS, "relative error"), (INTERVALS, "relative error", 0.6),
+    ],
+    "dictionaries.smoothness": [(SMOOTHNESS, 0.01)],
+    "dictionaries.matches": [(TEMPLATES, magnitude(MEL, 20), MATCHES, FRONT_END)],
     "dictionaries.group_atoms": [
         (pd.DataFrame(RNG.normal(size=(n, 16)), index=[f"group_{i}" for i in range(n)]),
+         pd.DataFrame(RNG.uniform(0, 0.1, (n, 16)), index=[f"group_{i}" for i in range(n)]),
          RNG.uniform(50, 8000, 16), MODELS[0])
         for n in (5, 7)
     ],

@@ -119,7 +119,9 @@ def test_figure_cells_show_what_they_name(stem):
 
 
 def test_figure_names_are_unique():
-    names = [cell.metadata.mystnb.figure.name for stem in SOURCES for _, cell in figure_cells(stem)]
+    names = [
+        cell.metadata.mystnb.figure.name for stem in SOURCES for _, cell in figure_cells(stem)
+    ]
     assert len(names) == len(set(names))
 
 

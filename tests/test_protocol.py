@@ -127,7 +127,9 @@ def test_random_clips_use_every_clip_and_leak(test_fold):
 @pytest.mark.parametrize("name", protocol.COMPARED)
 def test_same_seed_gives_the_same_split_and_the_table_is_unchanged(name):
     clips = CLIPS.copy(deep=True)
-    first, again, other = (protocol.split(clips, 2, protocol=name, seed=seed) for seed in (4, 4, 5))
+    first, again, other = (
+        protocol.split(clips, 2, protocol=name, seed=seed) for seed in (4, 4, 5)
+    )
     for part in ("train", "validation", "test"):
         np.testing.assert_array_equal(getattr(first, part), getattr(again, part))
     assert first.validation.tolist() != other.validation.tolist()

@@ -68,13 +68,8 @@ def recording(src_file, *, seed=0):
     gain += np.where(rng.uniform(size=len(SOURCES)) < NEARLY_ABSENT[0], NEARLY_ABSENT[1], 0)
     rate = rng.uniform(size=len(SOURCES))
     gain, rate = (dict(zip(SOURCES, drawn.tolist(), strict=True)) for drawn in (gain, rate))
-    return Recording(
-        rng.uniform(*FREQUENCY_FACTOR),
-        gain,
-        rate,
-        rng.uniform(*SNR_DB),
-        rng.uniform(*BACKGROUND_TILT_DB),
-    )
+    return Recording(rng.uniform(*FREQUENCY_FACTOR), gain, rate, rng.uniform(*SNR_DB),
+                     rng.uniform(*BACKGROUND_TILT_DB))
 
 
 def _parse(filename):
@@ -85,10 +80,8 @@ def _parse(filename):
         stray = src_file == STRADDLING["src_file"] and (fold, target) == STRADDLING["stray"]
         if stray or src_file // 100 == 1000 + 100 * fold + target:
             return fold, src_file, take, target
-    raise ValueError(
-        f"stems: filename={filename!r} is no clip of the demo set; take a name from "
-        "the column 'filename' of its meta/esc50.csv."
-    )
+    raise ValueError(f"stems: filename={filename!r} is no clip of the demo set; take a name from "
+                     "the column 'filename' of its meta/esc50.csv.")
 
 
 def _start(filename, seed, sr, clip_s):
@@ -149,24 +142,14 @@ def stems(filename, *, seed=0, sr=16000, clip_s=3.0):
 
 # ------------------------------------------------------------------------------ the data set
 
-
 def _check(seed, sr, clip_s, clips_per_class_per_fold):
     for name, value, good, say in (
-        ("seed", seed, isinstance(seed, (int, np.integer)) and seed >= 0, "an integer from 0"),
-        (
-            "sr",
-            sr,
-            isinstance(sr, (int, np.integer)) and sr >= 16000,
-            "an integer from 16000, because the sources reach almost 8 kHz",
-        ),
-        ("clip_s", clip_s, 1.0 <= clip_s <= 60.0, "1 to 60 s"),
-        (
-            "clips_per_class_per_fold",
-            clips_per_class_per_fold,
-            clips_per_class_per_fold in range(1, 100),
-            "1 to 99",
-        ),
-    ):
+            ("seed", seed, isinstance(seed, (int, np.integer)) and seed >= 0, "an integer from 0"),
+            ("sr", sr, isinstance(sr, (int, np.integer)) and sr >= 16000,
+             "an integer from 16000, because the sources reach almost 8 kHz"),
+            ("clip_s", clip_s, 1.0 <= clip_s <= 60.0, "1 to 60 s"),
+            ("clips_per_class_per_fold", clips_per_class_per_fold,
+             clips_per_class_per_fold in range(1, 100), "1 to 99")):
         if not good:
             raise ValueError(f"demo: {name}={value!r}, expected {say}; change it in the profile.")
 
@@ -189,17 +172,8 @@ def clip_table(*, seed=0, clips_per_class_per_fold=8):
                 if index == 0 and (fold, target) == STRADDLING["stray"]:
                     src_file, letters = STRADDLING["src_file"], "B"
                 for take in letters:
-                    rows.append(
-                        (
-                            f"{fold}-{src_file}-{take}-{target}.wav",
-                            fold,
-                            target,
-                            CLASSES[target].name,
-                            False,
-                            src_file,
-                            take,
-                        )
-                    )
+                    rows.append((f"{fold}-{src_file}-{take}-{target}.wav", fold, target,
+                                 CLASSES[target].name, False, src_file, take))
                 left, index = left - len(letters), index + 1
     columns = ["filename", "fold", "target", "category", "esc10", "src_file", "take"]
     return pd.DataFrame(rows, columns=columns).sort_values("filename", ignore_index=True)
@@ -231,10 +205,8 @@ def render_settings(folder):
     """
     record = _record(pathlib.Path(folder))
     if record is None:
-        raise ValueError(
-            f"render_settings: {str(folder)!r} holds no demo set; make it with "
-            "esc_lib.datasets.demo.write."
-        )
+        raise ValueError(f"render_settings: {str(folder)!r} holds no demo set; make it with "
+                         "esc_lib.datasets.demo.write.")
     return dict(record["render"])
 
 
@@ -242,9 +214,8 @@ def _is_complete(folder, record):
     """Tell whether the folder was made with these settings and no clip is missing or cut."""
     if _record(folder) != record or not (folder / "meta" / "esc50.csv").is_file():
         return False
-    names = clip_table(
-        seed=record["render"]["seed"], clips_per_class_per_fold=record["clips_per_class_per_fold"]
-    )["filename"]
+    names = clip_table(seed=record["render"]["seed"],
+                       clips_per_class_per_fold=record["clips_per_class_per_fold"])["filename"]
     files = ((folder / "audio" / name, _start(name, **record["render"])[0]) for name in names)
     return all(path.is_file() and path.stat().st_size == 44 + 2 * n for path, n in files)
 
@@ -256,10 +227,8 @@ def _refuse_foreign(folder):
     if folder.is_dir() and _record(folder) is not None:
         files = [p for p in files if not re.fullmatch(ours, p.relative_to(folder).as_posix())]
     if folder.exists() and files:
-        raise ValueError(
-            f"write: {str(folder)!r} holds something other than a demo set "
-            f"({files[0].name!r}); choose another folder or empty it first."
-        )
+        raise ValueError(f"write: {str(folder)!r} holds something other than a demo set "
+                         f"({files[0].name!r}); choose another folder or empty it first.")
 
 
 def write(folder, *, seed=0, sr=16000, clip_s=3.0, clips_per_class_per_fold=8):
@@ -288,12 +257,8 @@ def write(folder, *, seed=0, sr=16000, clip_s=3.0, clips_per_class_per_fold=8):
     _check(seed, sr, clip_s, clips_per_class_per_fold)
     folder = pathlib.Path(folder)
     render = {"seed": int(seed), "sr": int(sr), "clip_s": float(clip_s)}
-    record = {
-        "made_by": MADE_BY,
-        "recipe": recipe(),
-        "render": render,
-        "clips_per_class_per_fold": int(clips_per_class_per_fold),
-    }
+    record = {"made_by": MADE_BY, "recipe": recipe(), "render": render,
+              "clips_per_class_per_fold": int(clips_per_class_per_fold)}
     if _is_complete(folder, record):
         return folder
     _refuse_foreign(folder)
@@ -306,13 +271,11 @@ def write(folder, *, seed=0, sr=16000, clip_s=3.0, clips_per_class_per_fold=8):
         table = clip_table(seed=seed, clips_per_class_per_fold=clips_per_class_per_fold)
         for name in table["filename"]:
             clip = sum(stems(name, **render).values())
-            soundfile.write(
-                new / "audio" / name, np.round(clip * 32768).astype(np.int16), sr, subtype="PCM_16"
-            )
+            soundfile.write(new / "audio" / name, np.round(clip * 32768).astype(np.int16), sr,
+                            subtype="PCM_16")
         table.to_csv(new / "meta" / "esc50.csv", index=False, lineterminator="\n")
-        (new / "meta" / "demo.json").write_text(
-            json.dumps(record, indent=1) + "\n", encoding="utf-8"
-        )
+        (new / "meta" / "demo.json").write_text(json.dumps(record, indent=1) + "\n",
+                                                encoding="utf-8")
         if _is_complete(folder, record):  # another process was faster
             return folder
         if folder.exists():

@@ -63,50 +63,25 @@ def _partials(multiples, f0_hz, rolloff_db, formants=(), share=1.0):
 _ALL_SOURCES = (
     Source("hum", "harmonics of 100 Hz, -9 dB per octave", tones=_partials(range(1, 13), 100, 9)),
     Source("buzz", "harmonics of 62 Hz, -4 dB per octave", tones=_partials(range(1, 33), 62, 4)),
-    Source(
-        "voice",
-        "harmonics of 180 Hz under formants at 700, 1200 and 2600 Hz",
-        tones=_partials(range(1, 21), 180, 3, ((700, 0.2), (1200, 0.15), (2600, 0.15))),
-    ),
-    Source(
-        "whistle",
-        "2300 Hz with a weak octave and some breath",
-        tones=_partials((1, 2), 2300, 15, share=0.9),
-        bands=((1800, 3200, 0.0, 0.1),),
-    ),
-    Source(
-        "insects",
-        "a dense cluster of partials between 4.3 and 4.9 kHz",
-        tones=_partials((1, 1.031, 1.057, 1.083, 1.118, 1.14), 4300, 0),
-    ),
-    Source(
-        "bell",
-        "inharmonic partials of 520 Hz",
-        tones=_partials((0.5, 1, 1.2, 1.5, 2, 2.67, 3, 4.1, 5.4), 520, 3),
-    ),
-    Source(
-        "rumble", "noise between 40 and 220 Hz, -3 dB per octave", bands=((40, 220, -3.0, 1.0),)
-    ),
-    Source(
-        "wash", "noise between 300 and 2400 Hz, -3 dB per octave", bands=((300, 2400, -3.0, 1.0),)
-    ),
+    Source("voice", "harmonics of 180 Hz under formants at 700, 1200 and 2600 Hz",
+           tones=_partials(range(1, 21), 180, 3, ((700, 0.2), (1200, 0.15), (2600, 0.15)))),
+    Source("whistle", "2300 Hz with a weak octave and some breath",
+           tones=_partials((1, 2), 2300, 15, share=0.9), bands=((1800, 3200, 0.0, 0.1),)),
+    Source("insects", "a dense cluster of partials between 4.3 and 4.9 kHz",
+           tones=_partials((1, 1.031, 1.057, 1.083, 1.118, 1.14), 4300, 0)),
+    Source("bell", "inharmonic partials of 520 Hz",
+           tones=_partials((0.5, 1, 1.2, 1.5, 2, 2.67, 3, 4.1, 5.4), 520, 3)),
+    Source("rumble", "noise between 40 and 220 Hz, -3 dB per octave",
+           bands=((40, 220, -3.0, 1.0),)),
+    Source("wash", "noise between 300 and 2400 Hz, -3 dB per octave",
+           bands=((300, 2400, -3.0, 1.0),)),
     Source("hiss", "flat noise between 3.4 and 7.2 kHz", bands=((3400, 7200, 0.0, 1.0),)),
-    Source(
-        "knock",
-        "wooden resonances at 380 and 950 Hz",
-        resonances=((380, 0.18, 0.7), (950, 0.12, 0.3)),
-    ),
-    Source(
-        "click",
-        "hard resonances at 1.7 and 3.9 kHz",
-        resonances=((1700, 0.1, 0.35), (3900, 0.25, 0.65)),
-    ),
-    Source(
-        "crackle",
-        "a broad resonance at 2.6 kHz over a little wide noise",
-        resonances=((2600, 0.45, 0.8),),
-        bands=((200, 7000, 0.0, 0.2),),
-    ),
+    Source("knock", "wooden resonances at 380 and 950 Hz",
+           resonances=((380, 0.18, 0.7), (950, 0.12, 0.3))),
+    Source("click", "hard resonances at 1.7 and 3.9 kHz",
+           resonances=((1700, 0.1, 0.35), (3900, 0.25, 0.65))),
+    Source("crackle", "a broad resonance at 2.6 kHz over a little wide noise",
+           resonances=((2600, 0.45, 0.8),), bands=((200, 7000, 0.0, 0.2),)),
 )
 SOURCES: dict[str, Source] = {source.name: source for source in _ALL_SOURCES}
 
@@ -115,29 +90,19 @@ CLASSES: tuple[DemoClass, ...] = (
     DemoClass("bell_strokes_in_wash", 1, (("bell", 0.6, "strokes"), ("wash", 0.4, "swell"))),
     DemoClass("buzz_with_clicks", 2, (("buzz", 0.6, "steady"), ("click", 0.4, "train"))),
     DemoClass("crackle_over_hiss", 3, (("crackle", 0.6, "scatter"), ("hiss", 0.4, "steady"))),
-    DemoClass(
-        "crackle_over_rumble",
-        4,
-        (("crackle", 0.5, "scatter"), ("rumble", 0.4, "steady"), ("hiss", 0.1, "swell")),
-    ),
+    DemoClass("crackle_over_rumble", 4, (("crackle", 0.5, "scatter"), ("rumble", 0.4, "steady"),
+                                         ("hiss", 0.1, "swell"))),
     DemoClass("hum_with_clicks", 5, (("hum", 0.6, "steady"), ("click", 0.4, "train"))),
     DemoClass("hum_with_hiss", 6, (("hum", 0.6, "steady"), ("hiss", 0.4, "tremolo"))),
     DemoClass("knocks_over_rumble", 7, (("knock", 0.5, "train"), ("rumble", 0.5, "steady"))),
-    DemoClass(
-        "voices_among_insects",
-        8,
-        (("voice", 0.5, "rare"), ("insects", 0.3, "tremolo"), ("wash", 0.2, "swell")),
-    ),
-    DemoClass(
-        "whistles_among_insects",
-        9,
-        (("whistle", 0.5, "rare"), ("insects", 0.3, "tremolo"), ("wash", 0.2, "swell")),
-    ),
+    DemoClass("voices_among_insects", 8, (("voice", 0.5, "rare"), ("insects", 0.3, "tremolo"),
+                                          ("wash", 0.2, "swell"))),
+    DemoClass("whistles_among_insects", 9, (("whistle", 0.5, "rare"), ("insects", 0.3, "tremolo"),
+                                            ("wash", 0.2, "swell"))),
 )
 
 
 # ------------------------------------------------------------------------------ true spectra
-
 
 def _band_power(edges_hz, low_hz, high_hz, tilt_db):
     """Return the share of a tilted band's power between consecutive edges, (edges - 1,)."""
@@ -187,21 +152,13 @@ def source_spectra(freqs_hz, *, resolution_hz=0.0):
     (513, 12)
     """
     freqs = np.asarray(freqs_hz, dtype=float)
-    if (
-        freqs.ndim != 1
-        or len(freqs) < 2
-        or not np.isfinite(freqs).all()
-        or freqs[0] < 0
-        or (np.diff(freqs) <= 0).any()
-    ):
-        raise ValueError(
-            f"source_spectra: freqs_hz of shape {freqs.shape} is not an increasing "
-            "row of at least two frequencies; pass bin centres in Hz, from 0 up."
-        )
+    if (freqs.ndim != 1 or len(freqs) < 2 or not np.isfinite(freqs).all() or freqs[0] < 0
+            or (np.diff(freqs) <= 0).any()):
+        raise ValueError(f"source_spectra: freqs_hz of shape {freqs.shape} is not an increasing "
+                         "row of at least two frequencies; pass bin centres in Hz, from 0 up.")
     steps = np.diff(freqs)
-    edges = np.concatenate(
-        ([freqs[0] - steps[0] / 2], freqs[:-1] + steps / 2, [freqs[-1] + steps[-1] / 2])
-    )
+    edges = np.concatenate(([freqs[0] - steps[0] / 2], freqs[:-1] + steps / 2,
+                            [freqs[-1] + steps[-1] / 2]))
     columns = {}
     for name, source in SOURCES.items():
         columns[name] = _noise_power(source, edges)
@@ -221,7 +178,6 @@ def class_table():
 
 
 # --------------------------------------------------------------------------------- rendering
-
 
 def _noise(power, sr, n_fft, rng):
     """Return n_fft samples of Gaussian noise with the given power in each rfft bin."""
@@ -254,9 +210,8 @@ def render_source(name, n_samples, sr, rng, *, factor=1.0):
     ValueError : name is not a source.
     """
     if name not in SOURCES:
-        raise ValueError(
-            f"render_source: name={name!r} is no source; choose from {', '.join(SOURCES)}."
-        )
+        raise ValueError(f"render_source: name={name!r} is no source; choose from "
+                         f"{', '.join(SOURCES)}.")
     source = SOURCES[name]
     n_fft = scipy.fft.next_fast_len(n_samples, real=True)
     waveform = np.zeros(n_samples)
@@ -321,6 +276,6 @@ def envelope(kind, n, sr, rate, rng):
         for _ in range(rng.integers(1, 4)):
             size = int(min(0.6 - 0.35 * rate, 0.8 * duration) * sr)
             start = rng.integers(0, n - size)
-            calls[start : start + size] += np.sin(np.pi * np.arange(size) / size) ** 2
+            calls[start:start + size] += np.sin(np.pi * np.arange(size) / size) ** 2
         return calls
     raise ValueError(f"envelope: kind={kind!r} is unknown; correct it in CLASSES.")

@@ -83,7 +83,9 @@ def fetch(cache: str | Path) -> Path:
         # a wrong checksum is pooch's ValueError; a wrong proxy or address is requests' ValueError,
         # which is an OSError as well
         if isinstance(error, ValueError) and not isinstance(error, OSError):
-            raise ValueError(f"fetch: {ARCHIVE_URL} is not the expected archive: {error}") from None
+            raise ValueError(
+                f"fetch: {ARCHIVE_URL} is not the expected archive: {error}"
+            ) from None
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise OSError(
             f"fetch: {ARCHIVE_URL} could not be downloaded ({reason}); check the connection and "

@@ -70,7 +70,9 @@ def parts(clips: pd.DataFrame, leak_grouped: float, leak_random: float) -> Figur
     left.set(xlabel="clips", xlim=(0, 1.15 * sizes.max()))
     left.invert_yaxis()
     shares = [100 * leak_grouped, 100 * leak_random]
-    bars = right.barh(["source-grouped (ours)", "random clips (thesis)"], shares, color=COLOURS[:2])
+    bars = right.barh(
+        ["source-grouped (ours)", "random clips (thesis)"], shares, color=COLOURS[:2]
+    )
     right.bar_label(bars, fmt="%.1f %%", padding=3)
     right.set(
         xlabel="validation clips with a training clip\nfrom the same recording (%)",

@@ -60,23 +60,31 @@ def reconstructions(
     return figure
 
 
-def functions(w: np.ndarray, name: str, settings: FrontEnd, n_curves: int = 12) -> Figure:
-    """Show atoms of W, (mel, atoms) sorted by centre: some as curves, all as an image."""
+def functions(
+    w: np.ndarray, name: str, settings: FrontEnd, n_curves: int = 12, heights: bool = False
+) -> Figure:
+    """Show atoms of W, (mel, atoms) sorted by centre: some as curves, all as an image.
+
+    Each atom is divided by its own peak, or with `heights` all by the highest of them.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3))
     peak = np.maximum(w.max(axis=0, keepdims=True), 1e-12)
+    if heights:
+        peak = np.full_like(peak, peak.max())
     chosen = np.linspace(0, w.shape[1] - 1, n_curves).astype(int)
     curves = plt.get_cmap("viridis")(np.linspace(0, 0.9, n_curves))
     for colour, atom in zip(curves, chosen, strict=True):
         left.plot(np.arange(len(w)) + 0.5, w[:, atom] / peak[0, atom], color=colour)
     mel_axis(left, settings, "x")
-    left.set(ylabel="weight / peak", title=f"{name}: {n_curves} atoms")
+    scale = "weight / highest weight" if heights else "weight / peak"
+    left.set(ylabel=scale, title=f"{name}: {n_curves} atoms")
     image = right.imshow(
         w / peak, origin="lower", aspect="auto", cmap=MAGNITUDE_CMAP, vmin=0, vmax=1,
         extent=(0, w.shape[1], 0, len(w)),
     )  # fmt: skip
     mel_axis(right, settings, "y")
-    right.set(xlabel="atom, sorted by centre", title="all atoms, each scaled to its peak")
-    figure.colorbar(image, ax=right, label="weight / peak")
+    right.set(xlabel="atom, sorted by centre", title="all atoms")
+    figure.colorbar(image, ax=right, label=scale)
     return figure
 
 
@@ -130,8 +138,8 @@ def errors_by_layer(table: pd.DataFrame) -> Figure:
     """Show held-out relative errors, a row per layer, a column per dictionary."""
     figure, ax = plt.subplots(figsize=(8, 3.2))
     places = np.arange(len(table))
-    marks = ("o", "s", "^", "D", "x", "+")
-    for (name, values), mark in zip(table.items(), marks, strict=False):
+    marks = ("o", "s", "^", "D", "x", "+", "v", "*")
+    for (name, values), mark in zip(table.items(), marks, strict=True):
         ax.plot(places, values, marker=mark, label=name)
     ax.set_xticks(places, table.index)
     ax.set(xlabel="layer that gives H", ylabel="relative error, test clips", ylim=(0, 1.05))
@@ -140,12 +148,15 @@ def errors_by_layer(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def group_atoms(scores: pd.DataFrame, centres_hz: np.ndarray, name: str, n_top: int = 6) -> Figure:
-    """Show the atoms that tell each group from the rest.
+def group_atoms(
+    scores: pd.DataFrame, p: pd.DataFrame, centres_hz: np.ndarray, name: str, n_top: int = 6
+) -> Figure:
+    """Show the atoms that tell each group from the rest; grey where chance may have done it.
 
     Parameters
     ----------
     scores : DataFrame, a row per group, a column per atom: standardised difference of use.
+    p : DataFrame of the same shape: p-values, corrected for all atoms and groups.
     centres_hz : array, shape (atoms,), centre of each atom in Hz.
     name : str, the model.
     n_top : int, atoms per group.
@@ -160,7 +171,10 @@ def group_atoms(scores: pd.DataFrame, centres_hz: np.ndarray, name: str, n_top: 
     for ax, (group, row) in zip(axes.flat, scores.iterrows(), strict=False):
         top = np.argsort(-np.abs(row.to_numpy()))[:n_top]
         values = row.to_numpy()[top]
-        colours = [COLOURS[0] if value > 0 else COLOURS[1] for value in values]
+        colours = [
+            "0.75" if chance >= 0.05 else COLOURS[0] if value > 0 else COLOURS[1]
+            for value, chance in zip(values, p.loc[group].to_numpy()[top], strict=True)
+        ]
         bars = ax.bar(range(len(top)), values, color=colours)
         for bar, value in zip(bars, values, strict=True):
             bar.set_hatch("" if value > 0 else "//")
@@ -182,4 +196,80 @@ def patterns(w: dict[str, np.ndarray], settings: FrontEnd) -> Figure:
     mel_axis(ax, settings, "x")
     ax.set(ylabel="mean magnitude (clip's peak = 1)")
     ax.legend()
+    return figure
+
+
+def smoothness(table: pd.DataFrame, chosen: float) -> Figure:
+    """Show what the penalty's weight does: errors (left), steps between bands (right).
+
+    Parameters
+    ----------
+    table : DataFrame, index weight, columns train, validation and step.
+    chosen : float, the weight that was taken.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8))
+    places = np.arange(len(table))
+    for part, line in (("train", "o--"), ("validation", "s-")):
+        left.plot(places, table[part], line, label=f"{part} clips")
+    left.legend()
+    left.set(ylabel="relative error")
+    right.plot(places, table.step, "o-", color=COLOURS[2])
+    right.set(ylabel="step between bands\n(relative to W)", ylim=(0, None))
+    for ax in (left, right):
+        ax.axvline(list(table.index).index(chosen), color="0.6", linewidth=0.8, linestyle=":")
+        ax.set_xticks(places, [f"{weight:g}" for weight in table.index])
+        ax.set(xlabel="weight of the penalty (dotted: taken)")
+    return figure
+
+
+def errors_with_intervals(
+    table: pd.DataFrame, label: str, reference: float | None = None
+) -> Figure:
+    """Show a value and its interval per row.
+
+    Parameters
+    ----------
+    table : DataFrame, the value in its first column, then low and high; a row per line.
+    label : str, of the axis.
+    reference : float, drawn as a dotted line.
+    """
+    figure, ax = plt.subplots(figsize=(7.5, 0.8 + 0.2 * len(table)))
+    places = np.arange(len(table))[::-1]
+    ax.hlines(places, table.low, table.high, color=COLOURS[0], linewidth=1.5)
+    ax.plot(table.iloc[:, 0], places, "o", color=COLOURS[0], markersize=4)
+    if reference is not None:
+        ax.axvline(reference, color="0.5", linewidth=0.8, linestyle=":")
+    names = [str(name).replace("_", " ") for name in table.index]
+    ax.set_yticks(places, names, fontsize=8 if len(table) < 20 else 6)
+    ax.set(xlabel=label)
+    ax.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def matches(
+    templates: pd.DataFrame, w: np.ndarray, found: pd.DataFrame, settings: FrontEnd
+) -> Figure:
+    """Show each known source's spectrum and the atom that was assigned to it.
+
+    Parameters
+    ----------
+    templates : DataFrame, (mel, sources).
+    w : array, shape (mel, atoms).
+    found : DataFrame, a row per source: atom, cosine.
+    settings : FrontEnd
+    """
+    figure, axes = plt.subplots(3, 4, figsize=(10, 5), sharex=True, sharey=True)
+    bands = np.arange(len(w)) + 0.5
+    for ax, (source, row) in zip(axes.flat, found.iterrows(), strict=True):
+        for values, line, name in (
+            (templates[source].to_numpy(), "-", "source"),
+            (w[:, int(row.atom)], "--", "atom"),
+        ):
+            ax.plot(bands, values / max(values.max(), 1e-12), line, label=name)
+        ax.set_title(f"{source}: cosine {row.cosine:.2f}", fontsize=8)
+        mel_axis(ax, settings, "x")
+        ax.tick_params(axis="x", labelsize=6)
+        ax.label_outer()
+    axes[0, 0].legend(fontsize=7)
+    figure.supylabel("magnitude / peak", fontsize=8)
     return figure

@@ -13,12 +13,16 @@ from esc_lib.figures.style import COLOURS, MAP_CMAP, spectrogram
 def maps(values: np.ndarray, channels: np.ndarray, settings: FrontEnd, n_columns=8) -> Figure:
     """Show feature maps, (maps, mel, frames), each titled with its channel, on one scale."""
     n_rows = -(-len(values) // n_columns)
-    figure, axes = plt.subplots(n_rows, n_columns, figsize=(10, 1.25 * n_rows + 0.4), squeeze=False)
+    figure, axes = plt.subplots(
+        n_rows, n_columns, figsize=(10, 1.25 * n_rows + 0.4), squeeze=False
+    )
     top = float(values.max())
     for ax in axes.flat[len(values) :]:
         ax.set_axis_off()
     for ax, channel, value in zip(axes.flat, channels, values, strict=False):
-        image = spectrogram(ax, value, settings, vmin=0, vmax=top, cmap=MAP_CMAP, labels=False)
+        image = spectrogram(
+            ax, value, settings, vmin=0, vmax=top, cmap=MAP_CMAP, labels=False
+        )
         ax.set_title(f"channel {channel}", fontsize=7)
     duration_s = settings.n_frames * settings.frame_s
     figure.supxlabel(f"time, 0 to {duration_s:.1f} s", fontsize=8)
@@ -52,7 +56,9 @@ def gates_per_class(means: dict[str, np.ndarray], names: list[str]) -> Figure:
 
     All panels share one scale.
     """
-    figure, axes = plt.subplots(1, len(means), figsize=(10, 1.2 + 0.17 * len(names)), sharey=True)
+    figure, axes = plt.subplots(
+        1, len(means), figsize=(10, 1.2 + 0.17 * len(names)), sharey=True
+    )
     for ax, (gate, values) in zip(axes, means.items(), strict=True):
         order = np.argsort(-values.std(axis=0))
         image = ax.imshow(
