@@ -194,7 +194,7 @@ class Dictionaries:
     steps_per_epoch: int = 5
     trace_every: int = 20
     learning_rate: float = 0.2
-    smoothness: tuple[float, ...] = (0.0, 1e-3, 1e-2, 1e-1, 1.0)
+    smoothness: tuple[float, ...] = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)
 
 
 @dataclass(frozen=True)

@@ -264,17 +264,17 @@ class LayerFits:
     ----------
     scale : tensor, shape (atoms,), factor on every row of H.
     traces : model name to Trace.
-    optimum : tensor, shape (freq, atoms), the exact solution.
+    optimum : tensor, shape (freq, atoms), the exact solution, or None.
     """
 
     scale: torch.Tensor
     traces: dict[str, Trace]
-    optimum: torch.Tensor
+    optimum: torch.Tensor | None
 
     def dictionaries(self) -> dict[str, torch.Tensor]:
         """Return W of each model and the optimum, name to (freq, atoms)."""
         found = {name: trace.model.dictionary().detach() for name, trace in self.traces.items()}
-        return found | {"optimum": self.optimum}
+        return found if self.optimum is None else found | {"optimum": self.optimum}
 
     def errors(self, statistics: Statistics) -> dict[str, float]:
         """Return each dictionary's relative error on clips of which these are the statistics."""
@@ -288,8 +288,9 @@ def fit_layer(
     seed: int,
     models: Sequence[type[Dictionary]] = MODELS,
     smoothness: float = 0.0,
+    solve: bool = True,
 ) -> LayerFits:
-    """Scale a layer's H, fit the constrained models and solve for the optimum."""
+    """Scale a layer's H, fit the constrained models and, if asked to, solve for the optimum."""
     scale = atom_scale(statistics)
     scaled = statistics.scaled(scale)
     traces = {}
@@ -298,7 +299,7 @@ def fit_layer(
         traces[model.__name__] = fit(
             model(scaled, generator), scaled, settings, smoothness=smoothness
         )
-    return LayerFits(scale, traces, solve_exact(scaled))
+    return LayerFits(scale, traces, solve_exact(scaled) if solve else None)
 
 
 def try_smoothness(
@@ -313,7 +314,7 @@ def try_smoothness(
     """
     rows = {}
     for weight in settings.smoothness:
-        fits = fit_layer(train, settings, seed, (LinearNoBiasSoftplus,), weight)
+        fits = fit_layer(train, settings, seed, (LinearNoBiasSoftplus,), weight, solve=False)
         w = fits.dictionaries()["LinearNoBiasSoftplus"]
         rows[weight] = {
             "train": fits.errors(train)["LinearNoBiasSoftplus"],

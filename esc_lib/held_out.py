@@ -118,9 +118,13 @@ def prices(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
 
 
 def errors_by_class(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return one dictionary's relative error and interval per category, largest error first."""
+    """Return one dictionary's relative error and interval per category, largest error first.
+
+    Beside them stand clips and source recordings: an interval over few recordings is too short.
+    """
     rows = {
-        category: errors(own, [name]).loc[name].to_dict() | {"clips": len(own)}
+        category: errors(own, [name]).loc[name].to_dict()
+        | {"clips": len(own), "recordings": own.source.nunique()}
         for category, own in table.groupby("category")
     }
     return pd.DataFrame.from_dict(rows, orient="index").sort_values("error", ascending=False)
@@ -162,12 +166,19 @@ def _judged(estimate: torch.Tensor, v: torch.Tensor, mean: torch.Tensor) -> dict
     }
 
 
-def above_optimum(fits: Mapping[str, LayerFits], train: Gathered) -> dict[str, float]:
-    """Return by what share the free dictionary's error on training clips exceeds the least."""
+def above_optimum(
+    fits: Mapping[str, LayerFits], train: Gathered, settings: config.Dictionaries, seed: int
+) -> dict[str, float]:
+    """Return by what share the free dictionary's error on training clips exceeds the least.
+
+    Its fit is made without a smoothness penalty: what is left is what its steps did not reach.
+    """
     found = {}
     for layer, fitted in fits.items():
-        error = fitted.errors(train.statistics[layer])
-        found[layer] = error[LinearNoBiasSoftplus.__name__] / error["optimum"] - 1
+        sums = train.statistics[layer]
+        free = fit_layer(sums, settings, seed, (LinearNoBiasSoftplus,), solve=False)
+        error = free.errors(sums)[LinearNoBiasSoftplus.__name__]
+        found[layer] = error / fitted.errors(sums)["optimum"] - 1
     return found
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from esc_lib.config import FrontEnd
-from esc_lib.figures.style import COLOURS, MAGNITUDE_CMAP, mel_axis, spectrogram
+from esc_lib.figures.style import COLOURS, MAGNITUDE_CMAP, high_peak, mel_axis, spectrogram
 
 
 def mel_bank(basis: np.ndarray, settings: FrontEnd) -> Figure:
@@ -65,10 +65,12 @@ def functions(
 ) -> Figure:
     """Show atoms of W, (mel, atoms) sorted by centre: some as curves, all as an image.
 
-    Each atom is divided by its own peak, or with `heights` all by the highest of them.
+    Each atom is divided by its own peak, or with `heights` all by the highest of them. Atoms that
+    stay below a hundredth of the highest are left as faint as that.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3))
-    peak = np.maximum(w.max(axis=0, keepdims=True), 1e-12)
+    peak = w.max(axis=0, keepdims=True)
+    peak = np.maximum(peak, max(0.01 * peak.max(), 1e-12))
     if heights:
         peak = np.full_like(peak, peak.max())
     chosen = np.linspace(0, w.shape[1] - 1, n_curves).astype(int)
@@ -89,7 +91,7 @@ def functions(
 
 
 def trace(snapshots: np.ndarray, epochs: list[int], settings: FrontEnd, n_curves=8) -> Figure:
-    """Show filters (above) and heat map (below) at each traced epoch.
+    """Show filters (above) and heat map (below) at each traced epoch, all on one scale.
 
     Parameters
     ----------
@@ -102,11 +104,11 @@ def trace(snapshots: np.ndarray, epochs: list[int], settings: FrontEnd, n_curves
         2, len(epochs), figsize=(max(5, 1.25 * len(epochs)), 3.6), sharex="row", sharey="row",
         squeeze=False,
     )  # fmt: skip
-    peak = np.maximum(snapshots[-1].max(axis=0), 1e-12)
+    scale = high_peak(snapshots[-1])
     chosen = np.linspace(0, snapshots.shape[2] - 1, n_curves).astype(int)
     curves = plt.get_cmap("viridis")(np.linspace(0, 0.9, n_curves))
     for column, epoch in enumerate(epochs):
-        w = snapshots[column] / peak
+        w = snapshots[column] / scale
         for colour, atom in zip(curves, chosen, strict=True):
             axes[0, column].plot(np.arange(len(w)) + 0.5, w[:, atom], color=colour, linewidth=0.7)
         axes[0, column].set(title=f"epoch {epoch}", ylim=(0, 1.6))
@@ -115,11 +117,11 @@ def trace(snapshots: np.ndarray, epochs: list[int], settings: FrontEnd, n_curves
             extent=(0, w.shape[1], 0, len(w)),
         )  # fmt: skip
     mel_axis(axes[1, 0], settings, "y")
-    axes[0, 0].set_ylabel("weight /\nfinal peak")
+    axes[0, 0].set_ylabel("weight /\nhigh final peak")
     for ax in axes[0]:
         ax.set_xticks([])
     figure.supxlabel("above: mel band, low to high; below: atom, sorted by centre", fontsize=8)
-    figure.colorbar(image, ax=axes[1], label="weight / final peak")
+    figure.colorbar(image, ax=axes[1], label="weight / high final peak", extend="max")
     return figure
 
 
@@ -139,8 +141,9 @@ def errors_by_layer(table: pd.DataFrame) -> Figure:
     figure, ax = plt.subplots(figsize=(8, 3.2))
     places = np.arange(len(table))
     marks = ("o", "s", "^", "D", "x", "+", "v", "*")
-    for (name, values), mark in zip(table.items(), marks, strict=True):
-        ax.plot(places, values, marker=mark, label=name)
+    lines = ("-",) * 4 + ("--",) * 4  # more lines than colours
+    for (name, values), mark, line in zip(table.items(), marks, lines, strict=True):
+        ax.plot(places, values, line, marker=mark, label=name)
     ax.set_xticks(places, table.index)
     ax.set(xlabel="layer that gives H", ylabel="relative error, test clips", ylim=(0, 1.05))
     ax.legend(ncols=2, fontsize=8)

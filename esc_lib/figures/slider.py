@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from esc_lib.config import FrontEnd
-from esc_lib.figures.style import MAGNITUDE_CMAP, apply, mel_axis
+from esc_lib.figures.style import MAGNITUDE_CMAP, apply, high_peak, mel_axis
 
 WIDTH_PX, HEIGHT_PX = 1000, 330
 DPI = 100
@@ -49,9 +49,9 @@ def trace_slider(
 ) -> HTML:
     """Return a slider over the traced epochs: some atoms as curves, all of them as a heat map.
 
-    Every atom is divided by its peak at the last epoch, and limits are fixed, so that all epochs
-    share one scale. The images are part of the element, which needs neither files nor network.
-    The same input gives the same text.
+    All atoms are divided by one high peak of the last epoch, and limits are fixed, so that all
+    epochs share one scale. The images are part of the element, which needs neither files nor
+    network. The same input gives the same text.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def _chosen(n_atoms: int) -> np.ndarray:
 
 def _images(snapshots: np.ndarray, chosen: np.ndarray, settings: FrontEnd) -> list[bytes]:
     """Return one PNG per epoch, all of one size, in one palette."""
-    peak = np.maximum(snapshots[-1].max(axis=0), 1e-12)
+    scale = high_peak(snapshots[-1])
     _, n_mels, n_atoms = snapshots.shape
     heat = mpl.colormaps[MAGNITUDE_CMAP].resampled(N_LEVELS)
     colours = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(chosen)))[:, :3]
@@ -120,7 +120,7 @@ def _images(snapshots: np.ndarray, chosen: np.ndarray, settings: FrontEnd) -> li
         left.set_prop_cycle(color=colours)
         curves = left.plot(np.arange(n_mels) + 0.5, np.zeros((n_mels, len(chosen))), linewidth=1.2)
         mel_axis(left, settings, "x")
-        left.set(xlim=(0, n_mels), ylim=(0, 1.6), ylabel="weight / final peak")
+        left.set(xlim=(0, n_mels), ylim=(0, 1.6), ylabel="weight / high final peak")
         left.set_title(f"{len(chosen)} atoms")
         image = right.imshow(
             np.zeros((n_mels, n_atoms)), origin="lower", aspect="auto", cmap=heat,
@@ -128,12 +128,12 @@ def _images(snapshots: np.ndarray, chosen: np.ndarray, settings: FrontEnd) -> li
         )  # fmt: skip
         mel_axis(right, settings, "y")
         right.set(xlabel="atom, sorted by centre", title=f"all {n_atoms} atoms")
-        figure.colorbar(image, ax=right, label="weight / final peak", extend="max")
+        figure.colorbar(image, ax=right, label="weight / high final peak", extend="max")
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # laid out anew, the second image would shift
         images = []
         for w in snapshots:
-            scaled = w / peak
+            scaled = w / scale
             for curve, values in zip(curves, scaled[:, chosen].T):
                 curve.set_ydata(values)
             image.set_data(scaled)

@@ -90,3 +90,13 @@ def mel_axis(ax: Axes, settings: FrontEnd, which: str) -> None:
     else:
         ax.set_xticks(places, names)
         ax.set_xlabel("frequency (Hz)")
+
+
+def high_peak(w: np.ndarray) -> float:
+    """Return the weight that one atom in twenty exceeds: one scale that faint atoms stay faint on.
+
+    Parameters
+    ----------
+    w : array, shape (mel, atoms).
+    """
+    return max(float(np.quantile(w.max(axis=0), 0.95)), 1e-12)
