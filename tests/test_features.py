@@ -1,5 +1,7 @@
 """The front end: parity with librosa and torchaudio, odd lengths, silence, standardisation."""
 
+import multiprocessing
+import os
 from functools import cache
 
 import numpy as np
@@ -406,6 +408,25 @@ def test_a_clip_has_the_same_bits_in_any_batch_on_any_number_of_threads(n_thread
     finally:
         torch.set_num_threads(before)
     assert torch.equal(together, alone)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python warns of forks beside threads
+def test_a_forked_process_waits_for_no_thread_of_its_parent():
+    settings = PROFILES["demo"].front_end
+    front_end = LogMel(settings)
+    waveforms = torch.randn(3, settings.n_samples, generator=torch.Generator().manual_seed(4))
+    expected = front_end(waveforms)  # the threads are at work from now on
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    context = multiprocessing.get_context("fork")
+    child = context.Process(target=lambda: writer.send(front_end(waveforms).numpy()))
+    child.start()
+    try:
+        assert reader.poll(60), "the child hangs"
+        assert np.array_equal(reader.recv(), expected.numpy())
+    finally:
+        child.kill()
+        child.join()
 
 
 def test_autocast_leaves_the_front_end_alone():
