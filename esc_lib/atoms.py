@@ -24,6 +24,15 @@ def sort_by_centre(w: np.ndarray) -> np.ndarray:
     return np.argsort(np.where(total > 0, centroid, np.inf), kind="stable")
 
 
+def used(w: np.ndarray, least: float = 0.01) -> np.ndarray:
+    """Return which atoms of (freq, atoms) reach `least` of the highest weight, bool (atoms,).
+
+    With the rows of H on one level, the others add next to nothing.
+    """
+    peak = w.max(axis=0)
+    return peak >= least * peak.max()
+
+
 def centre_hz(w: np.ndarray, frequencies_hz: np.ndarray) -> np.ndarray:
     """Return each atom's spectral centroid in Hz, (atoms,), of (freq, atoms); NaN if silent."""
     total = w.sum(axis=0)

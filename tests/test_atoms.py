@@ -290,3 +290,9 @@ def test_match_refuses_other_bands_and_too_few_atoms(templates):
         atoms.match(np.ones((32, 20)), templates)
     with pytest.raises(ValueError, match="w has 11 atoms, fewer than the 12 templates; use a"):
         atoms.match(np.ones((64, 11)), templates)
+
+
+def test_used_atoms_reach_a_share_of_the_highest_weight():
+    w = np.array([[0.0, 5.0, 0.04, 0.05], [0.0, 1.0, 0.0, 0.01]])
+    assert atoms.used(w).tolist() == [False, True, False, True]
+    assert atoms.used(w, least=0.5).tolist() == [False, True, False, False]

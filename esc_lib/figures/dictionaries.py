@@ -65,14 +65,13 @@ def functions(
 ) -> Figure:
     """Show atoms of W, (mel, atoms) sorted by centre: some as curves, all as an image.
 
-    Each atom is divided by its own peak, or with `heights` all by the highest of them. Atoms that
-    stay below a hundredth of the highest are left as faint as that.
+    Each atom is divided by its own peak, or with `heights` all by the highest of them.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3))
-    peak = w.max(axis=0, keepdims=True)
-    peak = np.maximum(peak, max(0.01 * peak.max(), 1e-12))
+    peak = np.maximum(w.max(axis=0, keepdims=True), 1e-12)
     if heights:
         peak = np.full_like(peak, peak.max())
+    n_curves = min(n_curves, w.shape[1])
     chosen = np.linspace(0, w.shape[1] - 1, n_curves).astype(int)
     curves = plt.get_cmap("viridis")(np.linspace(0, 0.9, n_curves))
     for colour, atom in zip(curves, chosen, strict=True):
@@ -85,7 +84,7 @@ def functions(
         extent=(0, w.shape[1], 0, len(w)),
     )  # fmt: skip
     mel_axis(right, settings, "y")
-    right.set(xlabel="atom, sorted by centre", title="all atoms")
+    right.set(xlabel="atom, sorted by centre", title=f"all {w.shape[1]}")
     figure.colorbar(image, ax=right, label=scale)
     return figure
 
