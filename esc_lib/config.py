@@ -277,6 +277,7 @@ PROFILES: dict[str, Profile] = {
             front_end=_FRONT_END_DEMO,
             network=Network(channels=(8, 16, 32, 64, 128), hidden=256),
             training=Training(epochs=24),
+            dictionaries=Dictionaries(steps_per_epoch=3),
             evidence=Evidence(
                 folds=(1, 2),
                 seeds=(0,),
