@@ -99,21 +99,20 @@ def by_clip(fitted: LayerFits, part: Gathered, layer: str, clips: pd.DataFrame) 
 
 def errors(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """Return relative error and 95 % interval of each dictionary, from :func:`by_clip`'s table."""
-    draws = source_draws(table.source.to_numpy())
-    energy = table.energy.to_numpy()
-    return pd.DataFrame(
-        {name: root_ratio(table[name].to_numpy(), energy, draws) for name in names},
-        index=["error", "low", "high"],
-    ).T
+    return _ratios(table, names, "energy", "error")
 
 
 def prices(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """Return how many times the optimum's error each dictionary's is, with its 95 % interval."""
+    return _ratios(table, names, "optimum", "times the optimum")
+
+
+def _ratios(table: pd.DataFrame, names: list[str], below: str, label: str) -> pd.DataFrame:
+    """Return the root of each column's sum over that of `below`, as `label`, low and high."""
     draws = source_draws(table.source.to_numpy())
-    least = table.optimum.to_numpy()
     return pd.DataFrame(
-        {name: root_ratio(table[name].to_numpy(), least, draws) for name in names},
-        index=["times the optimum", "low", "high"],
+        {n: root_ratio(table[n].to_numpy(), table[below].to_numpy(), draws) for n in names},
+        index=[label, "low", "high"],
     ).T
 
 
