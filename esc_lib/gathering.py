@@ -36,8 +36,8 @@ class Gathered:
     mel: torch.Tensor
 
     def v(self, layer: str) -> torch.Tensor:
-        """Return V on the time grid of a kept layer, shape (clips, mel, frames)."""
-        return pool_frames(self.mel, self.h[layer].shape[-1])
+        """Return V on a layer's time grid, shape (clips, mel, frames)."""
+        return pool_frames(self.mel, self.statistics[layer].n_frames // len(self.mel))
 
 
 def gather(

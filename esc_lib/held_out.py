@@ -8,7 +8,6 @@ import pandas as pd
 import torch
 
 from esc_lib import config
-from esc_lib.activations import pool_frames
 from esc_lib.dictionaries import (
     MODELS,
     LayerFits,
@@ -51,10 +50,9 @@ def by_layer(
     for layer, fitted in fits.items():
         train, test = hidden["trained", "train"], hidden["trained", "test"]
         others = hidden["untrained", "train"], hidden["untrained", "test"]
-        n_frames = test.h[layer].shape[-1]
         found = fitted.errors(test.statistics[layer])
         found["free NMF"] = free_factorization(
-            *(pooled(part, n_frames) for part in (train, test)), test.h[layer].shape[1], seed
+            train.v(layer), test.v(layer), len(train.statistics[layer].gram), seed
         )
         for name, sums in (("untrained", "statistics"), ("noise", "noise")):
             fit_on, error_on = (getattr(part, sums)[layer] for part in others)
@@ -69,11 +67,6 @@ def by_layer(
 def optimum_error(train: Statistics, test: Statistics, settings: config.Dictionaries) -> float:
     """Return the relative error on test clips of the best W for the training clips."""
     return fit_layer(train, settings, 0, models=()).errors(test)["optimum"]
-
-
-def pooled(part: Gathered, n_frames: int) -> torch.Tensor:
-    """Return V of all clips on a layer's time grid, shape (clips, mel, frames)."""
-    return pool_frames(part.mel, n_frames)
 
 
 def by_clip(fitted: LayerFits, part: Gathered, layer: str, clips: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import torch
 from esc_lib import activations, config, dictionaries, evaluation, gathering, held_out
 from esc_lib.artifacts import Data
 from esc_lib.config import PROFILES, Network
+from esc_lib.factorization import Statistics
 from esc_lib.features import LogMel
 from esc_lib.models.se_cnn import BLOCKS, SECNN
 
@@ -90,6 +91,13 @@ def test_what_is_kept_is_what_was_summed_up(hidden):
         torch.testing.assert_close(noise.sum_v, sums.sum_v)  # the same V
         mean = noise.sum_h / noise.n_frames  # uniform: 1/2, its deviation over some hundred frames
         assert ((mean - 0.5).abs() < 6 * (1 / 12 / noise.n_frames) ** 0.5).all()
+
+
+def test_v_needs_no_h_that_was_kept(hidden, data, front_end, networks):
+    bare = gathering.gather(networks["trained"], front_end, data, data.split.test, LAYERS)
+    assert not bare.h
+    for layer in LAYERS:
+        assert torch.equal(bare.v(layer), hidden["trained", "test"].v(layer))
 
 
 def test_a_gate_scales_the_channels_of_its_block(hidden):
@@ -183,7 +191,9 @@ def test_every_loss_is_served_best_by_its_own_fit(hidden, fits):
 def test_character_by_hand():
     w = torch.tensor([[1.0], [1.0], [0.0], [0.0]], dtype=torch.float64)
     v = torch.tensor([1.0, 1.0, 1.0, 1.0])[None, :, None].expand(1, 4, 2)
-    part = gathering.Gathered({}, {}, {"layer": torch.full((1, 1, 2), 2.0)}, v.contiguous())
+    h, sums = torch.full((1, 1, 2), 2.0), Statistics(4, 1)
+    sums.add(v, h)
+    part = gathering.Gathered({"layer": sums}, {}, {"layer": h}, v.contiguous())
     fitted = dictionaries.LayerFits(torch.ones(1, dtype=torch.float64), {}, w)
     table = held_out.character(fitted, part, "layer")
     assert table.loc["V", "energy above the middle"] == 0.5
