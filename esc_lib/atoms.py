@@ -55,17 +55,40 @@ def group_scores(use: np.ndarray, group: np.ndarray) -> pd.DataFrame:
     -------
     DataFrame, a row per group, a column per atom: difference of means in units of the atom's
         standard deviation over all clips; 0 for an atom that never varies.
+
+    Raises
+    ------
+    ValueError
+        If the clips belong to fewer than two groups.
     """
+    standard, names, label = _standardised(use, group)
+    return pd.DataFrame(_scores(standard, label), index=names)
+
+
+def _standardised(
+    use: np.ndarray, group: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return use in deviations from its mean, the groups' names, and each clip's index in them."""
     named = ~pd.isna(group)
-    use, group = use[named], group[named]
+    use = use[named].astype(float)
+    names, label = np.unique(group[named].astype(str), return_inverse=True)
+    if len(names) < 2:
+        raise ValueError(
+            f"atoms: group holds {len(names)} group(s), expected at least 2; "
+            "give clips of several groups."
+        )
     varies = np.ptp(use, axis=0) > 0  # the deviation of equal values is not 0 but rounding noise
     deviation = np.where(varies, use.std(axis=0), 1.0)
-    rows = {}
-    for name in np.unique(group.astype(str)):
-        inside = group == name
-        difference = use[inside].mean(axis=0) - use[~inside].mean(axis=0)
-        rows[name] = np.where(varies, difference / deviation, 0.0)
-    return pd.DataFrame.from_dict(rows, orient="index")
+    return np.where(varies, (use - use.mean(axis=0)) / deviation, 0.0), names, label
+
+
+def _scores(standard: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Return scores, shape (..., groups, atoms), of standardised use and labels, (..., clips)."""
+    inside = (label[..., None, :] == np.arange(label.max() + 1)[:, None]).astype(float)
+    n_inside = inside.sum(axis=-1, keepdims=True)
+    # the sums inside and outside a group cancel, so the first gives both means
+    total = np.tensordot(inside, standard, axes=1)  # of a group's clips
+    return total * (1 / n_inside + 1 / (len(standard) - n_inside))
 
 
 def significance(
@@ -109,37 +132,19 @@ def significance(
     ----------
     westfall1993resampling
     """
-    named = ~pd.isna(group)
-    use, group = use[named].astype(float), group[named].astype(str)
-    sources = np.arange(len(use)) if sources is None else sources[named]
-    names, label = np.unique(group, return_inverse=True)
-    if len(names) < 2:
-        raise ValueError(
-            f"significance: group holds {len(names)} group(s), expected at least 2; "
-            "give clips of several groups."
-        )
+    standard, names, label = _standardised(use, group)
+    sources = np.arange(len(label)) if sources is None else sources[~pd.isna(group)]
     unit = pd.DataFrame({"source": sources, "label": label})
     unit = unit.groupby(["source", "label"], sort=False, dropna=False).ngroup().to_numpy()
     label_of_unit = label[np.unique(unit, return_index=True)[1]]
 
-    varies = np.ptp(use, axis=0) > 0
-    deviation = np.where(varies, use.std(axis=0), 1.0)
-    standard = np.where(varies, (use - use.mean(axis=0)) / deviation, 0.0)
-
-    def sizes_of_scores(label: np.ndarray) -> np.ndarray:
-        """Return |scores|, shape (..., groups, atoms), of (..., clips)."""
-        inside = (label[..., None, :] == np.arange(len(names))[:, None]).astype(float)
-        n_inside = inside.sum(axis=-1, keepdims=True)
-        # the sums inside and outside a group cancel, so the first gives both means
-        total = np.tensordot(inside, standard, axes=1)  # of a group's clips
-        return np.abs(total) * (1 / n_inside + 1 / (len(use) - n_inside))
-
     rng = np.random.default_rng(seed)
     draws = rng.permuted(np.tile(label_of_unit, (n_draws, 1)), axis=1)[:, unit]
     blocks = np.split(draws, range(32, n_draws, 32))  # many draws a product, in little memory
-    largest = np.concatenate([sizes_of_scores(block).max(axis=(1, 2)) for block in blocks])
+    largest = np.concatenate([np.abs(_scores(standard, d)).max(axis=(1, 2)) for d in blocks])
     largest.sort()
-    observed = sizes_of_scores(label) - 1e-9  # so that equal scores tie in spite of rounding
+    # a little less, so that equal scores tie in spite of rounding
+    observed = np.abs(_scores(standard, label)) - 1e-9
     n_reached = n_draws - np.searchsorted(largest, observed)
     return pd.DataFrame((1 + n_reached) / (1 + n_draws), index=names)
 

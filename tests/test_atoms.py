@@ -43,6 +43,15 @@ def test_group_scores_by_hand():
     np.testing.assert_allclose(scores.loc["high"], [-2, 2, 0])
 
 
+def test_group_scores_are_differences_of_means_in_deviations():
+    rng = np.random.default_rng(0)
+    use, group = rng.exponential(size=(40, 5)), np.repeat(["a", "b", "c"], [5, 12, 23])
+    scores = atoms.group_scores(use, group)
+    for name in "abc":
+        difference = use[group == name].mean(axis=0) - use[group != name].mean(axis=0)
+        np.testing.assert_allclose(scores.loc[name], difference / use.std(axis=0), rtol=1e-10)
+
+
 def test_group_scores_do_not_depend_on_the_atoms_level():
     use = np.random.default_rng(0).random((30, 4))
     group = np.array(["a", "b", "c"] * 10)
@@ -186,8 +195,9 @@ def test_p_values_do_not_depend_on_level_precision_or_names_of_recordings():
 
 def test_one_group_alone_is_refused():
     group = np.array(["a", "a", np.nan], dtype=object)
-    with pytest.raises(ValueError, match=r"holds 1 group\(s\), expected at least 2"):
-        atoms.significance(np.ones((3, 2)), group)
+    for function in (atoms.group_scores, atoms.significance):
+        with pytest.raises(ValueError, match=r"holds 1 group\(s\), expected at least 2"):
+            function(np.ones((3, 2)), group)
 
 
 # ----------------------------------------------------------------------- sources and templates
