@@ -17,6 +17,11 @@ from esc_lib.factorization import Statistics
 from esc_lib.features import LogMel
 from esc_lib.files import write_atomically
 
+SOURCES = (  # the code that decides what is gathered
+    "gathering.py", "activations.py", "features.py", "mel_kernel.py", "factorization.py",
+    "models/se_cnn.py",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Gathered:
@@ -87,25 +92,27 @@ def gather(
 
 
 def gather_once(
-    folder: Path, model: nn.Module, front_end: LogMel, data: Data, rows: np.ndarray, *args, **kwargs
+    path: Path, model: nn.Module, front_end: LogMel, data: Data, rows: np.ndarray, *args, **kwargs
 ) -> Gathered:
     """Do as :func:`gather`, or open what it found before for the same network, clips and choices.
 
     Parameters
     ----------
-    folder : Path, where a file named after all of that is kept.
+    path : Path, the file to keep it in, named after what was chosen; it is replaced if network,
+        clips, choices or the code that computes it have changed since.
     """
     identity = hashlib.sha256(repr((args, kwargs, front_end.settings, rows.tolist())).encode())
     for value in model.state_dict().values():
         identity.update(value.cpu().contiguous().numpy())
     identity.update(data.waveforms[rows].cpu().numpy())
-    for source in ("gathering", "activations", "features", "models/se_cnn"):
-        identity.update((Path(__file__).parent / f"{source}.py").read_bytes())
-    path = folder / f"hidden_{identity.hexdigest()[:12]}.pt"
-    if not path.is_file():
+    for source in SOURCES:
+        identity.update((Path(__file__).parent / source).read_bytes())
+    plain = torch.load(path, weights_only=True) if path.is_file() else {}
+    if plain.get("identity") != identity.hexdigest():
         found = gather(model, front_end, data, rows, *args, **kwargs)
-        write_atomically(path, lambda scratch: torch.save(_plain(found), scratch))
-    return _gathered(torch.load(path, weights_only=True))
+        plain = {"identity": identity.hexdigest()} | _plain(found)
+        write_atomically(path, lambda scratch: torch.save(plain, scratch))
+    return _gathered(plain)
 
 
 def _plain(found: Gathered) -> dict:

@@ -100,7 +100,7 @@ for part, keep in (("train", (layer,)), ("validation", ()), ("test", layers)):
     rows = getattr(data.split, part)
     for network, net, noise in (("trained", model.to(device), None), ("untrained", untrained, 0)):
         hidden[network, part] = gathering.gather_once(
-            folder, net, front_end, data, rows, layers,
+            folder / f"hidden_{network}_{part}.pt", net, front_end, data, rows, layers,
             keep=keep, reduction=reduction, noise_seed=noise,
         )  # fmt: skip
 train, validation, test = (hidden["trained", part] for part in style.PARTS)

@@ -1,6 +1,7 @@
 """V and H gathered once, and what is judged on held-out clips."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -109,25 +110,61 @@ def test_a_gate_scales_the_channels_of_its_block(hidden):
     assert max(s for s in spread if torch.isfinite(s)) < 0.01
 
 
-def test_layers_are_read_once(data, front_end, networks, tmp_path, monkeypatch):
-    rows = data.split.test
+@pytest.fixture
+def gathered(monkeypatch):
+    """Return a list that grows by one whenever clips are gathered."""
+    calls, gather = [], gathering.gather
+    monkeypatch.setattr(gathering, "gather", lambda *a, **k: calls.append(1) or gather(*a, **k))
+    return calls
+
+
+def test_layers_are_read_once(data, front_end, networks, tmp_path, gathered):
+    path, rows = tmp_path / "hidden_trained_test.pt", data.split.test
     arguments = (networks["trained"], front_end, data, rows, LAYERS)
-    first = gathering.gather_once(tmp_path, *arguments, keep=("se1",))
-    with monkeypatch.context() as patch:
-        patch.setattr(gathering, "gather", None)
-        again = gathering.gather_once(tmp_path, *arguments, keep=("se1",))
+    first = gathering.gather_once(path, *arguments, keep=("se1",), noise_seed=0)
+    again = gathering.gather_once(path, *arguments, keep=("se1",), noise_seed=0)
+    assert len(gathered) == 1
     assert torch.equal(first.h["se1"], again.h["se1"]) and torch.equal(first.mel, again.mel)
-    for layer in LAYERS:
-        assert torch.equal(first.statistics[layer].gram, again.statistics[layer].gram)
-    others = (
+    for sums in ("statistics", "noise"):
+        for layer in LAYERS:
+            one, other = (vars(getattr(found, sums)[layer]) for found in (first, again))
+            assert list(one) == list(other)
+            assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_another_network_clip_or_choice_replaces_what_was_gathered(
+    data, front_end, networks, tmp_path, gathered
+):
+    path, rows = tmp_path / "hidden_trained_test.pt", data.split.test
+    arguments = (networks["trained"], front_end, data, rows, LAYERS)
+    torch.save({"statistics": {}}, path)  # of a time when files had no identity
+    choices = (
+        (arguments, {"keep": ("se1",)}),
         ((networks["untrained"], *arguments[1:]), {"keep": ("se1",)}),
         ((*arguments[:3], rows[:-1], LAYERS), {"keep": ("se1",)}),
         (arguments, {"keep": ("se1",), "reduction": "max"}),
         ((*arguments[:2], clips(20, 1), rows, LAYERS), {"keep": ("se1",)}),
     )
-    for number, (other, choices) in enumerate(others, 2):
-        gathering.gather_once(tmp_path, *other, **choices)
-        assert len(list(tmp_path.glob("hidden_*.pt"))) == number
+    for number, (chosen, options) in enumerate(choices, 1):
+        found = gathering.gather_once(path, *chosen, **options)
+        assert len(gathered) == number
+        again = gathering.gather_once(path, *chosen, **options)
+        assert len(gathered) == number and torch.equal(found.h["se1"], again.h["se1"])
+        assert list(tmp_path.iterdir()) == [path]  # nothing stale stays behind
+
+
+@pytest.mark.parametrize("changed", gathering.SOURCES)
+def test_changed_code_gathers_anew(
+    data, front_end, networks, tmp_path, gathered, monkeypatch, changed
+):
+    arguments = (tmp_path / "one.pt", networks["trained"], front_end, data, data.split.test, LAYERS)
+    gathering.gather_once(*arguments)
+    read = Path.read_bytes
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda path: read(path) + b"#" * path.as_posix().endswith(changed)
+    )
+    gathering.gather_once(*arguments)
+    assert len(gathered) == 2
 
 
 def test_reduction_is_a_choice(data, front_end, networks):
