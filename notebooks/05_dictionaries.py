@@ -51,8 +51,7 @@ import pandas as pd
 from IPython.display import Markdown, display
 from tqdm import tqdm
 
-from esc_lib import activations, atoms, checkpoint, dictionaries, gathering, held_out, report
-from esc_lib import training
+from esc_lib import atoms, checkpoint, dictionaries, gathering, held_out, report, training
 from esc_lib.artifacts import find, open_data, own, root
 from esc_lib.config import get_profile
 from esc_lib.datasets import esc50
@@ -90,19 +89,23 @@ figure = figures.mel_bank(front_end.mel_basis.cpu().numpy(), settings.front_end)
 # layer. $V$ is averaged to the same frames. The layers are the five blocks (after ReLU and pooling)
 # and the four gates behind blocks 2 to 5, so that a block and its gate are one layer before and
 # after squeeze-and-excitation. One pass over the clips collects what the fits need, $HH^\top$,
-# $VH^\top$ and $\lVert V\rVert^2$ ({doc}`../methods`), and keeps it for the next run. The same for
-# a network of the same shape whose weights are random, and for uniform noise in the place of $H$.
+# $VH^\top$ and $\lVert V\rVert^2$ ({doc}`../methods`), and the blocks' $H$ itself, and keeps both
+# for the next run. The sums are gathered, too, for a network of the same shape whose weights are
+# random, and for uniform noise in the place of $H$.
 
 # %% tags=["remove-stderr"]
 untrained = training.initial_model(settings, len(data.class_names)).to(device).eval()
 layers, hidden = (*BLOCKS, *GATES), {}
-for part, keep in (("train", (layer,)), ("validation", ()), ("test", layers)):
-    rows = getattr(data.split, part)
-    for network, net, noise in (("trained", model.to(device), None), ("untrained", untrained, 0)):
-        hidden[network, part] = gathering.gather_once(
-            folder / f"hidden_{network}_{part}.pt", net, front_end, data, rows, layers,
-            keep=keep, reduction=reduction, noise_seed=noise,
-        )  # fmt: skip
+networks = {"trained": (model.to(device), None), "untrained": (untrained, 0)}
+for network, part, keep in (
+    ("trained", "train", BLOCKS), ("trained", "validation", BLOCKS), ("trained", "test", layers),
+    ("untrained", "train", ()), ("untrained", "test", ()),
+):  # fmt: skip
+    net, noise = networks[network]
+    hidden[network, part] = gathering.gather_once(
+        folder / f"hidden_{network}_{part}.pt", net, front_end, data, getattr(data.split, part),
+        layers, keep=keep, reduction=reduction, noise_seed=noise,
+    )  # fmt: skip
 train, validation, test = (hidden["trained", part] for part in style.PARTS)
 
 # %% [markdown]
