@@ -57,7 +57,7 @@ from esc_lib.config import get_profile
 from esc_lib.datasets import esc50
 from esc_lib.features import LogMel, mel_frequencies_hz
 from esc_lib.figures import dictionaries as figures
-from esc_lib.figures import slider, style
+from esc_lib.figures import intervals, slider, style
 from esc_lib.hardware import best_device
 from esc_lib.models.se_cnn import BLOCKS, GATES
 from esc_lib.report import Metric
@@ -187,7 +187,7 @@ carried = pd.DataFrame(carried).T.loc[order]
 
 # %% mystnb={"figure": {"name": "fig-05-carried", "caption": "Least relative error on test clips that a non-negative dictionary reaches with each layer's H: blocks before, and se after the gate. Bars: 95 % interval over source recordings; dotted: the mean spectrum, which knows nothing of the layer."}, "image": {"alt": "A dot with a horizontal bar per layer, from block 1 at the top to the last gate, with a dotted vertical line for the mean spectrum."}}
 reference = table.loc[layer, "mean spectrum"]
-figure = figures.errors_with_intervals(carried, "relative error, test clips", reference)
+figure = intervals.per_row(carried, "error", "relative error, test clips", reference)
 
 # %% [markdown]
 # ### The price of a constraint
@@ -203,7 +203,7 @@ prices.style.format("{:.3f}")
 by_class = held_out.errors_by_class(clips, "optimum")
 by_class.index = [f"{name} ({n})" for name, n in by_class.recordings.items()]
 label = "relative error of the optimum, test clips"
-figure = figures.errors_with_intervals(by_class, label, carried.loc[layer, "error"])
+figure = intervals.per_row(by_class, "error", label, carried.loc[layer, "error"])
 
 # %% [markdown]
 # ### Other losses

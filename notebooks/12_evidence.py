@@ -58,7 +58,7 @@ from esc_lib import complexity, evidence, experiments, models, protocol, report
 from esc_lib.artifacts import find, open_data, own, root
 from esc_lib.config import get_profile
 from esc_lib.figures import evidence as figures
-from esc_lib.figures import style
+from esc_lib.figures import intervals, style
 from esc_lib.report import Metric
 
 style.apply()
@@ -126,10 +126,8 @@ by_protocol = by_protocol.rename(columns={"pooled": "validation"}).assign(
 )
 by_protocol.style.format(precision=1)
 
-# %% mystnb={"figure": {"name": "fig-12-optimism", "caption": "Validation minus test accuracy under both protocols, and their difference, with 95 % bootstrap intervals over source recordings."}, "image": {"alt": "Three dots with horizontal bars: the optimism of each protocol and the difference of the two, against a vertical line at zero."}}
-figure = figures.differences(
-    leaks.rename(columns={"optimism": "difference"}), "validation minus test accuracy (points)"
-)
+# %% mystnb={"figure": {"name": "fig-12-optimism", "caption": "Validation minus test accuracy under both protocols, and their difference, with 95 % bootstrap intervals over source recordings."}, "image": {"alt": "Three dots with horizontal bars: the optimism of each protocol and the difference of the two, against a dotted vertical line at zero."}}
+figure = intervals.per_row(leaks, "optimism", "validation minus test accuracy (points)", 0)
 
 # %% [markdown]
 # ## What each lever brings
@@ -137,9 +135,10 @@ figure = figures.differences(
 # The strong recipe with one thing changed at a time, judged on validation clips only. An interval
 # that contains zero says that these runs cannot tell.
 
-# %% mystnb={"figure": {"name": "fig-12-ablation", "caption": "Validation accuracy of the recipe with one lever changed, minus that of the recipe, with 95 % intervals over clips. Left of zero: the lever helps."}, "image": {"alt": "A dot with a horizontal bar per changed lever, against a vertical line at zero."}}
+# %% mystnb={"figure": {"name": "fig-12-ablation", "caption": "Validation accuracy of the recipe with one lever changed, minus that of the recipe, with 95 % intervals over clips. Left of zero: the lever helps."}, "image": {"alt": "A dot with a horizontal bar per changed lever, against a dotted vertical line at zero."}}
 levers = evidence.against(by_group["ablation"], "strong")
-figure = figures.differences(levers.drop(index="strong"), "difference to the recipe (points)")
+changed = levers.drop(index="strong")
+figure = intervals.per_row(changed, "difference", "difference to the recipe (points)", 0)
 
 # %%
 levers.style.format(precision=1)
@@ -180,7 +179,6 @@ leaks.to_csv(folder / "optimism.csv")
 peers.to_csv(folder / "peers.csv")
 main = test.loc[settings.training.recipe.name]
 gap = leaks.loc["difference"]
-changed = levers.drop(index="strong")
 clear = changed[(changed.low > 0) | (changed.high < 0)]
 
 # %% tags=["hide-input"]

@@ -92,8 +92,12 @@ JUDGED = pd.DataFrame(
     {"label": np.repeat(["strong", "thesis"], 20), "part": "test", "seed": 0,
      "fold": np.tile([1, 2], 20), "right": RNG.random(40) > 0.3}
 )  # fmt: skip
-DIFFERENCES = pd.DataFrame(
-    {"difference": [-3.0, 0.5], "low": [-6.0, -2.0], "high": [0.0, 3.0]}, index=["masks", "mixing"]
+DIFFERENCES = pd.DataFrame(  # the value is not the first column
+    {"accuracy": [87.0, 90.5], "difference": [-3.0, 0.5], "low": [-6.0, -2.0], "high": [0.0, 3.0]},
+    index=["no_masks", "mixing"],
+)
+MANY = pd.DataFrame(
+    {"difference": 0.0, "low": -1.0, "high": 1.0}, index=[f"class_{i}" for i in range(50)]
 )
 
 # module.function: arguments; the second case of a function is the awkward one
@@ -129,9 +133,6 @@ CASES = {
     "dictionaries.errors_by_layer": [
         (pd.DataFrame(magnitude(5, 8), index=LAYERS, columns=[*"abcdefgh"]),)
     ],
-    "dictionaries.errors_with_intervals": [
-        (INTERVALS, "relative error"), (INTERVALS, "relative error", 0.6),
-    ],
     "dictionaries.smoothness": [(SMOOTHNESS, 0.01)],
     "dictionaries.matches": [(TEMPLATES, magnitude(MEL, 20), MATCHES, FRONT_END)],
     "dictionaries.group_atoms": [
@@ -158,7 +159,6 @@ CASES = {
     "evaluation.roc": [({"micro-average": CURVE, "13 cricket": CURVE},)],
     "evaluation.per_class": [(SCORES,)],
     "evidence.folds": [(JUDGED, ACCURACIES, 10.0), (JUDGED[:20], ACCURACIES[:1], 10.0)],
-    "evidence.differences": [(DIFFERENCES, "points"), (DIFFERENCES[:1], "points")],
     "evidence.price": [(ACCURACIES,)],
     "feature_maps.maps": [
         (magnitude(16, 8, 11), np.arange(16), FRONT_END),
@@ -187,6 +187,10 @@ CASES = {
     "features.single": [
         (db(MEL, FRAMES), FRONT_END, "raw", "dB"),
         (RNG.normal(size=(MEL, FRAMES)), FRONT_END, "difference", "deviations", True),
+    ],
+    "intervals.per_row": [
+        (INTERVALS, "error", "relative error", 0.6), (DIFFERENCES[:1], "difference", "points"),
+        (MANY, "difference", "points", 0),
     ],
     "misclassification.errors": [
         (RNG.normal(size=(n, MEL, FRAMES)), {c: magnitude(n, MEL, FRAMES) for c in "ab"},
@@ -339,6 +343,19 @@ def test_signed_values_get_a_diverging_map_centred_on_zero():
     assert (plain.get_cmap().name, signed.get_cmap().name) == ("magma", "RdBu_r")
     low, high = signed.get_clim()
     assert low == -high < 0
+
+
+def test_a_row_shows_its_value_on_its_interval_from_the_top_down():
+    (ax,) = call("intervals.per_row", (DIFFERENCES, "difference", "points", 0)).axes
+    values, reference = ax.lines
+    assert values.get_xdata().tolist() == [-3, 0.5]
+    (bars,) = ax.collections
+    ends = [bar[:, 0].tolist() for bar in bars.get_segments()]
+    assert ends == [[-6, 0], [-2, 3]]
+    places = [bar[0, 1] for bar in bars.get_segments()]
+    assert places == values.get_ydata().tolist() == ax.get_yticks().tolist() == [1, 0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["no masks", "mixing"]
+    assert set(reference.get_xdata()) == {0}
 
 
 def test_no_figure_uses_jet():

@@ -224,30 +224,6 @@ def smoothness(table: pd.DataFrame, chosen: float) -> Figure:
     return figure
 
 
-def errors_with_intervals(
-    table: pd.DataFrame, label: str, reference: float | None = None
-) -> Figure:
-    """Show a value and its interval per row.
-
-    Parameters
-    ----------
-    table : DataFrame, the value in its first column, then low and high; a row per line.
-    label : str, of the axis.
-    reference : float, drawn as a dotted line.
-    """
-    figure, ax = plt.subplots(figsize=(7.5, 0.8 + 0.2 * len(table)))
-    places = np.arange(len(table))[::-1]
-    ax.hlines(places, table.low, table.high, color=COLOURS[0], linewidth=1.5)
-    ax.plot(table.iloc[:, 0], places, "o", color=COLOURS[0], markersize=4)
-    if reference is not None:
-        ax.axvline(reference, color="0.5", linewidth=0.8, linestyle=":")
-    names = [str(name).replace("_", " ") for name in table.index]
-    ax.set_yticks(places, names, fontsize=8 if len(table) < 20 else 6)
-    ax.set(xlabel=label)
-    ax.grid(axis="x", alpha=0.3)
-    return figure
-
-
 def matches(
     templates: pd.DataFrame, w: np.ndarray, found: pd.DataFrame, settings: FrontEnd
 ) -> Figure:

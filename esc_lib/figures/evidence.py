@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -37,25 +36,6 @@ def folds(judged: pd.DataFrame, table: pd.DataFrame, chance: float) -> Figure:
     ax.axvline(chance, color="grey", linestyle=":")
     ax.set_yticks(range(len(table)), table.index)
     ax.set(xlabel="test accuracy (%)", ylim=(len(table) - 0.4, -0.6), xlim=(0, 101))
-    return figure
-
-
-def differences(table: pd.DataFrame, xlabel: str) -> Figure:
-    """Show differences in points with their intervals, one row each.
-
-    Parameters
-    ----------
-    table : DataFrame with difference, low and high; the index names the rows.
-    xlabel : str
-    """
-    figure, ax = plt.subplots(figsize=(8, 0.8 + 0.32 * len(table)))
-    places = np.arange(len(table))
-    errors = np.stack([table.difference - table.low, table.high - table.difference])
-    ax.errorbar(table.difference, places, xerr=errors, fmt="o", color=COLOURS[0], capsize=3)
-    ax.axvline(0, color="black", linewidth=0.8)
-    ax.set_yticks(places, table.index)
-    ax.invert_yaxis()
-    ax.set_xlabel(xlabel)
     return figure
 
 
