@@ -1,16 +1,17 @@
-"""How good the classifier is: accuracy with intervals, confusion, ROC, per-class report."""
+"""How good the classifier is, with intervals: accuracy, confusion, ROC, classes, recordings."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from string import ascii_uppercase
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
-from sklearn.metrics import (
-    confusion_matrix,
-    precision_recall_fscore_support,
-    roc_auc_score,
-    roc_curve,
-)
+from sklearn.metrics import auc, confusion_matrix, precision_recall_fscore_support, roc_curve
+
+GRID = np.linspace(0, 1, 201)  # false positive rates at which curves of draws are compared
+WORST = 0.1  # share of the recordings whose errors are counted together
 
 
 def accuracy_interval(n_correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -29,56 +30,202 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.n
     return confusion_matrix(labels, predicted, labels=np.arange(n_classes))
 
 
-def frequent_confusions(counts: np.ndarray, names: list[str], at_most: int = 10) -> pd.DataFrame:
-    """Return the most frequent confusions: true, predicted, clips, and clips of the true class."""
-    wrong = counts.copy()
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:at_most]
-    rows = [(i, j) for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True)]
-    return pd.DataFrame(
-        [
+def confused_pairs(
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    sources: np.ndarray,
+    names: list[str],
+    at_most: int = 10,
+) -> pd.DataFrame:
+    """Return the pairs of classes confused most often, both ways counted together.
+
+    Parameters
+    ----------
+    labels, predicted : int arrays, shape (clips,).
+    sources : array, shape (clips,), the source recording of each clip.
+    names : class names.
+    at_most : int, up to 26.
+
+    Returns
+    -------
+    DataFrame, a row per pair, lettered from A: first, second, "first as second" and "second as
+    first" (clips), wrong (their sum), clips (of both classes), recordings (of the wrong clips).
+    Ties stand in the order of the classes.
+    """
+    wrong = labels != predicted
+    rows = []
+    for first, second in np.unique(np.sort(np.stack([labels, predicted], 1)[wrong]), axis=0):
+        forth = (labels == first) & (predicted == second)
+        back = (labels == second) & (predicted == first)
+        rows.append(
             {
-                "true class": names[i],
-                "predicted class": names[j],
-                "clips": wrong[i, j],
-                "of": counts[i].sum(),
+                "first": names[first],
+                "second": names[second],
+                "first as second": forth.sum(),
+                "second as first": back.sum(),
+                "wrong": (forth | back).sum(),
+                "clips": np.isin(labels, (first, second)).sum(),
+                "recordings": len(np.unique(sources[forth | back])),
             }
-            for i, j in rows
-            if wrong[i, j] > 0
-        ],
-        columns=["true class", "predicted class", "clips", "of"],
-    )
+        )
+    columns = ["first", "second", "first as second", "second as first", "wrong", "clips"]
+    table = pd.DataFrame(rows, columns=[*columns, "recordings"])
+    table = table.sort_values("wrong", ascending=False, kind="stable").head(at_most)
+    return table.set_axis(list(ascii_uppercase[: len(table)]))
 
 
 def per_class(labels: np.ndarray, predicted: np.ndarray, names: list[str]) -> pd.DataFrame:
     """Return precision, recall and F1 of every class, each in [0, 1], and its number of clips.
 
-    A class that is never predicted has precision 0.
+    A class that is never predicted has precision 0. "recall low" and "recall high" are the Wilson
+    interval over clips (95 %), which takes clips for independent; without clips it is [0, 1].
     """
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, predicted, labels=np.arange(len(names)), zero_division=0
     )
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {"precision": precision, "recall": recall, "F1": f1, "clips": support}, index=names
     )
+    found = np.bincount(labels[labels == predicted], minlength=len(names))
+    table[["recall low", "recall high"]] = [
+        accuracy_interval(k, n) if n else (0.0, 1.0)
+        for k, n in zip(found.tolist(), support.tolist(), strict=True)
+    ]
+    return table
 
 
-def micro_roc(
-    labels: np.ndarray, probabilities: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return false and true positive rates and the area, all one-against-rest decisions pooled."""
-    hits = np.eye(probabilities.shape[1], dtype=int)[labels]
-    false_positive, true_positive, _ = roc_curve(hits.ravel(), probabilities.ravel())
-    return false_positive, true_positive, float(roc_auc_score(hits.ravel(), probabilities.ravel()))
+@dataclass(frozen=True)
+class Roc:
+    """A ROC curve and its bootstrap.
+
+    Attributes
+    ----------
+    false_positive, true_positive : arrays, shape (thresholds,), rates.
+    area : float in [0, 1], under the curve; more is better, 0.5 is guessing.
+    interval : 95 % interval of the area.
+    band : array, shape (2, rates), 95 % limits of the true positive rate at each of ``GRID``.
+    """
+
+    false_positive: np.ndarray
+    true_positive: np.ndarray
+    area: float
+    interval: tuple[float, float]
+    band: np.ndarray
 
 
-def class_roc(
-    labels: np.ndarray, probabilities: np.ndarray, label: int
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return false and true positive rates and the area of one class against the rest."""
-    hits = labels == label
-    false_positive, true_positive, _ = roc_curve(hits, probabilities[:, label])
-    return false_positive, true_positive, float(roc_auc_score(hits, probabilities[:, label]))
+def roc(
+    labels: np.ndarray, probabilities: np.ndarray, draws: np.ndarray, label: int | None = None
+) -> Roc:
+    """Return the ROC curve of one class against the rest, or of all such decisions pooled.
+
+    Parameters
+    ----------
+    labels : int array, shape (clips,).
+    probabilities : array, shape (clips, classes).
+    draws : array, shape (draws, clips), as :func:`source_draws` returns it; those without a clip
+        of the class, or without one of the rest, are left out.
+    label : int; None pools the decisions of all classes (micro-average).
+    """
+    n_classes = probabilities.shape[1]
+    hits = np.eye(n_classes, dtype=bool)[labels]
+    if label is None:
+        hits, scores, draws = hits.ravel(), probabilities.ravel(), np.repeat(draws, n_classes, 1)
+    else:
+        hits, scores = hits[:, label], probabilities[:, label]
+    false_positive, true_positive, _ = roc_curve(hits, scores)
+    areas, heights = [], []
+    for weights in draws:
+        if weights[hits].any() and weights[~hits].any():
+            drawn_false, drawn_true, _ = roc_curve(hits, scores, sample_weight=weights)
+            areas.append(auc(drawn_false, drawn_true))
+            heights.append(np.interp(GRID, drawn_false, drawn_true))
+    interval = tuple(np.percentile(areas, [2.5, 97.5]).tolist())
+    band = np.percentile(heights, [2.5, 97.5], axis=0)
+    area = float(auc(false_positive, true_positive))
+    return Roc(false_positive, true_positive, area, interval, band)
+
+
+def by_recording(
+    labels: np.ndarray, predicted: np.ndarray, sources: np.ndarray, names: list[str]
+) -> pd.DataFrame:
+    """Return a row per source recording: its class, clips, how many wrong, what they became.
+
+    Most errors first; classes that a wrong clip was taken for carry their number of clips.
+    """
+    rows = {}
+    for source in pd.unique(sources):
+        here = sources == source
+        wrong = here & (labels != predicted)
+        heard = pd.Series([names[p] for p in predicted[wrong]], dtype=object).value_counts()
+        rows[source] = {
+            "class": ", ".join(names[label] for label in np.unique(labels[here])),
+            "clips": here.sum(),
+            "wrong": wrong.sum(),
+            "heard as": ", ".join(f"{name} ({count})" for name, count in heard.items()),
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("recording")
+    return table.sort_values(["wrong", "clips"], ascending=[False, True], kind="stable")
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """How errors gather in source recordings, and how they would by chance.
+
+    Attributes
+    ----------
+    pairs : int, pairs of wrong clips that share a recording; with the number of errors given, it
+        rises and falls with the variance of errors per recording.
+    pairs_by_chance : float, their mean where errors are shuffled among the clips of each class.
+    p : float, probability of as many pairs or more by such shuffling.
+    worst : int, recordings in the worst tenth.
+    share, share_by_chance : float in [0, 1], share of all errors that they make up, and its mean
+        over the shuffles, each with the worst recordings of its own.
+    """
+
+    pairs: int
+    pairs_by_chance: float
+    p: float
+    worst: int
+    share: float
+    share_by_chance: float
+
+
+def error_clustering(
+    wrong: np.ndarray, labels: np.ndarray, sources: np.ndarray, n_shuffles: int = 5000
+) -> Clustering:
+    """Say whether errors share source recordings more often than their classes alone explain.
+
+    Errors are shuffled among the clips of each class: how hard a class is stays as it was, which
+    of its clips are wrong becomes chance. The observed order counts as one of the shuffles.
+
+    Parameters
+    ----------
+    wrong : bool array, shape (clips,).
+    labels : int array, shape (clips,).
+    sources : array, shape (clips,), the source recording of each clip.
+
+    References
+    ----------
+    phipson2010permutation
+    """
+    rng = np.random.default_rng(0)
+    shuffled = np.tile(wrong, (n_shuffles + 1, 1))
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        shuffled[1:, members] = rng.permuted(shuffled[1:, members], axis=1)
+    recordings, index = np.unique(sources, return_inverse=True)
+    errors = shuffled @ np.eye(len(recordings), dtype=np.float32)[index]  # row 0 is observed
+    pairs = (errors * (errors - 1) / 2).sum(axis=1)
+    worst = max(1, round(WORST * len(recordings)))
+    shares = np.sort(errors, axis=1)[:, -worst:].sum(axis=1) / max(1, wrong.sum())
+    return Clustering(
+        pairs=int(pairs[0]),
+        pairs_by_chance=float(pairs[1:].mean()),
+        p=float((pairs >= pairs[0]).mean()),
+        worst=worst,
+        share=float(shares[0]),
+        share_by_chance=float(shares[1:].mean()),
+    )
 
 
 def variance_between_classes(values: np.ndarray, labels: np.ndarray) -> float:
@@ -115,6 +262,12 @@ def source_draws(sources: np.ndarray, n_draws: int = 2000, seed: int = 0) -> np.
     rng = np.random.default_rng(seed)
     drawn = (rng.integers(0, len(names), len(names)) for _ in range(n_draws))
     return np.stack([np.bincount(draw, minlength=len(names))[index] for draw in drawn])
+
+
+def mean_interval(values: np.ndarray, draws: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of a mean over clips, from the draws of :func:`source_draws`."""
+    low, high = np.percentile(draws @ values / draws.sum(axis=1), [2.5, 97.5])
+    return float(low), float(high)
 
 
 def root_ratio(

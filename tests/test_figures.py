@@ -1,6 +1,7 @@
 """Every figure function: opaque white, labelled, never shown, and its data left alone."""
 
 import copy
+import dataclasses
 import importlib
 import inspect
 import pkgutil
@@ -15,7 +16,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from esc_lib import figures
+from esc_lib import calibration, evaluation, figures
 from esc_lib.config import PROFILES
 from esc_lib.figures import style
 
@@ -63,9 +64,13 @@ COMPONENTS = pd.DataFrame(
     index=["conv_block1", "SE gates", "fc layers"],
 )
 GATES = {f"se{i}": (magnitude(8), magnitude(8), magnitude(8)) for i in range(1, 5)}
-SCORES = pd.DataFrame(
-    {"precision": magnitude(3), "recall": magnitude(3), "F1": magnitude(3)}, index=NAMES
-)
+TRUE = np.repeat([0, 1, 2], 10)
+PROBABILITIES = RNG.dirichlet(np.ones(3), 30)
+GUESSED = PROBABILITIES.argmax(axis=1)
+SCORES = evaluation.per_class(TRUE, GUESSED, NAMES)
+PAIRS = evaluation.confused_pairs(TRUE, GUESSED, np.arange(30), NAMES)
+CURVE = evaluation.roc(TRUE, PROBABILITIES, np.ones((2, 30)))
+RELIABILITY = calibration.reliability(PROBABILITIES.max(axis=1), GUESSED == TRUE)
 FORMS = pd.DataFrame(
     {"front_end_ms": 1.0, "clip_ms": [4.0, 2.0, 9.0], "first_quartile_ms": [3.9, 1.9, 8.0],
      "third_quartile_ms": [4.2, 2.5, 9.1], "accuracy": [90.0, 80.0, 0.0], "low": [80.0, 70.0, 0.0],
@@ -81,7 +86,6 @@ WINDOWS = pd.DataFrame(
 PARTS = pd.DataFrame(  # one class twice
     {"category": [NAMES[0], NAMES[1], NAMES[0]], "start_s": [0, 3, 6], "end_s": [3, 6, 9]}
 )
-CURVE = (np.array([0, 0, 0.5, 1]), np.array([0, 0.6, 1, 1]), 0.9)
 
 ACCURACIES = pd.DataFrame(
     {"pooled": [90.0, 60.0], "low": [85.0, 50.0], "high": [94.0, 70.0], "parameters": [2e7, 4e6],
@@ -153,11 +157,13 @@ CASES = {
         ({n: RNG.normal(size=50) for n in LAYERS}, {n: RNG.uniform(-1, 1, 50) for n in LAYERS})
     ],
     "evaluation.confusion": [
-        (np.array([[9, 1, 0], [0, 8, 2], [0, 0, 0]]), NAMES),
-        (RNG.integers(0, 9, (20, 20)), [f"class_{i}" for i in range(20)]),
+        (evaluation.confusion(TRUE, GUESSED, 3), NAMES, PAIRS),
+        (RNG.integers(0, 9, (20, 20)), [*NAMES, *(f"class_{i}" for i in range(17))], PAIRS),
+        (np.diag([3, 2, 0]), NAMES, PAIRS[:0]),
     ],
     "evaluation.roc": [({"micro-average": CURVE, "13 cricket": CURVE},)],
     "evaluation.per_class": [(SCORES,)],
+    "evaluation.reliability": [({"before": RELIABILITY, "after": RELIABILITY},)],
     "evidence.folds": [(JUDGED, ACCURACIES, 10.0), (JUDGED[:20], ACCURACIES[:1], 10.0)],
     "evidence.price": [(ACCURACIES,)],
     "feature_maps.maps": [
@@ -310,6 +316,8 @@ def same(value, kept):
         pd.testing.assert_frame_equal(value, kept)
     elif isinstance(value, np.ndarray):
         np.testing.assert_array_equal(value, kept)
+    elif dataclasses.is_dataclass(value):
+        same(vars(value), vars(kept))
     elif isinstance(value, dict):
         assert list(value) == list(kept)
         same(list(value.values()), list(kept.values()))

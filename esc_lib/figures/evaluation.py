@@ -1,6 +1,8 @@
-"""Figures of notebook 06: weights, confusion, ROC, per-class scores."""
+"""Figures of notebook 06: weights, confusion, ROC, per-class scores, calibration."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,6 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from esc_lib.evaluation import GRID, Roc
 from esc_lib.figures.style import COLOURS
 
 
@@ -21,7 +24,7 @@ def weights(
         ax.set_axis_off()
     for ax, (name, values) in zip(axes.flat, trained.items(), strict=False):
         limit = max(np.abs(values).max(), np.abs(initial[name]).max())
-        bins = np.linspace(-limit, limit, 80)
+        bins = np.linspace(-limit, limit, int(np.clip(values.size**0.5, 12, 80)))
         ax.hist(
             initial[name], bins, density=True, histtype="step", color=COLOURS[1], linestyle="--",
             label="before",
@@ -30,57 +33,128 @@ def weights(
         ax.set_title(f"{name}, sd {values.std():.3f}", fontsize=8)
         ax.set_yticks([])
         ax.locator_params(axis="x", nbins=4)
-    axes.flat[len(trained) - 1].legend()
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     figure.supxlabel("weight", fontsize=9)
     figure.supylabel("density", fontsize=9)
     return figure
 
 
-def confusion(counts: np.ndarray, names: list[str]) -> Figure:
-    """Show the confusion matrix, (true, predicted), in percent of the true class."""
+def confusion(counts: np.ndarray, names: list[str], pairs: pd.DataFrame) -> Figure:
+    """Show the confusion matrix, (true, predicted), in percent of the true class.
+
+    The cells of `pairs`, as :func:`esc_lib.evaluation.confused_pairs` returns them, carry the
+    letter under which the list beside the matrix names them.
+    """
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    labels = [name.replace("_", " ") for name in names]
-    written = np.where(counts > 0, counts.astype(str), "") if len(names) <= 12 else None
-    side = 3.2 + 0.16 * len(names)
-    figure, ax = plt.subplots(figsize=(side + 1, side))
+    few = len(names) <= 12
+    side = 3.2 + 0.13 * len(names)
+    figure, (ax, beside) = plt.subplots(
+        1, 2, figsize=(side + 3.6, side), width_ratios=(side + 0.6, 3)
+    )
     sns.heatmap(
-        shares, cmap="viridis", vmin=0, vmax=100, square=True, xticklabels=labels,
-        yticklabels=labels, annot=written, fmt="",
-        cbar_kws={"label": "share of the true class (%)", "shrink": 0.7}, ax=ax,
+        shares, cmap="viridis", vmin=0, vmax=100, square=True, xticklabels=_plain(names),
+        yticklabels=_plain(names), annot=np.where(counts > 0, counts.astype(str), "") if few
+        else None, fmt="", cbar_kws={"label": "share of the true class (%)", "shrink": 0.7}, ax=ax,
     )  # fmt: skip
     ax.set(xlabel="predicted class", ylabel="true class")
     ax.tick_params(labelsize=7)
+    lines = []
+    for letter, pair in pairs.iterrows():
+        first, second = names.index(pair["first"]), names.index(pair["second"])
+        for true, heard in ((first, second), (second, first)):
+            if counts[true, heard]:
+                ax.text(
+                    heard + (0.05 if few else 0.5), true + (0.05 if few else 0.5), letter,
+                    ha="left" if few else "center", va="top" if few else "center", fontsize=6.5,
+                    color="white" if shares[true, heard] < 60 else "black", weight="bold",
+                )  # fmt: skip
+        lines.append(
+            f"{letter}  {' / '.join(_plain([pair['first'], pair['second']]))}\n     "
+            f"{pair['first as second']} + {pair['second as first']} of {pair['clips']} clips, "
+            f"recordings: {pair['recordings']}"
+        )
+    beside.set_axis_off()
+    beside.text(0, 0.98, "\n".join(lines or ["no clip is wrong"]), va="top", fontsize=8,
+                linespacing=1.4, transform=beside.transAxes)  # fmt: skip
     return figure
 
 
-def roc(curves: dict[str, tuple[np.ndarray, np.ndarray, float]]) -> Figure:
-    """Show ROC curves, name to (false positive rate, true positive rate, area)."""
-    figure, (whole, corner) = plt.subplots(1, 2, figsize=(9, 3.8))
+def roc(curves: dict[str, Roc]) -> Figure:
+    """Show ROC curves by name, and the bootstrap's band around the first."""
+    figure, (whole, corner) = plt.subplots(1, 2, figsize=(9, 4.6))
     lines = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
-    for index, (name, (false_positive, true_positive, area)) in enumerate(curves.items()):
+    for index, (name, curve) in enumerate(curves.items()):
         style = {"linestyle": lines[index % len(lines)], "linewidth": 2 if index == 0 else 1.2}
+        low, high = curve.interval
+        label = f"{name}: {curve.area:.3f} ({low:.3f} to {high:.3f})"
         for ax in (whole, corner):
-            ax.plot(false_positive, true_positive, label=f"{name}, {area:.3f}", **style)
+            ax.plot(curve.false_positive, curve.true_positive, label=label, **style)
+            if index == 0:
+                ax.fill_between(GRID, *curve.band, color=COLOURS[0], alpha=0.2, linewidth=0)
     whole.plot([0, 1], [0, 1], color="grey", linewidth=0.6)
     whole.set_title("whole range")
     corner.set(xlim=(-0.005, 0.2), ylim=(0.6, 1.005), title="upper left corner")
     for ax in (whole, corner):
         ax.set(xlabel="false positive rate", ylabel="true positive rate")
-    corner.legend(title="area under the curve", fontsize=8)
+    handles, labels = corner.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=2, fontsize=8,
+        title="area under the curve (95 % interval)",
+    )  # fmt: skip
     return figure
 
 
 def per_class(scores: pd.DataFrame) -> Figure:
-    """Show precision, recall and F1 of every class, sorted by F1."""
+    """Show precision, recall with its interval, and F1 of every class, sorted by F1.
+
+    Parameters
+    ----------
+    scores : as :func:`esc_lib.evaluation.per_class` returns it; its index names the rows.
+    """
     scores = scores.sort_values("F1")
     figure, ax = plt.subplots(figsize=(7, 1.2 + 0.2 * len(scores)))
     places = np.arange(len(scores))
-    ax.hlines(places, scores[["precision", "recall"]].min(axis=1),
-              scores[["precision", "recall"]].max(axis=1), color="lightgrey")  # fmt: skip
+    ax.hlines(places, scores["recall low"], scores["recall high"], color=COLOURS[1], alpha=0.35,
+              linewidth=3, label="recall, 95 %")  # fmt: skip
     for column, mark, colour in zip(("precision", "recall", "F1"), "><o", COLOURS, strict=False):
         ax.plot(scores[column], places, mark, color=colour, label=column, markersize=5)
-    ax.set_yticks(places, [name.replace("_", " ") for name in scores.index], fontsize=7)
+    ax.set_yticks(places, _plain(scores.index), fontsize=7)
     ax.set(xlabel="score", xlim=(-0.02, 1.02), ylim=(-0.6, len(scores) - 0.4))
     ax.grid(axis="x", alpha=0.3)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
+
+
+def reliability(tables: dict[str, pd.DataFrame]) -> Figure:
+    """Show accuracy over confidence and the clips per bin, a column per table.
+
+    Parameters
+    ----------
+    tables : title to what :func:`esc_lib.calibration.reliability` returns.
+    """
+    figure, axes = plt.subplots(
+        2, len(tables), figsize=(3.6 * len(tables) + 0.6, 4.9), height_ratios=(3, 1),
+        sharex=True, sharey="row", squeeze=False,
+    )  # fmt: skip
+    for (above, below), (title, table) in zip(axes.T, tables.items(), strict=True):
+        seen = table[table.clips > 0]
+        above.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
+        above.vlines(seen.confidence, seen.accuracy, seen.confidence, color=COLOURS[4],
+                     linewidth=6, alpha=0.7, label="gap to the diagonal")  # fmt: skip
+        reach = np.abs(seen[["accuracy low", "accuracy high"]].T.to_numpy() - seen.accuracy.array)
+        above.errorbar(seen.confidence, seen.accuracy, reach, fmt="o", color=COLOURS[0],
+                       markersize=5, label="share of right decisions, 95 %")  # fmt: skip
+        above.set(title=title, xlim=(0, 1), ylim=(-0.02, 1.02))
+        bars = below.bar(table.low, table.clips, table.high - table.low, align="edge",
+                         color=COLOURS[0], edgecolor="white")  # fmt: skip
+        below.bar_label(bars, [n or "" for n in table.clips], fontsize=7)
+        below.margins(y=0.25)
+        below.set_xlabel("confidence (probability of the predicted class)")
+    figure.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    axes[0, 0].set_ylabel("share of right decisions")
+    axes[1, 0].set_ylabel("clips")
+    return figure
+
+
+def _plain(names: Iterable[str]) -> list[str]:
+    return [name.replace("_", " ") for name in names]
