@@ -78,12 +78,20 @@ def spectrogram(
     return image
 
 
-def mel_axis(ax: Axes, settings: FrontEnd, which: str) -> None:
-    """Label an axis that counts mel bands from 0 with frequencies in Hz."""
+def mel_ticks(settings: FrontEnd) -> tuple[np.ndarray, list[str]]:
+    """Return where round frequencies lie on an axis that counts mel bands, and their names in Hz.
+
+    Band k spans k to k + 1: its centre frequency stands in the middle.
+    """
     centres = mel_frequencies_hz(settings).numpy()
     ticks = [hz for hz in TICKS_HZ if centres[0] <= hz <= centres[-1]]
     places = np.interp(ticks, centres, np.arange(len(centres)) + 0.5)
-    names = [f"{hz / 1000:g}k" if hz >= 1000 else str(hz) for hz in ticks]
+    return places, [f"{hz / 1000:g}k" if hz >= 1000 else str(hz) for hz in ticks]
+
+
+def mel_axis(ax: Axes, settings: FrontEnd, which: str) -> None:
+    """Label an axis that counts mel bands from 0 with frequencies in Hz."""
+    places, names = mel_ticks(settings)
     if which == "y":
         ax.set_yticks(places, names)
         ax.set_ylabel("frequency (Hz)")
