@@ -17,17 +17,21 @@ from esc_lib.models.se_cnn import GATES, SECNN
 
 
 @contextmanager
-def record(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
+def record(
+    model: nn.Module, layers: Sequence[str], keep_graph: bool = False
+) -> Iterator[dict[str, torch.Tensor]]:
     """Collect the outputs of named layers during the forward passes inside the block.
 
     Parameters
     ----------
     model : nn.Module
     layers : names as in ``model.named_modules()``, for example "conv_block3" or "se2".
+    keep_graph : bool, whether gradients with respect to the outputs are wanted.
 
     Yields
     ------
-    dict, layer name to its latest output, shape (batch, channels, mel, frames), detached.
+    dict, layer name to its latest output, shape (batch, channels, mel, frames), detached from the
+        graph unless it is to be kept.
 
     Raises
     ------
@@ -45,7 +49,7 @@ def record(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, torch.
 
     def keep(layer: str):
         def hook(_module, _inputs, output):
-            maps[layer] = output.detach()
+            maps[layer] = output if keep_graph else output.detach()
 
         return hook
 

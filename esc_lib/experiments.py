@@ -60,7 +60,7 @@ def run(data: Data, profile: Profile, runs: Path) -> Path:
     -------
     Path of the run's folder.
     """
-    data = _split_for(data, profile)
+    data = split_for(data, profile)
     folder = runs / name_of(profile)
     identity = training.run_identity(data, profile)
     if (folder / "run.json").is_file() and record_of(folder)["identity"] == identity:
@@ -106,7 +106,7 @@ def adopt(recorded: str | Path, data: Data, profile: Profile, runs: Path) -> Pat
                 f"adopt: {path} is missing; give the folder of a recorded run of this profile, "
                 "or leave start_from empty to train."
             )
-    data = _split_for(data, profile)
+    data = split_for(data, profile)
     folder = runs / name_of(profile)
     folder.mkdir(parents=True, exist_ok=True)
     model = load(weights, profile, data.class_names)
@@ -120,7 +120,8 @@ def record_of(run: Path) -> dict:
     return json.loads((run / "run.json").read_text(encoding="utf-8"))
 
 
-def _split_for(data: Data, profile: Profile) -> Data:
+def split_for(data: Data, profile: Profile) -> Data:
+    """Return the clips with the split that the profile's fold, protocol and seed ask for."""
     own = profile.training
     parts = protocol.split(
         data.clips,

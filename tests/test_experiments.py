@@ -110,7 +110,7 @@ def test_a_run_leaves_predictions_history_record_and_weights(runs, data):
 
 
 def _split_of(data):
-    return experiments._split_for(data, PROFILE).split
+    return experiments.split_for(data, PROFILE).split
 
 
 def test_a_finished_run_is_not_done_again_unless_its_settings_change(runs, data, monkeypatch):

@@ -1,0 +1,254 @@
+"""All methods on the same decisions: one row per clip, condition and method.
+
+Everything is judged by the sound a mask makes, not by the mask: what a person hears is what the
+network is given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from esc_lib import experiments, gathering
+from esc_lib.artifacts import Data
+from esc_lib.checkpoint import load
+from esc_lib.config import Profile
+from esc_lib.explain import scores
+from esc_lib.explain.components import KL, fit_divergence, fit_squared
+from esc_lib.explain.inputs import CONDITIONS, Inputs, take
+from esc_lib.explain.masks import cut_out
+from esc_lib.explain.methods import OURS, Choice, Explainer, Fitted, candidates, methods
+from esc_lib.explain.table import SCORES, criterion
+from esc_lib.features import LogMel
+from esc_lib.files import write_atomically
+from esc_lib.hardware import autocast, best_device
+from esc_lib.models.se_cnn import BLOCKS
+from esc_lib.report import save_json
+
+BATCH = 16
+IN_NOISE = (OURS, "Grad-CAM", "saliency", "Deep Feature Factorization", "oracle")
+
+
+@torch.no_grad()
+def probabilities(
+    model: nn.Module, front_end: LogMel, waveforms: torch.Tensor, n_valid: torch.Tensor
+) -> torch.Tensor:
+    """Return what the network makes of whole clips, shape (clips, classes)."""
+    found = []
+    for some, lengths in zip(waveforms.split(BATCH), n_valid.split(BATCH), strict=True):
+        features = front_end.features(some, lengths)
+        with autocast(features.device):
+            found.append(model(features).float().softmax(dim=1))
+    return torch.cat(found)
+
+
+def judge(
+    model: nn.Module, front_end: LogMel, inputs: Inputs, given: torch.Tensor, mask: torch.Tensor
+) -> pd.DataFrame:
+    """Return what the network makes of what the masks keep and remove, a row per clip.
+
+    Parameters
+    ----------
+    model, front_end : in evaluation mode.
+    inputs : Inputs
+    given : tensor, shape (clips, classes), probabilities of the inputs; the class with the highest
+        is the one explained.
+    mask : tensor, shape (clips, mel, frames), in [0, 1].
+
+    Returns
+    -------
+    DataFrame with p, o, m; p_twice and o_twice for the recipe that takes the softmax twice; same,
+        whether the decision stays; energy, kept of the input's; sparseness, complexity; si_sdr in
+        dB of the masked-in sound against the labelled one, where it is known.
+    """
+    targets = given.argmax(dim=1)
+    kept = cut_out(front_end, inputs.waveforms, mask)
+    removed = cut_out(front_end, inputs.waveforms, 1 - mask)
+    inside = probabilities(model, front_end, kept, inputs.n_valid)
+    outside = probabilities(model, front_end, removed, inputs.n_valid)
+
+    def of_target(values: torch.Tensor) -> np.ndarray:
+        return values.gather(1, targets[:, None])[:, 0].double().cpu().numpy()
+
+    table = pd.DataFrame(
+        {
+            "p": of_target(given),
+            "o": of_target(inside),
+            "m": of_target(outside),
+            "p_twice": of_target(scores.softmax_again(given)),
+            "o_twice": of_target(scores.softmax_again(inside)),
+            "same": (inside.argmax(dim=1) == targets).cpu().numpy(),
+            "energy": scores.kept_energy(kept, inputs.waveforms).cpu().numpy(),
+            "sparseness": scores.sparseness(mask).cpu().numpy(),
+            "complexity": scores.complexity(mask).cpu().numpy(),
+        }
+    )
+    if inputs.wanted is not None:
+        table["si_sdr"] = scores.si_sdr(kept, inputs.wanted).cpu().numpy()
+        table["si_sdr_input"] = scores.si_sdr(inputs.waveforms, inputs.wanted).cpu().numpy()
+    return table
+
+
+def fit(
+    path: Path,
+    model: nn.Module,
+    front_end: LogMel,
+    data: Data,
+    profile: Profile,
+    squared: Sequence[str] = (),
+) -> Fitted:
+    """Read the blocks' H on training clips, or open what was read before, and fit dictionaries.
+
+    Parameters
+    ----------
+    path : Path, where H is kept.
+    squared : blocks that get the dictionaries of least squared error, too.
+    """
+    train = gathering.gather_once(
+        path, model, front_end, data, data.split.train, BLOCKS, keep=BLOCKS
+    )
+    fitted = {(block, KL): fit_divergence(train, block) for block in BLOCKS}
+    for block in squared:
+        found = fit_squared(
+            train.statistics[block], block, profile.dictionaries, profile.training.seed
+        )
+        fitted |= {(block, name): one for name, one in found.items()}
+    return fitted
+
+
+def explain_fold(
+    data: Data, profile: Profile, runs: Path, folder: Path, conditions=CONDITIONS
+) -> pd.DataFrame:
+    """Explain the decisions on the profile's test fold by every method, unless it was done before.
+
+    A run that is stopped goes on with the next method.
+
+    Parameters
+    ----------
+    data : Data
+    profile : Profile, with the test fold.
+    runs : Path of the trained runs.
+    folder : Path, for this fold's ``scores.csv`` and what it needs.
+    conditions : names of `CONDITIONS`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the fold's network was not trained.
+    """
+    weights = runs / experiments.name_of(profile) / "model.safetensors"
+    if not weights.is_file():
+        raise FileNotFoundError(
+            f"explain_fold: {weights} is missing; train the fold first, as with "
+            f"python -m esc_lib train --profile {profile.name} --folds {profile.test_fold}."
+        )
+    data = experiments.split_for(data, profile)
+    model = load(weights, profile, data.class_names)
+    front_end = LogMel(profile.front_end).to(best_device())
+    folder.mkdir(parents=True, exist_ok=True)
+    path, done = folder / "scores.csv", _done(folder, weights)
+    fitted: Fitted = {}
+    for condition in conditions:
+        inputs = take(data, data.split.test, condition, sr=profile.front_end.sr)
+        given = probabilities(model, front_end, inputs.waveforms, inputs.n_valid)
+        lacking = not fitted
+        if lacking:
+            fitted = fit(
+                folder / "hidden.pt", model, front_end, data, profile,
+                (profile.dictionaries.layer,),
+            )  # fmt: skip
+        explainer = Explainer(model, front_end, fitted, inputs, given.argmax(dim=1))
+        for name, mask in tqdm(methods(explainer).items(), desc=f"explaining, {condition}"):
+            if condition == "white noise" and name not in IN_NOISE:
+                continue
+            if ((done.condition == condition) & (done.method == name)).any():
+                continue
+            started = time.perf_counter()
+            masks = mask()
+            seconds = time.perf_counter() - started
+            table = judge(model, front_end, inputs, given, masks)
+            rows = inputs.rows
+            table = table.assign(
+                condition=condition, method=name, row=rows, seconds=seconds / len(rows),
+                filename=data.clips.filename.iloc[rows].to_numpy(),
+                source=data.clips.src_file.iloc[rows].to_numpy(),
+                label=data.labels[rows].numpy(), predicted=given.argmax(dim=1).numpy(),
+            )  # fmt: skip
+            done = pd.concat([done, table], ignore_index=True)
+            write_atomically(path, lambda scratch, all_=done: all_.to_csv(scratch, index=False))
+    return done
+
+
+def _done(folder: Path, weights: Path) -> pd.DataFrame:
+    """Return what an earlier run found with the same weights and code; else note the new ones."""
+    here = Path(__file__).parent
+    digest = hashlib.sha256(weights.read_bytes())
+    for source in sorted(here.glob("*.py")):
+        digest.update(source.read_bytes())
+    note, path = folder / "identity.json", folder / "scores.csv"
+    identity = {"identity": digest.hexdigest()[:12]}
+    if path.is_file() and note.is_file() and json.loads(note.read_text()) == identity:
+        return pd.read_csv(path)
+    path.unlink(missing_ok=True)
+    save_json(note, identity)
+    return pd.DataFrame({"condition": [], "method": []})
+
+
+def try_choices(
+    model: nn.Module,
+    front_end: LogMel,
+    fitted: Fitted,
+    cases: Sequence[Inputs],
+    options: dict[str, Callable[[Explainer], torch.Tensor]],
+) -> pd.DataFrame:
+    """Judge several masks per decision on validation clips, a row per option.
+
+    Parameters
+    ----------
+    cases : Inputs of validation clips, one per condition.
+    options : name to a function that makes masks of an explainer.
+
+    Returns
+    -------
+    DataFrame, index option; the five scores, energy, and criterion, means over the cases.
+    """
+    given = [probabilities(model, front_end, case.waveforms, case.n_valid) for case in cases]
+    explainers = [
+        Explainer(model, front_end, fitted, case, p.argmax(dim=1))
+        for case, p in zip(cases, given, strict=True)
+    ]
+    rows = {}
+    for name, make in tqdm(options.items(), desc="trying"):
+        judged = pd.concat(
+            [
+                judge(model, front_end, explainer.inputs, p, make(explainer)).assign(
+                    condition=explainer.inputs.condition
+                )
+                for explainer, p in zip(explainers, given, strict=True)
+            ]
+        )
+        found = {key: float(SCORES[key](judged).mean()) for key in list(SCORES)[:5] + ["energy"]}
+        rows[name] = found | {"criterion": criterion(judged)}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("option")
+
+
+def default_choices(choice: Choice) -> dict[str, Callable[[Explainer], torch.Tensor]]:
+    """Return the choice and its neighbours as options for :func:`try_choices`."""
+
+    def name(other: Choice) -> str:
+        blocks = "+".join(block[-1] for block in other.blocks)
+        return f"blocks {blocks}, {other.relevance}, exponent {other.exponent:g}"
+
+    return {
+        name(other): (lambda explainer, other=other: explainer.components(other))
+        for other in candidates(choice)
+    }

@@ -1,0 +1,81 @@
+"""What is explained: clips as they are, and clips with something mixed in that is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from esc_lib.artifacts import Data
+from esc_lib.audio import coloured_noise
+
+CONDITIONS = ("clean", "other clip", "white noise")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Sounds to be explained.
+
+    Attributes
+    ----------
+    condition : str, one of `CONDITIONS`.
+    rows : int array, shape (clips,), the labelled clips.
+    waveforms : tensor, shape (clips, samples), full scale 1.
+    n_valid : int tensor, shape (clips,).
+    wanted, unwanted : tensors, shape (clips, samples), which sum to `waveforms`; None if clean.
+    """
+
+    condition: str
+    rows: np.ndarray
+    waveforms: torch.Tensor
+    n_valid: torch.Tensor
+    wanted: torch.Tensor | None = None
+    unwanted: torch.Tensor | None = None
+
+
+def take(data: Data, rows: np.ndarray, condition: str, seed: int = 0, sr: int = 0) -> Inputs:
+    """Return clips, clean or with another sound of the same energy (0 dB) over the whole length.
+
+    Parameters
+    ----------
+    data : Data
+    rows : int array, shape (clips,).
+    condition : "clean", "other clip" (of another class, drawn among `rows`) or "white noise".
+    seed : int, of what is drawn.
+    sr : int, sample rate in Hz, for the noise.
+
+    Raises
+    ------
+    ValueError
+        If the condition is unknown, or all clips are of one class and another is asked for.
+    """
+    waveforms, n_valid = data.batch(rows)
+    if condition == "clean":
+        return Inputs(condition, rows, waveforms, n_valid)
+    if condition == "other clip":
+        other = _partners(data.labels[rows].numpy(), seed)
+        unwanted, n_valid = waveforms[other], torch.maximum(n_valid, n_valid[other])
+    elif condition == "white noise":
+        generator = torch.Generator().manual_seed(seed)
+        unwanted = coloured_noise(torch.zeros(len(rows)), waveforms.shape[1], sr, generator)
+        inside = torch.arange(waveforms.shape[1]) < n_valid[:, None]
+        unwanted = unwanted * inside
+    else:
+        raise ValueError(
+            f"take: condition={condition!r} is unknown; choose one of {', '.join(CONDITIONS)}."
+        )
+    energy = [each.square().sum(dim=1, keepdim=True) for each in (waveforms, unwanted)]
+    unwanted = unwanted * (energy[0] / energy[1].clamp_min(1e-12)).sqrt()
+    peak = (waveforms + unwanted).abs().amax(dim=1, keepdim=True)
+    level = 1 / peak.clamp_min(1.0)  # nothing clips; the network does not see a change of level
+    wanted, unwanted = waveforms * level, unwanted * level
+    return Inputs(condition, rows, wanted + unwanted, n_valid, wanted, unwanted)
+
+
+def _partners(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Return for each clip the place of one of another class."""
+    if len(np.unique(labels)) < 2:
+        raise ValueError("take: all clips are of one class; 'other clip' needs at least two.")
+    rng = np.random.default_rng(seed)
+    return np.array([rng.choice(np.flatnonzero(labels != label)) for label in labels])

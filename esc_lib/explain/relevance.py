@@ -1,0 +1,163 @@
+"""How much each atom speaks for a decision.
+
+The decision is the log-odds of the explained class: its logit against the log-sum-exp of all
+others. Unlike a probability it does not saturate, and unlike the logit alone it also falls when
+another class gains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import nn
+
+from esc_lib.activations import pool_frames, record, reduce_frequency
+from esc_lib.features import LogMel, standardise
+from esc_lib.hardware import autocast
+
+BATCH = 16  # clips at a time: the backward pass holds every layer's maps
+Score = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+NEPER_DB = 8.685889638065036  # 20 / ln 10
+
+
+def log_odds(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the log-odds of each clip's target class against all others, shape (batch,)."""
+    index = targets[:, None]
+    others = logits.scatter(1, index, -torch.inf).logsumexp(dim=1)
+    return logits.gather(1, index)[:, 0] - others
+
+
+def logits_score(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the logit of each clip's target class, shape (batch,)."""
+    return logits.gather(1, targets[:, None])[:, 0]
+
+
+def maps_and_gradients(
+    model: nn.Module,
+    layers: Sequence[str],
+    features: torch.Tensor,
+    targets: torch.Tensor,
+    score: Score = log_odds,
+) -> Iterator[dict[str, tuple[torch.Tensor, torch.Tensor]]]:
+    """Yield, batch by batch, layers' activation maps and the gradient of the score there.
+
+    Parameters
+    ----------
+    model : nn.Module in evaluation mode.
+    layers : names of layers.
+    features : tensor, shape (batch, 1, mel, frames), what the network sees.
+    targets : int tensor, shape (batch,), the class explained for each clip.
+    score : what is explained, of logits and targets.
+
+    Yields
+    ------
+    layer to (maps, gradient), float32 tensors of the layer's shape, (16, channels, mel, frames).
+    """
+    for some, classes in zip(features.split(BATCH), targets.split(BATCH), strict=True):
+        with (
+            record(model, layers, keep_graph=True) as maps,
+            torch.enable_grad(),
+            autocast(features.device),
+        ):
+            logits = model(some.detach().requires_grad_())
+        total = score(logits.float(), classes).sum()  # clips do not touch each other
+        gradients = torch.autograd.grad(total, [maps[layer] for layer in layers])
+        yield {
+            layer: (maps[layer].detach().float(), gradient.float())
+            for layer, gradient in zip(layers, gradients, strict=True)
+        }
+
+
+def of_channels(
+    model: nn.Module, layers: Sequence[str], features: torch.Tensor, targets: torch.Tensor
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Return every channel's gradient times activation, summed over frequency, and its H.
+
+    Parameters
+    ----------
+    model, layers, features, targets : as for :func:`maps_and_gradients`.
+
+    Returns
+    -------
+    relevance : layer to tensor, shape (batch, channels, frames).
+    h : layer to tensor of the same shape: the activations, averaged over frequency.
+
+    References
+    ----------
+    shrikumar2017learning, section 2.2 (gradient times input).
+    """
+    relevance: dict[str, list] = {layer: [] for layer in layers}
+    h: dict[str, list] = {layer: [] for layer in layers}
+    for found in maps_and_gradients(model, layers, features, targets):
+        for layer, (maps, gradient) in found.items():
+            relevance[layer].append((maps * gradient).sum(dim=2))
+            h[layer].append(reduce_frequency(maps))
+    return (
+        {layer: torch.cat(parts) for layer, parts in relevance.items()},
+        {layer: torch.cat(parts) for layer, parts in h.items()},
+    )
+
+
+def of_bands(
+    model: nn.Module,
+    front_end: LogMel,
+    waveforms: torch.Tensor,
+    n_valid: torch.Tensor,
+    targets: torch.Tensor,
+    score: Score = log_odds,
+) -> torch.Tensor:
+    """Return how the score changes with the level of each band and frame.
+
+    The gradient goes through the standardisation of the clip: to turn one band down is to turn
+    all others up.
+
+    Parameters
+    ----------
+    model, front_end : in evaluation mode, on the device of `waveforms`.
+    waveforms, n_valid : as for :meth:`LogMel.forward`.
+    targets : int tensor, shape (batch,).
+
+    Returns
+    -------
+    tensor, shape (batch, mel, frames): change of the score per neper (8.7 dB).
+    """
+    found = []
+    batches = (each.split(BATCH) for each in (waveforms, n_valid, targets))
+    for some, lengths, classes in zip(*batches, strict=True):
+        log_mel = front_end(some, lengths).requires_grad_()
+        frame = torch.arange(log_mel.shape[2], device=log_mel.device)
+        inside = (frame < front_end.n_valid_frames(lengths)[:, None])[:, None]
+        with torch.enable_grad():
+            features = standardise(log_mel, inside).unsqueeze(1)
+            with autocast(features.device):
+                logits = model(features)
+            total = score(logits.float(), classes).sum()
+        found.append(NEPER_DB * torch.autograd.grad(total, log_mel)[0])
+    return torch.cat(found)
+
+
+def of_atoms(bands: torch.Tensor, w: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+    """Share the relevance of bands out among atoms, as they share in W H.
+
+    Parameters
+    ----------
+    bands : tensor, shape (batch, mel, frames), from :func:`of_bands`.
+    w : tensor, shape (mel, atoms), >= 0.
+    h : tensor, shape (batch, atoms, frames of the layer), >= 0.
+
+    Returns
+    -------
+    tensor, shape (batch, atoms, frames of the layer): to first order, the change of the score per
+        neper that an atom is turned up. All atoms together have what the bands have, wherever an
+        atom is active.
+    """
+    step = bands.shape[-1] // h.shape[-1]
+    pooled = step * pool_frames(bands, h.shape[-1])
+    return h * (w.T @ (pooled / (w @ h + 1e-12)))
+
+
+def to_one_level(relevance: torch.Tensor) -> torch.Tensor:
+    """Scale each clip's relevance, (batch, atoms, frames), to a mean size of one; zero stays."""
+    size = relevance.abs().mean(dim=(1, 2), keepdim=True)
+    return relevance / size.clamp_min(1e-30)

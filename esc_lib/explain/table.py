@@ -1,0 +1,72 @@
+"""Tables of judged explanations: scores with intervals, separation, what tuning goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from esc_lib.evaluation import source_draws
+from esc_lib.explain import scores
+
+SCORES: dict[str, Callable[[pd.DataFrame], np.ndarray]] = {
+    "AI": lambda t: scores.increase(t.p.to_numpy(), t.o.to_numpy()),
+    "AD": lambda t: scores.drop(t.p.to_numpy(), t.o.to_numpy()),
+    "AG": lambda t: scores.gain(t.p.to_numpy(), t.o.to_numpy()),
+    "FF": lambda t: scores.faithfulness(t.p.to_numpy(), t.m.to_numpy()),
+    "Fid-In": lambda t: t.same.to_numpy(float),
+    "AD, softmax twice": lambda t: scores.drop(t.p_twice.to_numpy(), t.o_twice.to_numpy()),
+    "energy": lambda t: t.energy.to_numpy(),
+    "SPS": lambda t: t.sparseness.to_numpy(),
+    "COMP": lambda t: t.complexity.to_numpy(),
+}
+
+
+def summary(judged: pd.DataFrame, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Return the mean of every score by method, with 95 % intervals over source recordings.
+
+    Parameters
+    ----------
+    judged : rows of one condition, as :func:`explain_fold` returns them, of one fold or several.
+
+    Returns
+    -------
+    DataFrame, a row per method in their first order; columns (score, "mean" | "low" | "high"),
+        and ("clips", "n").
+    """
+    rows = {}
+    for method, table in judged.groupby("method", sort=False):
+        draws = source_draws(table.source.to_numpy(), n_draws, seed)
+        weight = draws / draws.sum(axis=1, keepdims=True)
+        row = {("clips", "n"): len(table)}
+        for name, score in SCORES.items():
+            values = score(table)
+            low, high = np.percentile(weight @ values, [2.5, 97.5])
+            row |= {(name, "mean"): values.mean(), (name, "low"): low, (name, "high"): high}
+        rows[method] = row
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+
+
+def criterion(judged: pd.DataFrame) -> float:
+    """Return what methods are tuned by: AI, AG, FF and Fid-In as shares, less AD, in [-2, 4].
+
+    The mean over the conditions in the table. No score alone: each can be had for nothing.
+    """
+    found = []
+    for _, table in judged.groupby("condition"):
+        mean = {name: float(SCORES[name](table).mean()) for name in ("AI", "AD", "AG", "FF")}
+        share = (mean["AI"] + mean["AG"] - mean["AD"]) / 100
+        found.append(share + mean["FF"] + table.same.mean())
+    return float(np.mean(found))
+
+
+def separation(judged: pd.DataFrame) -> pd.DataFrame:
+    """Return by how many dB a method lifts the labelled sound out of a mixture, where the decision
+    was right: mean improvement of SI-SDR by condition (columns) and method (rows).
+    """
+    right = judged[(judged.label == judged.predicted) & judged.si_sdr.notna()]
+    lifted = right.assign(lift=right.si_sdr - right.si_sdr_input)
+    return lifted.pivot_table(
+        index="method", columns="condition", values="lift", aggfunc="mean", sort=False
+    )
