@@ -65,6 +65,26 @@ def evidence(options: argparse.Namespace) -> None:
         print(f"{item.group}, {item.label}, fold {item.profile.test_fold}: done", flush=True)
 
 
+def explain(options: argparse.Namespace) -> None:
+    """Explain the test decisions of the chosen folds by every method, as notebook 08 compares them.
+
+    Raises
+    ------
+    ValueError, OSError
+        With one sentence if a fold's network was not trained.
+    """
+    from esc_lib import experiments
+    from esc_lib.explain.comparison import explain_fold
+
+    artifacts = root(options.profile, options.artifacts)
+    data = open_data(find(artifacts, "01_data"))
+    for fold in options.folds:
+        settings = experiments.variant(get_profile(options.profile), test_fold=fold)
+        folder = artifacts / "explanations" / f"fold{fold}"
+        judged = explain_fold(data, settings, artifacts / "runs", folder, options.only)
+        print(f"{folder}: {len(judged)} rows", flush=True)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m esc_lib", description=__doc__)
@@ -89,6 +109,12 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--groups", nargs="+", default=["folds"], help="or protocols ...")
     command.add_argument("--share", default="1/1", help="2/4: the second of four processes")
     command.set_defaults(run=evidence)
+    command = commands.add_parser("explain", help="explain the decisions that notebook 08 compares")
+    command.add_argument("--profile", default="demo", choices=PROFILES)
+    command.add_argument("--artifacts", default="", help="default: build/<profile>/artifacts")
+    command.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    command.add_argument("--only", nargs="+", default=[], help="methods, as 'components' Grad-CAM")
+    command.set_defaults(run=explain)
     options = parser.parse_args(arguments)
     try:
         options.run(options)

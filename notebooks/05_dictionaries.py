@@ -391,9 +391,12 @@ if truth is not None:
     truth.to_csv(folder / "truth.csv")
 np.savez_compressed(
     folder / "dictionaries.npz",
-    scale=fits[layer].scale.numpy(),
-    optimum=fits[layer].optimum.numpy(),
-    **w_final,
+    **{f"{block}/scale": fits[block].scale.numpy() for block in BLOCKS},
+    **{
+        f"{block}/{name}": w.float().numpy()
+        for block in BLOCKS
+        for name, w in fits[block].dictionaries().items()
+    },
 )
 n_test = len(data.split.test)
 columns = {

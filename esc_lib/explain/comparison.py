@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +26,7 @@ from esc_lib.explain import scores
 from esc_lib.explain.components import KL, fit_divergence, fit_squared
 from esc_lib.explain.inputs import CONDITIONS, Inputs, take
 from esc_lib.explain.masks import cut_out
-from esc_lib.explain.methods import OURS, Choice, Explainer, Fitted, candidates, methods
-from esc_lib.explain.table import SCORES, criterion
+from esc_lib.explain.methods import OURS, Explainer, Fitted, methods
 from esc_lib.features import LogMel
 from esc_lib.files import write_atomically
 from esc_lib.hardware import autocast, best_device
@@ -126,7 +125,7 @@ def fit(
 
 
 def explain_fold(
-    data: Data, profile: Profile, runs: Path, folder: Path, conditions=CONDITIONS
+    data: Data, profile: Profile, runs: Path, folder: Path, only: Sequence[str] = ()
 ) -> pd.DataFrame:
     """Explain the decisions on the profile's test fold by every method, unless it was done before.
 
@@ -138,7 +137,7 @@ def explain_fold(
     profile : Profile, with the test fold.
     runs : Path of the trained runs.
     folder : Path, for this fold's ``scores.csv`` and what it needs.
-    conditions : names of `CONDITIONS`.
+    only : names of methods; default: all.
 
     Raises
     ------
@@ -157,18 +156,17 @@ def explain_fold(
     folder.mkdir(parents=True, exist_ok=True)
     path, done = folder / "scores.csv", _done(folder, weights)
     fitted: Fitted = {}
-    for condition in conditions:
+    for condition in CONDITIONS:
         inputs = take(data, data.split.test, condition, sr=profile.front_end.sr)
         given = probabilities(model, front_end, inputs.waveforms, inputs.n_valid)
-        lacking = not fitted
-        if lacking:
+        if not fitted:
             fitted = fit(
                 folder / "hidden.pt", model, front_end, data, profile,
                 (profile.dictionaries.layer,),
             )  # fmt: skip
         explainer = Explainer(model, front_end, fitted, inputs, given.argmax(dim=1))
         for name, mask in tqdm(methods(explainer).items(), desc=f"explaining, {condition}"):
-            if condition == "white noise" and name not in IN_NOISE:
+            if (only and name not in only) or (condition == "white noise" and name not in IN_NOISE):
                 continue
             if ((done.condition == condition) & (done.method == name)).any():
                 continue
@@ -188,6 +186,36 @@ def explain_fold(
     return done
 
 
+def collect(
+    data: Data, profile: Profile, runs: Path, explanations: Path, recorded: Path | None = None
+) -> pd.DataFrame:
+    """Return the judged explanations of all folds there are; the profile's own is made if need be.
+
+    Parameters
+    ----------
+    data, profile, runs : as for :func:`explain_fold`.
+    explanations : Path of the study's folders ``fold<k>/``.
+    recorded : Path of a recorded study, whose ``explanations/fold<k>.csv`` are taken as they are.
+
+    Returns
+    -------
+    DataFrame, rows as of :func:`explain_fold`, with the column fold.
+    """
+    found = []
+    for fold in sorted(data.clips.fold.unique()):
+        kept = recorded / "explanations" / f"fold{fold}.csv" if recorded else None
+        folder = explanations / f"fold{fold}"
+        if kept is not None and kept.is_file():
+            judged = pd.read_csv(kept)
+        elif fold == profile.test_fold or (folder / "scores.csv").is_file():
+            variant = experiments.variant(profile, test_fold=int(fold))
+            judged = explain_fold(data, variant, runs, folder)
+        else:
+            continue
+        found.append(judged.assign(fold=fold))
+    return pd.concat(found, ignore_index=True)
+
+
 def _done(folder: Path, weights: Path) -> pd.DataFrame:
     """Return what an earlier run found with the same weights and code; else note the new ones."""
     here = Path(__file__).parent
@@ -201,54 +229,3 @@ def _done(folder: Path, weights: Path) -> pd.DataFrame:
     path.unlink(missing_ok=True)
     save_json(note, identity)
     return pd.DataFrame({"condition": [], "method": []})
-
-
-def try_choices(
-    model: nn.Module,
-    front_end: LogMel,
-    fitted: Fitted,
-    cases: Sequence[Inputs],
-    options: dict[str, Callable[[Explainer], torch.Tensor]],
-) -> pd.DataFrame:
-    """Judge several masks per decision on validation clips, a row per option.
-
-    Parameters
-    ----------
-    cases : Inputs of validation clips, one per condition.
-    options : name to a function that makes masks of an explainer.
-
-    Returns
-    -------
-    DataFrame, index option; the five scores, energy, and criterion, means over the cases.
-    """
-    given = [probabilities(model, front_end, case.waveforms, case.n_valid) for case in cases]
-    explainers = [
-        Explainer(model, front_end, fitted, case, p.argmax(dim=1))
-        for case, p in zip(cases, given, strict=True)
-    ]
-    rows = {}
-    for name, make in tqdm(options.items(), desc="trying"):
-        judged = pd.concat(
-            [
-                judge(model, front_end, explainer.inputs, p, make(explainer)).assign(
-                    condition=explainer.inputs.condition
-                )
-                for explainer, p in zip(explainers, given, strict=True)
-            ]
-        )
-        found = {key: float(SCORES[key](judged).mean()) for key in list(SCORES)[:5] + ["energy"]}
-        rows[name] = found | {"criterion": criterion(judged)}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("option")
-
-
-def default_choices(choice: Choice) -> dict[str, Callable[[Explainer], torch.Tensor]]:
-    """Return the choice and its neighbours as options for :func:`try_choices`."""
-
-    def name(other: Choice) -> str:
-        blocks = "+".join(block[-1] for block in other.blocks)
-        return f"blocks {blocks}, {other.relevance}, exponent {other.exponent:g}"
-
-    return {
-        name(other): (lambda explainer, other=other: explainer.components(other))
-        for other in candidates(choice)
-    }

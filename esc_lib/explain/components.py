@@ -7,7 +7,9 @@ speaks for the class; those that do make a soft mask, and the mask makes a sound
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 
 from esc_lib import config
@@ -68,6 +70,20 @@ def fit_squared(
         name: Components(layer, w.float(), fitted.scale.float())
         for name, w in fitted.dictionaries().items()
     }
+
+
+def open_dictionaries(path: Path) -> dict[tuple[str, str], Components]:
+    """Open the dictionaries of least squared error that notebook 05 fitted to every block."""
+    with np.load(path) as saved:
+        return {
+            tuple(key.split("/")): Components(
+                key.split("/")[0],
+                torch.from_numpy(saved[key]).float(),
+                torch.from_numpy(saved[key.split("/")[0] + "/scale"]).float(),
+            )
+            for key in saved.files
+            if not key.endswith("/scale")
+        }
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -35,10 +35,10 @@ class Choice:
     exponent : float, below 1 softens the mask.
     """
 
-    blocks: tuple[str, ...] = ("conv_block4", "conv_block5")
+    blocks: tuple[str, ...] = ("conv_block3", "conv_block4", "conv_block5")
     dictionary: str = KL
     relevance: str = "both"
-    exponent: float = 0.7
+    exponent: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -204,14 +204,3 @@ def _shaped(explainer: Explainer, name: str, shape: Shape) -> Callable:
 
 def _control(explainer: Explainer, name: str) -> Callable:
     return lambda: explainer.control(name)
-
-
-def candidates(choice: Choice) -> Iterable[Choice]:
-    """Yield the choice and those that differ from it in one thing."""
-    yield choice
-    for blocks in (("conv_block5",), ("conv_block4",), BLOCKS[2:], BLOCKS):
-        yield replace(choice, blocks=tuple(blocks))
-    for kind in ("bands", "channels"):
-        yield replace(choice, relevance=kind)
-    for exponent in (0.5, 1.0):
-        yield replace(choice, exponent=exponent)

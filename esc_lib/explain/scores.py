@@ -5,8 +5,8 @@ the input, on the masked-in sound and on the masked-out sound, arrays of shape (
 
 References
 ----------
-mancini2025lmac for the set; chattopadhay2018gradcampp for AI and AD; hurley2009comparing for the
-Gini index; leroux2019sdr.
+paissan2024lmac, section 4.1, for the set; chattopadhay2018gradcampp for AI and AD;
+hurley2009comparing for the Gini index; leroux2019sdr for SI-SDR.
 """
 
 from __future__ import annotations

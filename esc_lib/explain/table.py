@@ -22,6 +22,15 @@ SCORES: dict[str, Callable[[pd.DataFrame], np.ndarray]] = {
     "COMP": lambda t: t.complexity.to_numpy(),
 }
 
+FIVE = ("AI", "AD", "AG", "FF", "Fid-In")
+
+# On ESC-50, inputs mixed with another clip, speech or white noise, another network: the table of
+# SpeechBrain's recipe, whose AD takes the softmax twice.
+PUBLISHED = {
+    "L-MAC": {"AI": 61.62, "AD": 3.83, "AG": 33.48, "FF": 0.40, "Fid-In": 0.82},
+    "L2I": {"AI": 6.75, "AD": 25.93, "AG": 1.25, "FF": 0.26, "Fid-In": 0.01},
+}  # paissan2024lmac; parekh2022listen
+
 
 def summary(judged: pd.DataFrame, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Return the mean of every score by method, with 95 % intervals over source recordings.
@@ -70,3 +79,25 @@ def separation(judged: pd.DataFrame) -> pd.DataFrame:
     return lifted.pivot_table(
         index="method", columns="condition", values="lift", aggfunc="mean", sort=False
     )
+
+
+def ranking(judged: pd.DataFrame, conditions=("clean", "other clip")) -> pd.DataFrame:
+    """Return the methods by :func:`criterion`, best first, with what an explanation costs.
+
+    Methods that were not run in all of `conditions` are left out.
+
+    Returns
+    -------
+    DataFrame, index method; criterion, energy kept, and ms per clip, which for variants of one
+        method is the time beyond what they share.
+    """
+    rows = {}
+    for method, found in judged[judged.condition.isin(conditions)].groupby("method", sort=False):
+        if found.condition.nunique() == len(conditions):
+            rows[method] = {
+                "criterion": criterion(found),
+                "energy": found.energy.mean(),
+                "ms per clip": 1000 * found.seconds.mean(),
+            }
+    found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+    return found.sort_values("criterion", ascending=False)

@@ -1,0 +1,155 @@
+"""Figures of notebook 08: what components say about a decision, and how explanations score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from esc_lib.config import FrontEnd
+from esc_lib.figures.style import COLOURS, MAP_CMAP, SIGNED_CMAP, mel_axis, spectrogram
+
+MARKS = "osD^v"
+LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
+
+
+def decision(
+    log_mel: np.ndarray,
+    relevance: np.ndarray,
+    w: np.ndarray,
+    mask: np.ndarray,
+    settings: FrontEnd,
+    n_atoms: int = 12,
+) -> Figure:
+    """Show how one decision is taken apart: clip, its strongest atoms, their verdict, the mask.
+
+    Parameters
+    ----------
+    log_mel : array, shape (mel, frames), dB.
+    relevance : array, shape (atoms, frames of the layer).
+    w : array, shape (mel, atoms).
+    mask : array, shape (mel, frames), in [0, 1].
+    settings : FrontEnd
+    n_atoms : int, how many atoms are shown, those of the largest relevance.
+    """
+    shown = np.sort(np.argsort(-np.abs(relevance).sum(axis=1))[:n_atoms])
+    centre = (np.arange(len(w))[:, None] * w[:, shown]).sum(0) / w[:, shown].sum(0).clip(1e-30)
+    shown = shown[np.argsort(centre)]
+    figure, axes = plt.subplots(2, 2, figsize=(11, 6.2))
+    top = float(log_mel.max())
+    image = spectrogram(axes[0, 0], log_mel, settings, vmin=top - 60, vmax=top)
+    axes[0, 0].set_title("the clip")
+    figure.colorbar(image, ax=axes[0, 0], label="level (dB)")
+    limit = float(np.abs(relevance[shown]).max())
+    duration_s = settings.n_frames * settings.frame_s
+    image = axes[0, 1].imshow(
+        relevance[shown], origin="lower", aspect="auto", cmap=SIGNED_CMAP, vmin=-limit, vmax=limit,
+        extent=(0, duration_s, 0, len(shown)),
+    )  # fmt: skip
+    axes[0, 1].set(xlabel="time (s)", ylabel="atom", title="what its atoms say to the class")
+    axes[0, 1].set_yticks(np.arange(len(shown)) + 0.5, [str(k) for k in shown], fontsize=7)
+    figure.colorbar(image, ax=axes[0, 1], label="relevance")
+    shapes = w[:, shown] / w[:, shown].max(axis=0).clip(1e-30)
+    image = axes[1, 0].imshow(
+        shapes.T, origin="lower", aspect="auto", cmap=MAP_CMAP, vmin=0, vmax=1,
+        extent=(0, len(w), 0, len(shown)),
+    )  # fmt: skip
+    mel_axis(axes[1, 0], settings, "x")
+    axes[1, 0].set(ylabel="atom", title="what these atoms sound like")
+    axes[1, 0].set_yticks(np.arange(len(shown)) + 0.5, [str(k) for k in shown], fontsize=7)
+    figure.colorbar(image, ax=axes[1, 0], label="weight / its maximum")
+    image = spectrogram(axes[1, 1], mask, settings, vmin=0, vmax=1, cmap=MAP_CMAP)
+    axes[1, 1].set_title("the mask: share of the atoms that speak for it")
+    figure.colorbar(image, ax=axes[1, 1], label="factor on the amplitude")
+    return figure
+
+
+def scores(
+    tables: Mapping[str, pd.DataFrame],
+    names: tuple[str, ...],
+    published: Mapping[str, Mapping[str, float]],
+) -> Figure:
+    """Show scores by method, with intervals, one panel per score.
+
+    Parameters
+    ----------
+    tables : condition to a table as :func:`esc_lib.explain.table.summary` returns it; the methods
+        of the first one set the order.
+    names : scores to show.
+    published : source to {score: value}, drawn as dotted lines.
+    """
+    methods = list(next(iter(tables.values())).index)
+    methods += [m for table in tables.values() for m in table.index if m not in methods]
+    methods = list(dict.fromkeys(methods))
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(12, 1.4 + 0.27 * len(methods)), sharey=True, squeeze=False
+    )
+    offsets = np.linspace(-0.22, 0.22, len(tables)) if len(tables) > 1 else [0.0]
+    for ax, name in zip(axes[0], names, strict=True):
+        ax.axhspan(-0.5, 0.5, color="0.93")
+        for (condition, table), offset, mark, colour in zip(
+            tables.items(), offsets, MARKS, COLOURS, strict=False
+        ):
+            place = np.array([methods.index(method) for method in table.index]) + offset
+            found = table[name]
+            ax.hlines(place, found["low"], found["high"], color=colour, linewidth=1)
+            ax.plot(found["mean"], place, mark, color=colour, markersize=3.5, label=condition)
+        for line, (source, values) in zip(LINES[2:], published.items(), strict=False):
+            if name in values:
+                ax.axvline(values[name], color="0.35", linestyle=line, label=source, linewidth=1)
+        ax.set_title(name)
+        ax.grid(axis="x", alpha=0.3)
+    axes[0, 0].set_yticks(range(len(methods)), methods, fontsize=8)
+    axes[0, 0].set_ylim(len(methods) - 0.4, -0.6)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
+def curves(found: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+    """Show insertion and deletion, method to two arrays (clips, steps), means over the clips."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True)
+    for index, (name, pair) in enumerate(found.items()):
+        for ax, curve in zip(axes, pair, strict=True):
+            share = np.linspace(0, 100, curve.shape[1])
+            ax.plot(
+                share, curve.mean(axis=0), linestyle=LINES[index % len(LINES)],
+                color=COLOURS[index % len(COLOURS)], label=name,
+            )  # fmt: skip
+    axes[0].set(
+        title="insertion: higher is better", ylabel="probability of the class", ylim=(0, 1),
+        xlabel="points put into silence, most relevant first (%)",
+    )  # fmt: skip
+    axes[1].set(
+        title="deletion: lower is better", xlabel="points taken out, most relevant first (%)"
+    )
+    axes[1].legend(fontsize=8)
+    return figure
+
+
+def randomisation(found: pd.DataFrame, passes: float) -> Figure:
+    """Show how similar each method's masks stay while the weights are randomised.
+
+    Parameters
+    ----------
+    found : as :func:`esc_lib.explain.checks.randomisation` returns it.
+    passes : float, the similarity that a method has to fall below in the end.
+    """
+    means = found.drop(columns="clip").groupby("stage", sort=False).mean()
+    figure, ax = plt.subplots(figsize=(8, 3.8))
+    for index, name in enumerate(means):
+        ax.plot(
+            range(1, len(means) + 1), means[name], marker="o", markersize=3.5, label=name,
+            linestyle=LINES[index % len(LINES)], color=COLOURS[index % len(COLOURS)],
+        )  # fmt: skip
+    ax.axhline(passes, color="grey", linestyle=":")
+    stages = [stage.replace("conv_", "").replace("block", "block ") for stage in means.index]
+    ax.set_xticks(range(1, len(means) + 1), stages)
+    ax.set(
+        xlabel="randomised from the output down to", ylabel="rank correlation", ylim=(-0.35, 1.05)
+    )
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
