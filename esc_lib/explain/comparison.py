@@ -34,6 +34,7 @@ from esc_lib.models.se_cnn import BLOCKS
 from esc_lib.report import save_json
 
 BATCH = 16
+SOURCES = ("components", "gradcam", "inputs", "masks", "methods", "relevance", "rivals", "scores")
 IN_NOISE = (OURS, "Grad-CAM", "saliency", "Deep Feature Factorization", "oracle")
 
 
@@ -137,7 +138,7 @@ def explain_fold(
     profile : Profile, with the test fold.
     runs : Path of the trained runs.
     folder : Path, for this fold's ``scores.csv`` and what it needs.
-    only : names of methods; default: all.
+    only : names of methods, and no dictionaries of least squared error; default: all methods.
 
     Raises
     ------
@@ -154,16 +155,21 @@ def explain_fold(
     model = load(weights, profile, data.class_names)
     front_end = LogMel(profile.front_end).to(best_device())
     folder.mkdir(parents=True, exist_ok=True)
-    path, done = folder / "scores.csv", _done(folder, weights)
-    fitted: Fitted = {}
+    path, note = folder / "scores.csv", folder / "identity.json"
+    identity = _identity(weights)
+    done = pd.DataFrame({"condition": [], "method": []})
+    if path.is_file() and note.is_file():
+        noted = json.loads(note.read_text(encoding="utf-8"))
+        if noted["identity"] == identity:
+            done = pd.read_csv(path)
+            if noted["complete"]:
+                return done
+    save_json(note, {"identity": identity, "complete": False})
+    squared = () if only else (profile.dictionaries.layer,)
+    fitted = fit(folder / "hidden.pt", model, front_end, data, profile, squared)
     for condition in CONDITIONS:
         inputs = take(data, data.split.test, condition, sr=profile.front_end.sr)
         given = probabilities(model, front_end, inputs.waveforms, inputs.n_valid)
-        if not fitted:
-            fitted = fit(
-                folder / "hidden.pt", model, front_end, data, profile,
-                (profile.dictionaries.layer,),
-            )  # fmt: skip
         explainer = Explainer(model, front_end, fitted, inputs, given.argmax(dim=1))
         for name, mask in tqdm(methods(explainer).items(), desc=f"explaining, {condition}"):
             if (only and name not in only) or (condition == "white noise" and name not in IN_NOISE):
@@ -182,7 +188,9 @@ def explain_fold(
                 label=data.labels[rows].numpy(), predicted=given.argmax(dim=1).numpy(),
             )  # fmt: skip
             done = pd.concat([done, table], ignore_index=True)
-            write_atomically(path, lambda scratch, all_=done: all_.to_csv(scratch, index=False))
+            kept = done.round(6)
+            write_atomically(path, lambda scratch, kept=kept: kept.to_csv(scratch, index=False))
+    save_json(note, {"identity": identity, "complete": not only})
     return done
 
 
@@ -216,16 +224,10 @@ def collect(
     return pd.concat(found, ignore_index=True)
 
 
-def _done(folder: Path, weights: Path) -> pd.DataFrame:
-    """Return what an earlier run found with the same weights and code; else note the new ones."""
+def _identity(weights: Path) -> str:
+    """Return a short hash of the network and of the code that decides what is found."""
     here = Path(__file__).parent
     digest = hashlib.sha256(weights.read_bytes())
-    for source in sorted(here.glob("*.py")):
-        digest.update(source.read_bytes())
-    note, path = folder / "identity.json", folder / "scores.csv"
-    identity = {"identity": digest.hexdigest()[:12]}
-    if path.is_file() and note.is_file() and json.loads(note.read_text()) == identity:
-        return pd.read_csv(path)
-    path.unlink(missing_ok=True)
-    save_json(note, identity)
-    return pd.DataFrame({"condition": [], "method": []})
+    for source in SOURCES:
+        digest.update((here / f"{source}.py").read_bytes())
+    return digest.hexdigest()[:12]
