@@ -106,20 +106,26 @@ def reduce_frequency(maps: torch.Tensor, how: str = "mean") -> torch.Tensor:
     raise ValueError(f"reduce_frequency: how={how!r}, expected 'mean' or 'max'.")
 
 
+def frames_per_step(n_frames: int, n_coarse: int) -> int:
+    """Return how many frames one frame of a layer stands for: 2**k after k poolings.
+
+    A layer after k poolings has floor(frames / 2**k) frames; the remainder at the end is dropped,
+    so the frames divided by the layer's are not always it: 188 frames make 5 of 32.
+    """
+    return 1 << (n_frames // n_coarse).bit_length() - 1
+
+
 def pool_frames(mel: torch.Tensor, n_frames: int) -> torch.Tensor:
     """Average (batch, mel, frames) to a layer's time grid, as its 2x2 poolings cut it.
 
-    A layer after k poolings has floor(frames / 2**k) frames; the remainder at the end is dropped
-    here as it is there.
+    The remainder at the end is dropped here as it is there, see :func:`frames_per_step`.
 
     Raises
     ------
     ValueError
         If `n_frames` does not come out of repeated halving.
     """
-    step = 1
-    while mel.shape[-1] // step > n_frames:
-        step *= 2
+    step = frames_per_step(mel.shape[-1], n_frames) if n_frames <= mel.shape[-1] else 1
     if mel.shape[-1] // step != n_frames:
         raise ValueError(
             f"pool_frames: n_frames={n_frames} does not follow from {mel.shape[-1]} frames by "

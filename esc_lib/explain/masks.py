@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from esc_lib.activations import frames_per_step
 from esc_lib.features import LogMel
 
 BATCH = 16  # clips at a time
@@ -39,7 +40,7 @@ def stretch(values: torch.Tensor, n_frames: int) -> torch.Tensor:
     stays.
     """
     n_coarse = values.shape[-1]
-    step = n_frames // n_coarse
+    step = frames_per_step(n_frames, n_coarse)
     frame = torch.arange(n_frames, device=values.device)
     place = ((frame + 0.5) / step - 0.5).clamp(0, n_coarse - 1)
     left = place.floor().long()

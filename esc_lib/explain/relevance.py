@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import nn
 
-from esc_lib.activations import pool_frames, record, reduce_frequency
+from esc_lib.activations import frames_per_step, pool_frames, record, reduce_frequency
 from esc_lib.features import LogMel, standardise
 from esc_lib.hardware import autocast
 
@@ -152,7 +152,7 @@ def of_atoms(bands: torch.Tensor, w: torch.Tensor, h: torch.Tensor) -> torch.Ten
         neper that an atom is turned up. All atoms together have what the bands have, wherever an
         atom is active.
     """
-    step = bands.shape[-1] // h.shape[-1]
+    step = frames_per_step(bands.shape[-1], h.shape[-1])
     pooled = step * pool_frames(bands, h.shape[-1])
     return h * (w.T @ (pooled / (w @ h + 1e-12)))
 
