@@ -1,11 +1,12 @@
 """Grad-CAM: against its two equations written out, and on networks whose reasons are known."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from esc_lib.config import Network
-from esc_lib.explain.gradcam import BATCH, gradcam
+from esc_lib.explain.gradcam import BATCH, gradcam, map_correlations
 from esc_lib.models.se_cnn import SECNN
 
 
@@ -165,3 +166,18 @@ def test_more_clips_than_one_batch_give_the_same_maps():
     whole = gradcam(model, "conv_block3", features, targets)
     last = gradcam(model, "conv_block3", features[-1:], targets[-1:])
     torch.testing.assert_close(whole[-1:], last, rtol=1e-4, atol=1e-6)
+
+
+# ----------------------------------------------------------------------------- two maps compared
+
+
+def test_correlation_of_two_maps_is_known():
+    first = np.random.default_rng(0).random((5, 6, 9))
+    noise = np.random.default_rng(1).random((6, 9))
+    noise -= noise.mean()
+    centred = first[4] - first[4].mean()
+    noise -= centred * (noise * centred).sum() / (centred**2).sum()  # orthogonal to the map
+    second = np.stack([3 * first[0] + 1, 1 - first[1], np.zeros((6, 9)), first[3], noise])
+    first[3] = 0.3  # constant, and not exactly its own mean
+    found = map_correlations(first.astype(np.float32), second.astype(np.float32))
+    np.testing.assert_allclose(found, [1, -1, np.nan, np.nan, 0], atol=1e-6)

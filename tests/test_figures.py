@@ -204,6 +204,10 @@ CASES = {
         for n in (2, 1)
     ],
     "misclassification.confidence": [(magnitude(20), magnitude(5)), (magnitude(20), np.array([]))],
+    "misclassification.nearest": [
+        (RNG.uniform(0.9, 1, 20), RNG.uniform(0.5, 1, 20), RNG.random(20) > 0.7),
+        (np.ones(3), np.array([0.2, 1, -0.1]), np.zeros(3, bool)),
+    ],
     "training.shapes": [([("input", (1, 128, 431)), ("block 1", (64, 64, 215))],)],
     "training.head": [([("pooled", 1024), ("fc1", 2048), ("fc2", 50)],)],
     "training.costs": [(COMPONENTS,)],

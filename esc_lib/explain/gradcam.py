@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from captum.attr import LayerAttribution, LayerGradCam
 from torch import nn
@@ -50,3 +51,22 @@ def gradcam(
     maps = LayerAttribution.interpolate(maps, tuple(features.shape[2:]), "bilinear")
     maps = maps.squeeze(1).clamp_min(0)
     return maps / maps.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
+
+
+def map_correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return Pearson's correlation between two maps of each clip, NaN where one is constant.
+
+    Parameters
+    ----------
+    first, second : arrays, shape (clips, mel, frames).
+
+    Returns
+    -------
+    array, shape (clips,), in [-1, 1].
+    """
+    first, second = (maps.reshape(len(maps), -1) for maps in (first, second))
+    varied = (np.ptp(first, axis=1) > 0) & (np.ptp(second, axis=1) > 0)
+    found = np.full(len(first), np.nan)
+    for clip in np.flatnonzero(varied):
+        found[clip] = np.corrcoef(first[clip], second[clip])[0, 1]
+    return found
