@@ -49,6 +49,9 @@ def record(profile: str, artifacts: Path, notebooks: list[Path], target: Path) -
         (scratch / "runs" / run.name).mkdir(parents=True)
         for name in RUN_FILES:
             shutil.copy2(run / name, scratch / "runs" / run.name / name)
+    for fold, scores in judged_folds(artifacts / "explanations", target / "explanations").items():
+        (scratch / "explanations").mkdir(exist_ok=True)
+        shutil.copy2(scores, scratch / "explanations" / f"{fold}.csv")
     settings = get_profile(profile)
     names = open_data(find(artifacts, "01_data")).class_names
     model = checkpoint.load(trained / "model.safetensors", settings, names)
@@ -70,6 +73,15 @@ def finished_runs(own: Path, recorded: Path) -> list[Path]:
             if finished and not (run.name in runs and "adopted_from" in record_of(run)):
                 runs[run.name] = run
     return sorted(runs.values(), key=lambda run: run.name)
+
+
+def judged_folds(own: Path, recorded: Path) -> dict[str, Path]:
+    """Return the table of every fold whose explanations were judged, name to file.
+
+    What the study judged itself goes before what an earlier record holds.
+    """
+    found = {path.stem: path for path in sorted(recorded.glob("fold*.csv"))}
+    return found | {path.parent.name: path for path in sorted(own.glob("fold*/scores.csv"))}
 
 
 def without_machine(path: Path) -> nbformat.NotebookNode:

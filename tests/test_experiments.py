@@ -287,3 +287,15 @@ def test_a_record_keeps_the_runs_it_started_from(tmp_path):
         "recorded/adopted here", "own/done anew", "own/new", "recorded/not done here",
     ]  # fmt: skip
     assert record.finished_runs(tmp_path / "own", tmp_path / "nothing")[0].name == "adopted here"
+
+
+def test_a_record_keeps_the_judged_explanations_it_started_from(tmp_path):
+    for path in ("recorded/fold1.csv", "recorded/fold2.csv", "own/fold2/scores.csv"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(path)
+    (tmp_path / "own" / "fold3").mkdir()  # nothing judged yet
+    found = record.judged_folds(tmp_path / "own", tmp_path / "recorded")
+    assert {fold: path.read_text() for fold, path in found.items()} == {
+        "fold1": "recorded/fold1.csv",
+        "fold2": "own/fold2/scores.csv",
+    }

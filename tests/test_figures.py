@@ -114,6 +114,14 @@ SMOOTHNESS = pd.DataFrame(
 SOURCE_NAMES = [f"source_{i}" for i in range(12)]
 TEMPLATES = pd.DataFrame(magnitude(MEL, 12), columns=SOURCE_NAMES)
 MATCHES = pd.DataFrame({"atom": range(12), "cosine": [0.5] * 12}, index=SOURCE_NAMES)
+SCORED = {
+    condition: pd.DataFrame(
+        RNG.random((len(methods), 6)),
+        index=methods,
+        columns=pd.MultiIndex.from_product([["AI", "FF"], ["mean", "low", "high"]]),
+    )
+    for condition, methods in (("clean", ["ours", "theirs"]), ("mixed", ["theirs", "oracle"]))
+}
 CASES = {
     "data.gallery": [
         (db(3, MEL, FRAMES), NAMES, FRONT_END), (db(7, MEL, 9), [*"abcdefg"], FRONT_END),
@@ -197,6 +205,20 @@ CASES = {
     "intervals.per_row": [
         (INTERVALS, "error", "relative error", 0.6), (DIFFERENCES[:1], "difference", "points"),
         (MANY, "difference", "points", 0),
+    ],
+    "explanations.decision": [
+        (db(MEL, FRAMES), RNG.normal(size=(20, 5)), magnitude(MEL, 20), magnitude(MEL, FRAMES),
+         FRONT_END),
+        (db(MEL, FRAMES), np.zeros((3, 5)), np.zeros((MEL, 3)), magnitude(MEL, FRAMES), FRONT_END),
+    ],
+    "explanations.scores": [
+        (SCORED, ("AI", "FF"), {"elsewhere": {"AI": 60.0}}),
+        ({"clean": SCORED["clean"]}, ("AI",), {}),
+    ],
+    "explanations.curves": [({n: (magnitude(4, 9), magnitude(4, 9)) for n in "ab"},)],
+    "explanations.randomisation": [
+        (pd.DataFrame({"clip": [0, 1] * 2, "ours": magnitude(4), "theirs": magnitude(4),
+                       "stage": ["fc2"] * 2 + ["conv_block1"] * 2}), 0.5),
     ],
     "misclassification.errors": [
         (RNG.normal(size=(n, MEL, FRAMES)), {c: magnitude(n, MEL, FRAMES) for c in "ab"},

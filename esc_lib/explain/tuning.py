@@ -97,7 +97,7 @@ def rival_shapes() -> Options:
 
     options: dict[Hashable, Callable[[Explainer], torch.Tensor]] = {}
     for name, usual in SHAPES.items():
-        for exponent in (0.25, 0.5, 1.0):
+        for exponent in (0.125, 0.25, 0.5):
             for width in (1, 9) if usual.width > 1 else (1,):
                 shape = Shape(exponent, width)
                 options[f"{name}, exponent {exponent:g}, width {width}"] = (

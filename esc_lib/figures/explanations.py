@@ -14,6 +14,13 @@ from esc_lib.figures.style import COLOURS, MAP_CMAP, SIGNED_CMAP, mel_axis, spec
 
 MARKS = "osD^v"
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
+MEANING = {
+    "AI": "clips that gain (%)",
+    "AD": "drop (%)",
+    "AG": "gain (%)",
+    "FF": "probability removed",
+    "Fid-In": "decisions kept",
+}
 
 
 def decision(
@@ -100,7 +107,7 @@ def scores(
         for line, (source, values) in zip(LINES[2:], published.items(), strict=False):
             if name in values:
                 ax.axvline(values[name], color="0.35", linestyle=line, label=source, linewidth=1)
-        ax.set_title(name)
+        ax.set(title=name, xlabel=MEANING.get(name, name))
         ax.grid(axis="x", alpha=0.3)
     axes[0, 0].set_yticks(range(len(methods)), methods, fontsize=8)
     axes[0, 0].set_ylim(len(methods) - 0.4, -0.6)
