@@ -63,6 +63,13 @@ COMPONENTS = pd.DataFrame(
     index=["conv_block1", "SE gates", "fc layers"],
 )
 GATES = {f"se{i}": (magnitude(8), magnitude(8), magnitude(8)) for i in range(1, 5)}
+FORCED = pd.DataFrame(
+    {"difference": [-3.0, 0.5], "low": [-6.0, -2.0], "high": [0.0, 3.0], "nll_difference": [7, 0.1],
+     "nll_low": [2, -0.1], "nll_high": [21, 0.3]}, index=["all, open", "se1, mean"]
+)  # fmt: skip
+EMBEDDED = pd.DataFrame(
+    {"category": np.repeat(NAMES, 10), "group": np.repeat(NAMES, 10), "predicted": NAMES[0]}
+)
 SCORES = pd.DataFrame(
     {"precision": magnitude(3), "recall": magnitude(3), "F1": magnitude(3)}, index=NAMES
 )
@@ -163,6 +170,15 @@ CASES = {
     "feature_maps.maps": [
         (magnitude(16, 8, 11), np.arange(16), FRONT_END),
         (magnitude(10, 8, 11), np.arange(10), FRONT_END),
+    ],
+    "feature_maps.gated": [
+        (magnitude(n, 8, 11), magnitude(n, 8, 11), magnitude(n), np.arange(n), FRONT_END)
+        for n in (16, 5)
+    ],
+    "feature_maps.forced": [({"validation": FORCED, "test": FORCED},), ({"test": FORCED},)],
+    "feature_maps.clip_maps": [
+        (EMBEDDED, {m: {n: RNG.normal(size=(30, 2)) for n in names} for m in ("t-SNE", "UMAP")})
+        for names in ([*LAYERS, "fc1"], LAYERS[:1])
     ],
     "feature_maps.recalibration": [(GATES,)],
     "feature_maps.gates_per_class": [({g: magnitude(3, 8) for g in GATES}, NAMES)],
@@ -327,7 +343,7 @@ def images(figure):
 @pytest.mark.parametrize(
     "name",
     ["data.gallery", "dictionaries.reconstructions", "feature_maps.maps", "features.padding",
-     "feature_maps.gates_per_class"],
+     "feature_maps.gated", "feature_maps.gates_per_class"],
 )  # fmt: skip
 def test_compared_panels_share_their_limits(name):
     limits = {image.get_clim() for image in images(call(name, CASES[name][0]))}
