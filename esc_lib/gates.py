@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from esc_lib.evaluation import mean_interval, variance_between_classes
 from esc_lib.models.se_cnn import GATES, SECNN
 
-OFF_BELOW = 0.05  # a channel whose gate stays below this for every clip counts as switched off
+CLOSED_BELOW = 0.05  # a gate below this lets so little through that the channel counts as closed
 
 
 def describe(gates: dict[str, np.ndarray], labels: np.ndarray) -> pd.DataFrame:
@@ -26,16 +26,18 @@ def describe(gates: dict[str, np.ndarray], labels: np.ndarray) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame, a row per gate: mean and sd over clips and channels; in percent the channels
-        switched off (below `OFF_BELOW` for every clip), the values at exactly one half (what a
-        gate gives whose hidden units are all silent), and the variance between classes.
+    DataFrame, a row per gate: mean and sd over clips and channels; in percent the values that are
+        closed (below `CLOSED_BELOW`), the channels that are so for every clip, the values at
+        exactly one half (what a gate gives whose hidden units are all silent), and the variance
+        between classes.
     """
     return pd.DataFrame(
         {
             gate: {
                 "mean": values.mean(),
                 "sd": values.std(),
-                "switched off (%)": 100 * (values.max(axis=0) < OFF_BELOW).mean(),
+                "closed (%)": 100 * (values < CLOSED_BELOW).mean(),
+                "closed for every clip (%)": 100 * (values.max(axis=0) < CLOSED_BELOW).mean(),
                 "at exactly 0.5 (%)": 100 * (values == 0.5).mean(),
                 "variance between classes (%)": 100 * variance_between_classes(values, labels),
             }

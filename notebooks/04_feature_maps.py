@@ -174,9 +174,10 @@ figure = figures.recalibration(recalibrated)
 # ## Gates over classes
 #
 # If a gate carried class information, its values would differ between classes. Over all test clips:
-# mean and spread; channels that are switched off (gate below 0.05 for every clip); values at exactly
-# one half, which a gate gives when the ReLU silences all its hidden units, so that it says nothing
-# about the clip; and the share of the variance that lies between classes.
+# mean and spread; values below 0.05, which close a channel for the clip, and channels that are
+# closed for every clip; values at exactly one half, which a gate gives when the ReLU silences all
+# its hidden units, so that it says nothing about the clip; and the share of the variance that lies
+# between classes.
 
 # %% tags=["remove-stderr"]
 test = data.split.test
@@ -218,7 +219,7 @@ columns = ["accuracy", "changed", "nll"]
 together = pd.concat({part: table[columns] for part, table in forced.items()}, axis=1)
 together.style.format(precision=1).format("{:.2f}", subset=[(part, "nll") for part in forced])
 
-# %% mystnb={"figure": {"name": "fig-04-forced", "caption": "Forced gates against the network as trained: difference in accuracy (left) and in negative log-likelihood of the true class (right, linear between -1 and 1, logarithmic beyond), with 95 % intervals over source recordings."}, "image": {"alt": "Two panels with a row per forced gate and value and two dots with horizontal bars per row, for validation and test clips, against a vertical line at zero. Rows named mean stay near the line; rows named open lie farthest from it."}}
+# %% mystnb={"figure": {"name": "fig-04-forced", "caption": "Forced gates against the network as trained: difference in accuracy (left) and in negative log-likelihood of the true class (right, linear between -1 and 1, logarithmic beyond), with 95 % intervals over source recordings."}, "image": {"alt": "Two panels with a row per forced gate and value and two dots with horizontal bars per row, for validation and test clips, against a vertical line at zero. Rows named mean stay near the line; the row of all gates open lies farthest from it."}}
 figure = figures.forced({part: table.drop("as trained") for part, table in forced.items()})
 
 # %% [markdown]
@@ -307,7 +308,8 @@ for kind, row in everything.items():
 for gate, row in described.iterrows():
     metrics |= {
         f"{gate}_mean": Metric(row["mean"], "", len(test)),
-        f"{gate}_off_pct": Metric(row["switched off (%)"], "%", len(test)),
+        f"{gate}_closed_pct": Metric(row["closed (%)"], "%", len(test)),
+        f"{gate}_off_pct": Metric(row["closed for every clip (%)"], "%", len(test)),
         f"{gate}_half_pct": Metric(row["at exactly 0.5 (%)"], "%", len(test)),
         f"{gate}_between_pct": Metric(row["variance between classes (%)"], "%", len(test)),
     }
@@ -326,11 +328,10 @@ report.publish(folder, metrics)
 # - Block by block the maps trade resolution for channels. From block 4 on a map has only a few rows:
 #   it can say *when* something is there far better than *where in frequency*. That is why
 #   {doc}`05_dictionaries` averages a map over frequency and lets a dictionary supply the spectrum.
-# - Gates scale channels and do not change shapes. Their mean values are {glue:text}`se1_mean:.2f`,
-#   {glue:text}`se2_mean:.2f`, {glue:text}`se3_mean:.2f` and {glue:text}`se4_mean:.2f`; they switch off
-#   {glue:text}`se1_off_pct:.1f`, {glue:text}`se2_off_pct:.1f`, {glue:text}`se3_off_pct:.1f` and
-#   {glue:text}`se4_off_pct:.1f` % of the channels for good. At exactly one half, where a gate does
-#   nothing for the clip, stand {glue:text}`se1_half_pct:.0f` % of the first gate's values and
+# - Gates scale channels and do not change shapes. Per clip the first gate closes
+#   {glue:text}`se1_closed_pct:.1f` % of the channels, the last {glue:text}`se4_closed_pct:.1f` %; the
+#   last closes {glue:text}`se4_off_pct:.1f` % for every clip. At exactly one half, where a gate says
+#   nothing about the clip, stand {glue:text}`se1_half_pct:.0f` % of the first gate's values and
 #   {glue:text}`se4_half_pct:.0f` % of the last one's. Between classes lies
 #   {glue:text}`se1_between_pct:.0f` % of the variance in the first and
 #   {glue:text}`se4_between_pct:.0f` % in the last (class means of few clips vary by chance too).

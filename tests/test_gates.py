@@ -18,7 +18,8 @@ def test_describe_by_hand():
     row = table.loc["se1"]
     assert row["mean"] == pytest.approx(2.5 / 8)
     assert row["sd"] == pytest.approx(np.sqrt((values**2).mean() - (2.5 / 8) ** 2))
-    assert row["switched off (%)"] == 25  # the second: others are open for a clip at least
+    assert row["closed (%)"] == 50
+    assert row["closed for every clip (%)"] == 25  # the second: others are open for a clip at least
     assert row["at exactly 0.5 (%)"] == pytest.approx(300 / 8)
     assert row["variance between classes (%)"] == 100  # one clip per class
     table = gates.describe({"se1": values}, np.array([0, 0]))

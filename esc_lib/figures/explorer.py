@@ -27,28 +27,29 @@ PATHS = (
 )  # fmt: skip
 WIDTH, HEIGHT, MARGIN = 760, 540, 24
 LARGEST_MB = 2.0
+COMPRESSION = 0.8  # of Vorbis, 0 to 1: sounds are many and short, for a first impression
 SHOWN = ["filename", "category", "group", "fold", "part", "predicted"]
 
 STYLE = """
 .clip-maps{box-sizing:border-box;max-width:WIDTHpx;margin:0;padding:8px 12px;background:#fff;
  color:#222;font-size:13px;line-height:1.35;border-radius:4px}
-.clip-maps .bar,.clip-maps .legend{display:flex;flex-wrap:wrap;align-items:center;gap:4px 8px}
-.clip-maps .map{display:block;width:100%;height:auto;margin:6px 0;border:1px solid #ccc;
- cursor:pointer}
+.clip-maps .bar,.clip-maps .legend{display:flex;flex-wrap:wrap;align-items:center;gap:4px 8px;
+ margin-bottom:6px}
+.clip-maps .map{display:block;width:100%;height:auto;border:1px solid #ccc;cursor:pointer}
 .clip-maps .point{transition:transform .6s}
 .clip-maps .point path{stroke:#fff;stroke-width:1}
 .clip-maps .silent path{fill-opacity:.45}
 .clip-maps .ring{fill:none;stroke:#000;stroke-width:1.4}
 .clip-maps .faded{opacity:.08}
 .clip-maps .point:focus{outline:none}
-.clip-maps .current path{stroke:#000;stroke-width:2.5}
+.clip-maps .current path{transform:scale(1.7);stroke:#000;stroke-width:1.5}
 .clip-maps button,.clip-maps select{padding:2px 7px;border:1px solid #767676;border-radius:4px;
  background:#f2f2f2;color:#222;font-size:13px;cursor:pointer}
 .clip-maps button[aria-pressed=true]{background:#222;color:#fff}
 .clip-maps button svg{width:14px;height:14px;vertical-align:-2px}
 .clip-maps .said{min-height:2.7em;margin:4px 0;font-weight:600;color:#222}
-.clip-maps audio{width:100%;height:32px}
-.clip-maps figcaption{margin-top:6px;text-align:left;font-size:12px;color:#222}
+.clip-maps audio{width:100%;height:32px;margin-bottom:6px}
+.clip-maps figcaption{text-align:left;font-size:12px;font-weight:400;color:#222!important}
 .clip-maps:not([data-ready]) :is(.bar,.said,audio){display:none}
 @media (prefers-reduced-motion:reduce){.clip-maps .point{transition:none}}
 """
@@ -58,8 +59,8 @@ STYLE = """
 SCRIPT = """
 (() => {
   const wire = (root) => {
-    const [map, layer, said, audio] =
-      [".map", "select", ".said", "audio"].map((name) => root.querySelector(name));
+    const [map, layer, said, audio] = [".map", "select", ".said", "audio"].map((name) => (
+      root.querySelector(name)));
     const points = [...root.querySelectorAll(".point")];
     const methods = [...root.querySelectorAll(".bar button")];
     const groups = [...root.querySelectorAll(".legend button")];
@@ -116,8 +117,7 @@ SCRIPT = """
         const along = x * dx + y * dy, across = Math.abs(x * dy) + Math.abs(y * dx);
         const far = along + 2 * across;
         if (along > 0 && far < least && !point.classList.contains("faded")) {
-          best = i;
-          least = far;
+          [best, least] = [i, far];
         }
       });
       points[best].focus({ preventScroll: true });
@@ -254,7 +254,8 @@ def _placed(places: np.ndarray) -> list[list[int]]:
 
 def _vorbis(waveform: np.ndarray, sr: int) -> str:
     buffer = io.BytesIO()
-    soundfile.write(buffer, waveform, sr, format="OGG", subtype="VORBIS")
+    kind = {"format": "OGG", "subtype": "VORBIS", "compression_level": COMPRESSION}
+    soundfile.write(buffer, waveform, sr, **kind)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
