@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -13,7 +13,9 @@ from tqdm import tqdm
 from esc_lib.artifacts import Data
 from esc_lib.features import LogMel
 from esc_lib.hardware import autocast
-from esc_lib.models.se_cnn import GATES, SECNN
+from esc_lib.models.se_cnn import BLOCKS, GATES, SECNN
+
+BEFORE = dict(zip(GATES, BLOCKS[1:]))  # gate to the block whose maps it scales
 
 
 @contextmanager
@@ -137,9 +139,102 @@ def pool_frames(mel: torch.Tensor, n_frames: int) -> torch.Tensor:
 @torch.no_grad()
 def se_gates(model: SECNN, front_end: LogMel, data: Data, rows: np.ndarray) -> dict:
     """Return every SE gate's values: name to array, shape (clips, channels), in (0, 1)."""
-    before = {gate: f"conv_block{int(gate[2:]) + 1}" for gate in GATES}
     values: dict[str, list] = {gate: [] for gate in GATES}
-    for _, _, maps in stream(model, front_end, data, rows, list(before.values())):
-        for gate, block in before.items():
+    for _, _, maps in stream(model, front_end, data, rows, list(BEFORE.values())):
+        for gate, block in BEFORE.items():
             values[gate].append(getattr(model, gate).gate(maps[block].float()).cpu())
     return {gate: torch.cat(parts).numpy() for gate, parts in values.items()}
+
+
+@contextmanager
+def forced_gates(
+    model: SECNN, values: Mapping[str, float | np.ndarray | torch.Tensor]
+) -> Iterator[None]:
+    """Give gates other values during the forward passes inside the block.
+
+    Parameters
+    ----------
+    model : SECNN
+    values : gate name to the factor of its channels: one number for all of them, or an array of
+        shape (channels,) or (batch, channels).
+
+    Raises
+    ------
+    ValueError
+        If the model has no gate of that name, or the values do not fit its channels.
+    """
+    for gate, factors in values.items():
+        if gate not in GATES:
+            raise ValueError(
+                f"forced_gates: gate={gate!r} is unknown; choose one of {', '.join(GATES)}."
+            )
+        shape, channels = np.shape(factors), getattr(model, gate).fc2.out_features
+        if shape and shape[-1] != channels:
+            raise ValueError(
+                f"forced_gates: values of {gate} have shape {shape}; "
+                f"give one number, or one for each of its {channels} channels."
+            )
+
+    def force(factors):
+        def hook(_module, inputs, _output):
+            maps = inputs[0]
+            return maps * torch.as_tensor(factors).to(maps)[..., None, None]
+
+        return hook
+
+    handles = [
+        getattr(model, gate).register_forward_hook(force(factors))
+        for gate, factors in values.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def resume(model: SECNN, layer: str, maps: torch.Tensor) -> torch.Tensor:
+    """Return the logits, (batch, classes), from the input of a layer: what lies before is not run.
+
+    Parameters
+    ----------
+    model : SECNN
+    layer : name of a block or gate.
+    maps : tensor, shape (batch, channels, mel, frames), the layer's input.
+    """
+    names = [name for name, _ in model.named_children()]
+    for name in names[names.index(layer) :]:
+        maps = getattr(model, name)(maps)
+        if name == "pool":
+            maps = maps.flatten(1)
+    return maps
+
+
+@torch.no_grad()
+def forced_logits(
+    model: SECNN,
+    front_end: LogMel,
+    data: Data,
+    rows: np.ndarray,
+    variants: Mapping[str, Mapping[str, float | np.ndarray | torch.Tensor]],
+) -> dict[str, torch.Tensor]:
+    """Return the logits of whole clips under each set of forced gates.
+
+    All variants of a batch share the layers before the first forced gate.
+
+    Parameters
+    ----------
+    variants : name to what :func:`forced_gates` takes; an empty one leaves the network as it is.
+
+    Returns
+    -------
+    dict of name to float32 tensor on the CPU, shape (clips, classes), rows in the order given.
+    """
+    logits: dict[str, list] = {name: [] for name in variants}
+    for _, _, maps in stream(model, front_end, data, rows, list(BEFORE.values())):
+        for name, values in variants.items():
+            first = next((gate for gate in GATES if gate in values), GATES[-1])
+            block = maps[BEFORE[first]]
+            with autocast(block.device), forced_gates(model, values):
+                logits[name].append(resume(model, first, block).float().cpu())
+    return {name: torch.cat(parts) for name, parts in logits.items()}

@@ -99,6 +99,16 @@ def fit_length(waveform: np.ndarray, n_samples: int) -> np.ndarray:
     return np.pad(kept, (0, n_samples - len(kept)))
 
 
+def loudest(waveform: np.ndarray, n_samples: int) -> np.ndarray:
+    """Return the `n_samples` of `waveform` (samples,) with most energy; all of it if shorter."""
+    if len(waveform) <= n_samples:
+        return waveform
+    energy = np.cumsum(np.square(waveform, dtype=np.float64))
+    of_window = energy[n_samples - 1 :] - np.concatenate([[0.0], energy[:-n_samples]])
+    start = int(of_window.argmax())
+    return waveform[start : start + n_samples]
+
+
 def coloured_noise(
     exponents: torch.Tensor, n_samples: int, sr: int, generator: torch.Generator
 ) -> torch.Tensor:

@@ -171,7 +171,7 @@ def compare(
         rows[name] = {}
         change = second[name] - first[name]
         for what, each in (("before", first[name]), ("after", second[name]), ("change", change)):
-            low, high = mean_interval(each, draws)
+            _, low, high = mean_interval(each, draws)
             rows[name] |= {what: each.mean(), f"{what} low": low, f"{what} high": high}
     return pd.DataFrame.from_dict(rows, orient="index")
 

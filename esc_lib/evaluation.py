@@ -264,10 +264,17 @@ def source_draws(sources: np.ndarray, n_draws: int = 2000, seed: int = 0) -> np.
     return np.stack([np.bincount(draw, minlength=len(names))[index] for draw in drawn])
 
 
-def mean_interval(values: np.ndarray, draws: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % interval of a mean over clips, from the draws of :func:`source_draws`."""
-    low, high = np.percentile(draws @ values / draws.sum(axis=1), [2.5, 97.5])
-    return float(low), float(high)
+def mean_interval(values: np.ndarray, draws: np.ndarray) -> tuple[float, float, float]:
+    """Return the mean over clips, and its 95 % interval over source recordings.
+
+    Parameters
+    ----------
+    values : array, shape (clips,): 1 and 0 make a share, differences of two networks on the same
+        clips a paired comparison.
+    draws : array, shape (draws, clips), as :func:`source_draws` returns it.
+    """
+    low, high = np.percentile((draws @ values) / draws.sum(axis=1), [2.5, 97.5])
+    return float(np.mean(values)), float(low), float(high)
 
 
 def root_ratio(

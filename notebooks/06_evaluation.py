@@ -111,7 +111,7 @@ draws = evaluation.source_draws(sources, n_draws=1000)
 right = labels == predicted
 n_correct, n = int(right.sum()), len(labels)
 low, high = evaluation.accuracy_interval(n_correct, n)
-source_low, source_high = evaluation.mean_interval(right, draws)
+_, source_low, source_high = evaluation.mean_interval(right, draws)
 n_recordings = len(np.unique(sources))
 print(f"{n_correct} of {n} test clips right: {100 * n_correct / n:.1f} %")
 print(f"95 % interval over clips {100 * low:.1f} to {100 * high:.1f} %")

@@ -265,3 +265,113 @@ def test_gate_values_equal_those_of_a_forward_by_hand(model, front_end, data):
             assert gates[gate].min() > 0 and gates[gate].max() < 1
             assert gates[gate].std() > 0.01  # else the comparison would say little
             maps = maps * expected[:, :, None, None]
+
+
+# -------------------------------------------------------------------------------- forced gates
+
+
+def own_values(model, features):
+    """Return each gate's values for the features, shape (clips, channels)."""
+    with activations.record(model, [f"{gate}.sigmoid" for gate in GATES]) as recorded:
+        model(features)
+    return {gate: recorded[f"{gate}.sigmoid"] for gate in GATES}
+
+
+def test_gates_forced_to_their_own_values_change_nothing(model):
+    features = torch.randn(3, 1, 32, 45)
+    logits = model(features)
+    values = own_values(model, features)
+    for forced in ({gate: values[gate]} for gate in GATES):
+        with activations.forced_gates(model, forced):
+            assert torch.equal(model(features), logits)
+    with activations.forced_gates(model, values):
+        assert torch.equal(model(features), logits)
+    with activations.forced_gates(model, {gate: v.flip(0) for gate, v in values.items()}):
+        assert not torch.allclose(model(features), logits, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("gate", "following"), [*zip(GATES, (*BLOCKS[2:], "pool"))]
+)
+def test_a_gate_forced_to_zero_leaves_nothing_for_the_next_layer(model, gate, following):
+    seen = []
+    handle = getattr(model, following).register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+    with activations.forced_gates(model, {gate: 0}):
+        model(torch.randn(2, 1, 32, 45))
+    handle.remove()
+    assert not seen[0].any()
+
+
+def test_forced_values_scale_channel_by_channel(model):
+    features = torch.randn(2, 1, 32, 45)
+    factors = np.linspace(0, 2, 8)
+    with (
+        activations.record(model, ["conv_block3"]) as recorded,
+        activations.forced_gates(model, {"se2": factors}),
+    ):
+        seen = []
+        handle = model.conv_block4.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+        model(features)
+        handle.remove()
+    scaled = recorded["conv_block3"] * torch.tensor(factors)[None, :, None, None]
+    torch.testing.assert_close(seen[0], scaled.float())
+
+
+def test_forced_gates_are_themselves_again_afterwards(model):
+    features = torch.randn(2, 1, 32, 45)
+    logits = model(features)
+    with activations.forced_gates(model, {"se1": 0, "se4": 0}):
+        assert n_hooks(model) == 2
+    assert torch.equal(model(features), logits)
+    with pytest.raises(ZeroDivisionError), activations.forced_gates(model, {"se1": 0}):
+        raise ZeroDivisionError
+    assert n_hooks(model) == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"se1": 1, "se5": 1}, "gate='se5' is unknown; choose one of se1, se2, se3, se4"),
+     ({"se1": 1, "se2": np.ones(7)}, r"values of se2 have shape \(7,\); give one number, or")],
+)  # fmt: skip
+def test_forced_gates_refuses_what_does_not_fit_and_sets_no_hook(model, values, message):
+    with (
+        pytest.raises(ValueError, match=message),
+        activations.forced_gates(model, values),
+    ):
+        pass
+    assert n_hooks(model) == 0
+
+
+def test_resuming_at_any_layer_gives_the_logits_of_the_whole_network(model):
+    features = torch.randn(2, 1, 32, 45)
+    inputs = {}
+    handles = [
+        getattr(model, layer).register_forward_pre_hook(
+            lambda _, x, layer=layer: inputs.update({layer: x[0]})
+        )
+        for layer in (*BLOCKS, *GATES)
+    ]
+    logits = model(features)
+    for handle in handles:
+        handle.remove()
+    assert len(inputs) == 9
+    for layer, maps in inputs.items():
+        assert torch.equal(activations.resume(model, layer, maps), logits), layer
+
+
+def test_forced_logits_equal_whole_passes_with_forced_gates(model, front_end, data):
+    rows = np.random.default_rng(3).permutation(N_CLIPS)
+    means = np.random.default_rng(4).random(8)
+    variants = {
+        "as trained": {}, "se3 half": {"se3": 0.5}, "se1 and se4": {"se4": means, "se1": means},
+        "all": dict.fromkeys(GATES, 1.0),
+    }  # fmt: skip
+    found = activations.forced_logits(model, front_end, data, rows, variants)
+    assert list(found) == list(variants)
+    features = front_end.features(*data.batch(rows))
+    for name, values in variants.items():
+        with torch.no_grad(), activations.forced_gates(model, values):
+            expected = model(features)
+        torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found["all"], found["as trained"], atol=1e-2)
+    assert n_hooks(model) == 0

@@ -248,6 +248,19 @@ def test_to_int16_rounds_and_clips():
         assert samples.dtype == np.int16 and samples.tolist() == expected
 
 
+def test_loudest_is_where_the_energy_is():
+    clip = np.array([0.0, 1, 0, -3, 3, 0, 4, 0])
+    assert audio.loudest(clip, 2).tolist() == [-3, 3]
+    assert audio.loudest(clip, 4).tolist() == [-3, 3, 0, 4]
+    assert audio.loudest(clip, 1).tolist() == [4]
+    assert audio.loudest(clip, 9) is clip
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=300).astype(np.float32)
+    starts = [np.square(noise[start : start + 40]).sum() for start in range(261)]
+    start = int(np.argmax(starts))
+    np.testing.assert_array_equal(audio.loudest(noise, 40), noise[start : start + 40])
+
+
 def test_fit_length_cuts_or_pads_at_the_end():
     clip = np.arange(1, 6, dtype=np.int16)
     assert audio.fit_length(clip, 3).tolist() == [1, 2, 3]

@@ -213,7 +213,7 @@ def test_draws_without_a_clip_of_the_class_are_left_out():
 
 def test_mean_interval_is_that_of_a_mean():
     values = np.random.default_rng(0).normal(3, 2, 500)
-    low, high = evaluation.mean_interval(values, evaluation.source_draws(np.arange(500)))
+    _, low, high = evaluation.mean_interval(values, evaluation.source_draws(np.arange(500)))
     assert high - low == pytest.approx(2 * 1.96 * values.std() / 500**0.5, rel=0.05)
     assert (low + high) / 2 == pytest.approx(values.mean(), abs=0.02)
 
@@ -283,3 +283,26 @@ def test_variance_between_classes_by_hand():
     assert share(np.array([[1.0], [3.0], [1.0], [3.0]]), labels) == 0
     assert share(np.array([[0.0], [2.0], [4.0], [6.0]]), labels) == pytest.approx(4 / 5)
     assert share(np.full((4, 3), 0.5), labels) == 0  # a gate that never moves
+
+
+# ------------------------------------------------------------------------------- intervals
+
+
+def test_mean_interval_by_hand():
+    values = np.array([1.0, 0.0, 4.0])
+    draws = np.array([[1, 1, 1], [3, 0, 0], [0, 2, 1], [0, 0, 3]])
+    mean, low, high = evaluation.mean_interval(values, draws)
+    assert mean == pytest.approx(5 / 3)
+    expected = np.percentile([5 / 3, 1, 4 / 3, 4], [2.5, 97.5])
+    assert (low, high) == pytest.approx(tuple(expected))
+
+
+def test_mean_interval_is_as_wide_as_theory_says():
+    values = np.random.default_rng(0).normal(size=400)
+    _, low, high = evaluation.mean_interval(values, evaluation.source_draws(np.arange(400)))
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+    quarters = np.repeat(values[:100], 4)  # four clips of each recording are worth one
+    _, low, high = evaluation.mean_interval(
+        quarters, evaluation.source_draws(np.repeat(np.arange(100), 4))
+    )
+    assert high - low == pytest.approx(2 * 1.96 * quarters.std() / 10, rel=0.1)

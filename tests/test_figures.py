@@ -71,6 +71,13 @@ SCORES = evaluation.per_class(TRUE, GUESSED, NAMES)
 PAIRS = evaluation.confused_pairs(TRUE, GUESSED, np.arange(30), NAMES)
 CURVE = evaluation.roc(TRUE, PROBABILITIES, np.ones((2, 30)))
 RELIABILITY = calibration.reliability(PROBABILITIES.max(axis=1), GUESSED == TRUE)
+FORCED = pd.DataFrame(
+    {"difference": [-3.0, 0.5], "low": [-6.0, -2.0], "high": [0.0, 3.0], "nll_difference": [7, 0.1],
+     "nll_low": [2, -0.1], "nll_high": [21, 0.3]}, index=["all, open", "se1, mean"]
+)  # fmt: skip
+EMBEDDED = pd.DataFrame(
+    {"category": np.repeat(NAMES, 10), "group": np.repeat(NAMES, 10), "predicted": NAMES[0]}
+)
 FORMS = pd.DataFrame(
     {"front_end_ms": 1.0, "clip_ms": [4.0, 2.0, 9.0], "first_quartile_ms": [3.9, 1.9, 8.0],
      "third_quartile_ms": [4.2, 2.5, 9.1], "accuracy": [90.0, 80.0, 0.0], "low": [80.0, 70.0, 0.0],
@@ -177,6 +184,15 @@ CASES = {
     "feature_maps.maps": [
         (magnitude(16, 8, 11), np.arange(16), FRONT_END),
         (magnitude(10, 8, 11), np.arange(10), FRONT_END),
+    ],
+    "feature_maps.gated": [
+        (magnitude(n, 8, 11), magnitude(n, 8, 11), magnitude(n), np.arange(n), FRONT_END)
+        for n in (16, 5)
+    ],
+    "feature_maps.forced": [({"validation": FORCED, "test": FORCED},), ({"test": FORCED},)],
+    "feature_maps.clip_maps": [
+        (EMBEDDED, {m: {n: RNG.normal(size=(30, 2)) for n in names} for m in ("t-SNE", "UMAP")})
+        for names in ([*LAYERS, "fc1"], LAYERS[:1])
     ],
     "feature_maps.recalibration": [(GATES,)],
     "feature_maps.gates_per_class": [({g: magnitude(3, 8) for g in GATES}, NAMES)],
@@ -365,7 +381,7 @@ def images(figure):
 @pytest.mark.parametrize(
     "name",
     ["data.gallery", "dictionaries.reconstructions", "feature_maps.maps", "features.padding",
-     "feature_maps.gates_per_class"],
+     "feature_maps.gated", "feature_maps.gates_per_class"],
 )  # fmt: skip
 def test_compared_panels_share_their_limits(name):
     limits = {image.get_clim() for image in images(call(name, CASES[name][0]))}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from esc_lib.evaluation import source_draws
+from esc_lib.evaluation import mean_interval, source_draws
 from esc_lib.explain import scores
 
 SCORES: dict[str, Callable[[pd.DataFrame], np.ndarray]] = {
@@ -47,12 +47,10 @@ def summary(judged: pd.DataFrame, n_draws: int = 1000, seed: int = 0) -> pd.Data
     rows = {}
     for method, table in judged.groupby("method", sort=False):
         draws = source_draws(table.source.to_numpy(), n_draws, seed)
-        weight = draws / draws.sum(axis=1, keepdims=True)
         row = {("clips", "n"): len(table)}
         for name, score in SCORES.items():
-            values = score(table)
-            low, high = np.percentile(weight @ values, [2.5, 97.5])
-            row |= {(name, "mean"): values.mean(), (name, "low"): low, (name, "high"): high}
+            found = mean_interval(score(table), draws)
+            row |= {(name, key): x for key, x in zip(("mean", "low", "high"), found, strict=True)}
         rows[method] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 

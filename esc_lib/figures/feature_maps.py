@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from esc_lib.config import FrontEnd
+from esc_lib.figures import explorer
 from esc_lib.figures.style import COLOURS, MAP_CMAP, spectrogram
 
 
@@ -24,6 +26,48 @@ def maps(values: np.ndarray, channels: np.ndarray, settings: FrontEnd, n_columns
             ax, value, settings, vmin=0, vmax=top, cmap=MAP_CMAP, labels=False
         )
         ax.set_title(f"channel {channel}", fontsize=7)
+    duration_s = settings.n_frames * settings.frame_s
+    figure.supxlabel(f"time, 0 to {duration_s:.1f} s", fontsize=8)
+    figure.supylabel("frequency, low to high", fontsize=8)
+    figure.colorbar(image, ax=axes, label="activation", shrink=0.8)
+    return figure
+
+
+def gated(
+    before: np.ndarray,
+    after: np.ndarray,
+    gate: np.ndarray,
+    channels: np.ndarray,
+    settings: FrontEnd,
+    n_columns: int = 8,
+) -> Figure:
+    """Show feature maps in pairs, before a gate and below it after it, on one scale.
+
+    Parameters
+    ----------
+    before, after : arrays, shape (maps, mel, frames).
+    gate : array, shape (maps,), in (0, 1), what each map was multiplied by.
+    channels : int array, shape (maps,), numbers of the channels.
+    settings : FrontEnd, for the axes.
+    n_columns : int
+    """
+    n_blocks = -(-len(before) // n_columns)
+    figure, axes = plt.subplots(
+        2 * n_blocks, n_columns, figsize=(10, 2.2 * n_blocks + 0.4), squeeze=False
+    )
+    top = float(max(before.max(), after.max()))
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for i, channel in enumerate(channels):
+        row, column = 2 * (i // n_columns), i % n_columns
+        titles = (f"channel {channel}", f"× {gate[i]:.2f}")
+        for ax, value, title in zip(axes[row:, column], (before[i], after[i]), titles):
+            ax.set_axis_on()
+            image = spectrogram(ax, value, settings, vmin=0, vmax=top, cmap=MAP_CMAP, labels=False)
+            ax.set_title(title, fontsize=7)
+        if column == 0:
+            axes[row, 0].set_ylabel("before", fontsize=8)
+            axes[row + 1, 0].set_ylabel("after", fontsize=8)
     duration_s = settings.n_frames * settings.frame_s
     figure.supxlabel(f"time, 0 to {duration_s:.1f} s", fontsize=8)
     figure.supylabel("frequency, low to high", fontsize=8)
@@ -67,4 +111,67 @@ def gates_per_class(means: dict[str, np.ndarray], names: list[str]) -> Figure:
         ax.set(title=gate, xlabel="channel, by spread")
     axes[0].set_yticks(range(len(names)), [n.replace("_", " ") for n in names], fontsize=7)
     figure.colorbar(image, ax=axes, label="mean gate value")
+    return figure
+
+
+def forced(tables: dict[str, pd.DataFrame]) -> Figure:
+    """Show what forced gates change, with 95 % intervals: accuracy on the left, loss on the right.
+
+    Parameters
+    ----------
+    tables : part to table, as :func:`esc_lib.gates.compare` returns it.
+    """
+    names = list(next(iter(tables.values())).index)
+    figure, axes = plt.subplots(1, 2, figsize=(10, 0.8 + 0.26 * len(names)), sharey=True)
+    panels = (
+        ("difference", "low", "high", "accuracy against as trained (points)"),
+        ("nll_difference", "nll_low", "nll_high", "loss against as trained (nats per clip)"),
+    )
+    for ax, (middle, low, high, label) in zip(axes, panels, strict=True):
+        for index, (part, table) in enumerate(tables.items()):
+            places = np.arange(len(names)) + 0.3 * (index - (len(tables) - 1) / 2)
+            ax.hlines(places, table[low], table[high], color=COLOURS[index])
+            ax.plot(table[middle], places, "os^"[index], color=COLOURS[index], label=part, ms=4)
+        ax.axvline(0, color="black", linewidth=0.8)
+        ax.set_xlabel(label)
+    axes[1].set_xscale("symlog", linthresh=1)
+    ends = axes[1].get_xlim()
+    axes[1].set_xticks([x for x in (-5, -1, -0.5, 0, 0.5, 1, 5, 20) if ends[0] <= x <= ends[1]])
+    axes[1].xaxis.set_major_formatter("{x:g}")
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].invert_yaxis()
+    axes[1].legend()
+    return figure
+
+
+def clip_maps(clips: pd.DataFrame, maps: explorer.Maps) -> Figure:
+    """Show maps of clips side by side: a row per method, a column per layer.
+
+    Parameters
+    ----------
+    clips, maps : as for :func:`esc_lib.figures.explorer.explorer`.
+    """
+    groups, wrong = explorer.groups_of(clips), explorer.heard_wrong(clips)
+    n_columns = len(next(iter(maps.values())))
+    figure, axes = plt.subplots(
+        len(maps), n_columns, figsize=(10, 1.7 * len(maps) + 0.9), squeeze=False
+    )
+    for row, (method, of_layer) in zip(axes, maps.items(), strict=True):
+        for ax, (layer, places) in zip(row, of_layer.items(), strict=True):
+            for index, name in enumerate(groups):
+                ax.scatter(
+                    *places[clips.group == name].T, s=9, linewidth=0, c=explorer.COLOURS[index],
+                    marker=explorer.MARKERS[index % len(explorer.MARKERS)],
+                    label=name.replace("_", " "),
+                )  # fmt: skip
+            ax.scatter(
+                *places[wrong].T, s=30, facecolors="none", edgecolors="black", linewidth=0.7,
+                label="heard wrong",
+            )  # fmt: skip
+            ax.set(xticks=[], yticks=[], title=layer)
+            ax.set_aspect("equal", adjustable="datalim")
+        row[0].set_ylabel(method)
+    figure.supxlabel("place in the map (no unit: only nearness counts)", fontsize=8)
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=6, fontsize=8)
     return figure
