@@ -30,8 +30,14 @@ class _FastPrecision(nn.Module):
 
 
 def _by_batches(attribute, features: torch.Tensor, targets: torch.Tensor, size: int):
+    """Return the attributions of all batches; captum warns of an input without a gradient."""
     batches = zip(features.split(size), targets.split(size), strict=True)
-    return torch.cat([attribute(some, classes).detach()[:, 0] for some, classes in batches])
+    return torch.cat(
+        [
+            attribute(some.clone().requires_grad_(), classes).detach()[:, 0]
+            for some, classes in batches
+        ]
+    )
 
 
 def saliency(model: nn.Module, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
