@@ -187,7 +187,8 @@ def explain_fold(
                 source=data.clips.src_file.iloc[rows].to_numpy(),
                 label=data.labels[rows].numpy(), predicted=given.argmax(dim=1).numpy(),
             )  # fmt: skip
-            done = pd.concat([done, table], ignore_index=True)
+            # an empty table would make the rows' numbers and the decisions floats and objects
+            done = pd.concat([done, table], ignore_index=True) if len(done) else table
             kept = done.round(6)
             write_atomically(path, lambda scratch, kept=kept: kept.to_csv(scratch, index=False))
     save_json(note, {"identity": identity, "complete": not only})

@@ -45,16 +45,16 @@ class Choice:
 class Shape:
     """How a rival's heat map becomes a mask, see :func:`rivals.as_mask`; found as ours was."""
 
-    exponent: float = 0.5
+    exponent: float = 0.125
     width: int = 9
 
 
 SHAPES: dict[str, Shape] = {
-    "Grad-CAM": Shape(0.5, 1),
+    "Grad-CAM": Shape(width=1),
     "saliency": Shape(),
     "SmoothGrad": Shape(),
     "integrated gradients": Shape(),
-    "Deep Feature Factorization": Shape(0.5, 1),
+    "Deep Feature Factorization": Shape(width=1),
 }
 
 Fitted = dict[tuple[str, str], Components]  # (block, dictionary) to components

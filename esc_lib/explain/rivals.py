@@ -30,8 +30,14 @@ class _FastPrecision(nn.Module):
 
 
 def _by_batches(attribute, features: torch.Tensor, targets: torch.Tensor, size: int):
+    """Return the attributions of all batches; captum warns of an input without a gradient."""
     batches = zip(features.split(size), targets.split(size), strict=True)
-    return torch.cat([attribute(some, classes).detach()[:, 0] for some, classes in batches])
+    return torch.cat(
+        [
+            attribute(some.clone().requires_grad_(), classes).detach()[:, 0]
+            for some, classes in batches
+        ]
+    )
 
 
 def saliency(model: nn.Module, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -119,10 +125,12 @@ def deep_feature_factorization(
     maps, gradient = (torch.cat([one[layer][i] for one in found]) for i in (0, 1))
     positions = maps.permute(0, 2, 3, 1)
     shape = positions.shape[:3]
-    nmf = NMF(min(n_factors, maps.shape[1]), init="nndsvda", max_iter=100, random_state=seed)
+    samples = positions.flatten(0, 2).double().numpy()
+    n_factors = min(n_factors, *samples.shape)
+    nmf = NMF(n_factors, init="nndsvda", max_iter=100, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # its last digits are not needed
-        concepts = nmf.fit_transform(positions.flatten(0, 2).double().numpy())
+        concepts = nmf.fit_transform(samples)
     concepts = torch.from_numpy(concepts).float().reshape(*shape, -1)
     channels = torch.from_numpy(nmf.components_).float()
     supports = (gradient.mean(dim=(2, 3)) @ channels.T).clamp_min(0)  # (batch, factors)
