@@ -203,26 +203,25 @@ def collect(
     Parameters
     ----------
     data, profile, runs : as for :func:`explain_fold`.
-    explanations : Path of the study's folders ``fold<k>/``.
-    recorded : Path of a recorded study, whose ``explanations/fold<k>.csv`` are taken as they are.
+    explanations : Path of the study's folders ``fold<k>/``. Other folds are taken as they are, some
+        methods or all.
+    recorded : Path of a recorded study, whose ``explanations/fold<k>.csv`` go before.
 
     Returns
     -------
     DataFrame, rows as of :func:`explain_fold`, with the column fold.
     """
-    found = []
-    for fold in sorted(data.clips.fold.unique()):
-        kept = recorded / "explanations" / f"fold{fold}.csv" if recorded else None
-        folder = explanations / f"fold{fold}"
-        if kept is not None and kept.is_file():
-            judged = pd.read_csv(kept)
-        elif fold == profile.test_fold or (folder / "scores.csv").is_file():
-            variant = experiments.variant(profile, test_fold=int(fold))
-            judged = explain_fold(data, variant, runs, folder)
-        else:
-            continue
-        found.append(judged.assign(fold=fold))
-    return pd.concat(found, ignore_index=True)
+    found = {}
+    for fold in sorted(int(fold) for fold in data.clips.fold.unique()):
+        places = [explanations / f"fold{fold}" / "scores.csv"]
+        if recorded:
+            places.insert(0, recorded / "explanations" / f"fold{fold}.csv")
+        there = next((path for path in places if path.is_file()), None)
+        if there and (there != places[-1] or fold != profile.test_fold):
+            found[fold] = pd.read_csv(there)
+        elif fold == profile.test_fold:
+            found[fold] = explain_fold(data, profile, runs, places[-1].parent)
+    return pd.concat([judged.assign(fold=fold) for fold, judged in found.items()])
 
 
 def _identity(weights: Path) -> str:

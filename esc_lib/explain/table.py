@@ -79,23 +79,37 @@ def separation(judged: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def ranking(judged: pd.DataFrame, conditions=("clean", "other clip")) -> pd.DataFrame:
+def ranking(
+    judged: pd.DataFrame, ours: str, conditions: tuple[str, ...] = ("clean", "other clip")
+) -> pd.DataFrame:
     """Return the methods by :func:`criterion`, best first, with what an explanation costs.
 
     Methods that were not run in all of `conditions` are left out.
 
+    Parameters
+    ----------
+    judged : rows of several folds, conditions and methods, with the column fold.
+    ours : str, the method that the others are compared with, clip for clip.
+    conditions : names of conditions.
+
     Returns
     -------
-    DataFrame, index method; criterion, energy kept, and ms per clip, which for variants of one
-        method is the time beyond what they share.
+    DataFrame, index method; criterion; that of `ours` on the clips this method has; clips; energy
+        kept; and ms per clip, for variants of one method the time beyond what they share.
     """
+    clip = ["fold", "condition", "row"]
+    of_interest = judged[judged.condition.isin(conditions)]
+    reference = of_interest[of_interest.method == ours]
     rows = {}
-    for method, found in judged[judged.condition.isin(conditions)].groupby("method", sort=False):
-        if found.condition.nunique() == len(conditions):
-            rows[method] = {
-                "criterion": criterion(found),
-                "energy": found.energy.mean(),
-                "ms per clip": 1000 * found.seconds.mean(),
-            }
+    for method, found in of_interest.groupby("method", sort=False):
+        if found.condition.nunique() < len(conditions):
+            continue
+        rows[method] = {
+            "criterion": criterion(found),
+            f"{ours}, same clips": criterion(reference.merge(found[clip], on=clip)),
+            "clips": len(found) // len(conditions),
+            "energy": found.energy.mean(),
+            "ms per clip": 1000 * found.seconds.mean(),
+        }
     found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
     return found.sort_values("criterion", ascending=False)
