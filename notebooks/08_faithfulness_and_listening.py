@@ -57,7 +57,7 @@ import torch
 from esc_lib import checkpoint, report, training
 from esc_lib.artifacts import find, open_data, own, root
 from esc_lib.config import get_profile
-from esc_lib.explain import checks, comparison, masks, table, tuning
+from esc_lib.explain import checks, comparison, masks, scores, table, tuning
 from esc_lib.explain.components import open_dictionaries
 from esc_lib.explain.inputs import take
 from esc_lib.explain.methods import OURS, SHAPES, Choice, Explainer, methods
@@ -281,7 +281,7 @@ ranking.style.format("{:.2f}").format("{:d}", subset="clips")
 # recipe computes it, with a second softmax:
 
 # %%
-wide.style.format("{:.2f}")
+wide.style.format("{:.2f}", na_rep="")
 
 # %% [markdown]
 # How far the labelled sound is lifted out of a mixture (improvement of SI-SDR in dB, decisions that
@@ -290,7 +290,7 @@ wide.style.format("{:.2f}")
 
 # %%
 separated = table.separation(judged)
-separated.style.format("{:.1f}")
+separated.style.format("{:.1f}", na_rep="")
 
 # %% [markdown]
 # ## Insertion and deletion
@@ -318,7 +318,23 @@ drawn_curves = {
 # %% mystnb={"figure": {"name": "fig-08-curves", "caption": "Probability of the explained class while points of the spectrogram are put into silence (left) or taken out of the clip (right), most relevant first; mean over some test clips."}, "image": {"alt": "Two panels of curves over the share of points from 0 to 100 percent; rising on the left, falling on the right, one line per method."}}
 figure = figures.curves(drawn_curves)
 
+# %%
+areas = pd.DataFrame(
+    {
+        name: [float(scores.area(curve).mean()) for curve in pair]
+        for name, pair in drawn_curves.items()
+    },
+    index=["insertion", "deletion"],
+).T
+areas.style.format("{:.3f}")
+
 # %% [markdown]
+# Mean heights: by insertion the best is {glue:text}`insertion_best` with
+# {glue:text}`insertion_best_area:.2f` (ours {glue:text}`insertion_ours:.2f`), by deletion
+# {glue:text}`deletion_best` with {glue:text}`deletion_best_area:.2f` (ours
+# {glue:text}`deletion_ours:.2f`). A mask as smooth in time as a deep layer cannot place single points
+# as a gradient of the input does.
+#
 # ## Does it notice when the network forgets?
 #
 # The weights are replaced by random ones, layer by layer from the output down
@@ -353,7 +369,7 @@ filled.style.format(precision=2).hide()
 
 # %% tags=["hide-input"]
 for name, frame in (("tried", tried), ("grid", grid), ("shaped", shaped), ("ranking", ranking),
-                    ("scores", wide), ("separation", separated), ("fills", filled)):  # fmt: skip
+                    ("areas", areas), ("scores", wide), ("separation", separated), ("fills", filled)):  # fmt: skip
     frame.to_csv(folder / f"{name}.csv")
 short = {"clean": "clean", "other clip": "mixed"}
 n_clips = len(judged.drop_duplicates(["fold", "row"]))
@@ -381,6 +397,12 @@ metrics |= {
     "ms_rival": Metric(float(ranking["ms per clip"][best_rival]), "ms"),
     "lift_ours": Metric(float(separated.loc[OURS, "other clip"]), "dB"),
     "lift_oracle": Metric(float(separated.loc["oracle", "other clip"]), "dB"),
+    "insertion_best": Metric(areas.insertion.idxmax()),
+    "insertion_best_area": Metric(float(areas.insertion.max()), "", n_checked),
+    "insertion_ours": Metric(float(areas.insertion[OURS]), "", n_checked),
+    "deletion_best": Metric(areas.deletion.idxmin()),
+    "deletion_best_area": Metric(float(areas.deletion.min()), "", n_checked),
+    "deletion_ours": Metric(float(areas.deletion[OURS]), "", n_checked),
     "random_ours": Metric(float(last[OURS]), "", n_checked),
     "random_fails": Metric(", ".join(fails) or "none"),
 }

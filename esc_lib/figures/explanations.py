@@ -120,12 +120,11 @@ def curves(found: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     """Show insertion and deletion, method to two arrays (clips, steps), means over the clips."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True)
     for index, (name, pair) in enumerate(found.items()):
+        colour = "0.6" if name.startswith("control") else COLOURS[index % len(COLOURS)]
         for ax, curve in zip(axes, pair, strict=True):
             share = np.linspace(0, 100, curve.shape[1])
-            ax.plot(
-                share, curve.mean(axis=0), linestyle=LINES[index % len(LINES)],
-                color=COLOURS[index % len(COLOURS)], label=name,
-            )  # fmt: skip
+            line = LINES[index % len(LINES)]
+            ax.plot(share, curve.mean(axis=0), linestyle=line, color=colour, label=name)
     axes[0].set(
         title="insertion: higher is better", ylabel="probability of the class", ylim=(0, 1),
         xlabel="points put into silence, most relevant first (%)",
