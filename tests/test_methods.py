@@ -92,6 +92,15 @@ def test_components_and_their_negative_share_the_clip(explainer, kind):
     assert 0.05 < float(ours.mean()) < 0.95
 
 
+def test_relevance_of_both_kinds_is_their_sum_on_one_level(explainer):
+    fitted = explainer.fitted["conv_block3", KL]
+    bands, channels = (explainer.relevance(fitted, kind) for kind in ("bands", "channels"))
+    by_hand = sum(each / each.abs().mean(dim=(1, 2), keepdim=True) for each in (bands, channels))
+    torch.testing.assert_close(explainer.relevance(fitted, "both"), by_hand)
+    torch.testing.assert_close(channels, explainer.asked.channels["conv_block3"])
+    assert (bands.sign() != channels.sign()).any()
+
+
 def test_another_clips_atoms_are_those_of_a_clip_explained_for_another_class(explainer):
     asked_for = []
 
