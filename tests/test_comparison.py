@@ -86,7 +86,7 @@ def test_a_fold_is_explained_by_all_methods_in_all_conditions(data, runs, monkey
     assert one.filename.tolist() == data.clips.filename[one.index].tolist()
     assert one.label.tolist() == data.clips.label[one.index].tolist()
     assert one.source.tolist() == data.clips.src_file[one.index].tolist()
-    model = checkpoint.load(next(runs.glob("*/model.safetensors")), PROFILE, NAMES)
+    model = checkpoint.load(next(runs.glob("*/model.safetensors")), PROFILE, NAMES).cpu()
     given = comparison.probabilities(model, LogMel(FRONT_END), *data.batch(one.index.to_numpy()))
     assert one.predicted.tolist() == given.argmax(dim=1).tolist()
     np.testing.assert_allclose(one.p, given.amax(dim=1), atol=1e-4)
@@ -118,7 +118,7 @@ def test_other_weights_or_code_start_anew(changed, data, runs, monkeypatch):
     found = explain(data, runs, ("clean",))
     if changed == "weights":
         weights = next(runs.glob("*/model.safetensors"))
-        model = checkpoint.load(weights, PROFILE, NAMES)
+        model = checkpoint.load(weights, PROFILE, NAMES).cpu()
         with torch.no_grad():
             model.fc2.bias += torch.tensor([0.3, -0.3])
         checkpoint.save(weights, model, PROFILE, NAMES)
@@ -140,7 +140,7 @@ def test_a_fold_that_was_not_trained_is_named(data, tmp_path):
 
 def test_choices_are_tried_on_given_clips(data, runs):
     weights = next(runs.glob("*/model.safetensors"))
-    model, front_end = checkpoint.load(weights, PROFILE, NAMES), LogMel(FRONT_END)
+    model, front_end = checkpoint.load(weights, PROFILE, NAMES).cpu(), LogMel(FRONT_END)
     clips = experiments.split_for(data, PROFILE)
     fitted = comparison.fit(runs / "h.pt", model, front_end, clips, PROFILE)
     assert set(fitted) == {(block, KL) for block in BLOCKS}
