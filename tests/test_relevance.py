@@ -1,5 +1,7 @@
 """How much bands, channels and atoms speak for a class: against derivatives taken by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from esc_lib.config import Dictionaries, Network
 from esc_lib.dictionaries import MODELS
 from esc_lib.explain import relevance
 from esc_lib.explain.components import Components, ask, fit_divergence, fit_squared
-from esc_lib.factorization import Statistics
+from esc_lib.factorization import Statistics, divergence, solve_divergence
 from esc_lib.features import LogMel, standardise
 from esc_lib.gathering import Gathered
 from esc_lib.models.se_cnn import BLOCKS, SECNN
@@ -270,6 +272,16 @@ def test_divergence_recovers_planted_atoms_whatever_the_level_of_a_channel():
     torch.testing.assert_close(
         fitted.mask(h, keep, 80), again.mask(louder, keep, 80), rtol=1e-2, atol=1e-3
     )
+
+
+def test_divergence_is_least_by_kullback_and_leibler():
+    v, h, train = planted()
+    v = v * (0.2 + 1.6 * torch.rand(v.shape, generator=generator()))  # no W fits any more
+    fitted = fit_divergence(replace(train, mel=v), "block")
+    h = fitted.level(h)
+    squared = solve_divergence(v, h, beta=2)
+    assert divergence(v, fitted.w @ h, 1) < divergence(v, squared @ h, 1)
+    assert divergence(v, fitted.w @ h, 2) > divergence(v, squared @ h, 2)
 
 
 def test_squared_error_gives_every_constrained_dictionary_and_the_optimum():

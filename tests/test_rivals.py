@@ -64,7 +64,7 @@ def test_smoothgrad_averages_over_noise_of_the_stated_size():
     found = rivals.smoothgrad(model, features, TARGETS)
     assert torch.equal(found, rivals.smoothgrad(model, features, TARGETS))
     # the slope of x**3 is 3 x**2; its mean over x + noise is 3 (x**2 + noise**2)
-    expected = 3 * weight * (features[:, 0].square() + rivals.NOISE**2)
+    expected = 3 * weight * (features[:, 0].square() + 0.3**2)
     assert float((found.mean() / expected.mean() - 1).abs()) < 0.05
     plain = rivals.saliency(model, features, TARGETS)
     assert float((found - plain).mean()) > 0.5 * float((expected - plain).mean())

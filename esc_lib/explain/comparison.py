@@ -29,7 +29,7 @@ from esc_lib.explain.masks import cut_out
 from esc_lib.explain.methods import OURS, Explainer, Fitted, methods
 from esc_lib.features import LogMel
 from esc_lib.files import write_atomically
-from esc_lib.hardware import autocast, best_device
+from esc_lib.hardware import autocast
 from esc_lib.models.se_cnn import BLOCKS
 from esc_lib.report import save_json
 
@@ -152,8 +152,9 @@ def explain_fold(
             f"python -m esc_lib train --profile {profile.name} --folds {profile.test_fold}."
         )
     data = experiments.split_for(data, profile)
-    model = load(weights, profile, data.class_names)
-    front_end = LogMel(profile.front_end).to(best_device())
+    # clips, dictionaries and scores are in the processor's memory, so the network is, too
+    model = load(weights, profile, data.class_names).cpu()
+    front_end = LogMel(profile.front_end)
     folder.mkdir(parents=True, exist_ok=True)
     path, note = folder / "scores.csv", folder / "identity.json"
     identity = _identity(weights)
