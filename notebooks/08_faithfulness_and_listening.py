@@ -74,12 +74,13 @@ data = open_data(find(root(profile, artifacts), "01_data"))
 weights = find(root(profile, artifacts), "03_training") / "model.safetensors"
 # %% tags=["hide-input", "remove-stderr"]
 model = checkpoint.load(weights, settings, data.class_names)
-front_end = LogMel(settings.front_end).to(best_device())
+device = best_device()
+front_end = LogMel(settings.front_end).to(device)
 explanations = root(profile, artifacts) / "explanations"
 own_fold = explanations / f"fold{settings.test_fold}"
 fitted = comparison.fit(own_fold / "hidden.pt", model, front_end, data, settings)
 saved = find(root(profile, artifacts), "05_dictionaries") / "dictionaries.npz"
-fitted |= open_dictionaries(saved)
+fitted |= {key: one.to(device) for key, one in open_dictionaries(saved).items()}
 folder = own(root(profile, artifacts), "08_faithfulness_and_listening")
 
 # %% [markdown]
@@ -100,17 +101,17 @@ folder = own(root(profile, artifacts), "08_faithfulness_and_listening")
 
 # %%
 test = data.split.test
-clean = take(data, test, "clean")
+clean = take(data, test, "clean", sr, device=device)
 given = comparison.probabilities(model, front_end, clean.waveforms, clean.n_valid)
-predicted, labels = given.argmax(dim=1).numpy(), data.labels[test].numpy()
-sure = given.amax(dim=1).numpy()
+predicted, labels = given.argmax(dim=1).cpu().numpy(), data.labels[test].numpy()
+sure = given.amax(dim=1).cpu().numpy()
 right = pd.DataFrame({"label": labels, "sure": sure})[predicted == labels]
 middle = right.groupby("label").sure.apply(lambda p: (p - p.median()).abs().idxmin())
 wrong = np.flatnonzero(predicted != labels)
 examples = [*middle.to_numpy()[: n_examples - 1], *wrong[np.argsort(-sure[wrong])][:1]]
 
 # %%
-shown = take(data, test[examples], "clean")
+shown = take(data, test[examples], "clean", sr, device=device)
 explainer = Explainer(model, front_end, fitted, shown, given.argmax(dim=1)[examples])
 mask = explainer.components()
 log_mel = front_end(shown.waveforms, shown.n_valid)
@@ -119,7 +120,8 @@ relevance = explainer.relevance(drawn, choice.relevance)
 
 # %% mystnb={"figure": {"name": "fig-08-decision", "caption": "The first example, taken apart by the atoms of block 5: the clip, what its twelve strongest atoms say to the class frame by frame (red speaks for it, blue against), their spectra, and the mask made of all atoms of three blocks that speak for it."}, "image": {"alt": "Four panels: a log-mel spectrogram, a signed heat map of twelve atoms over coarse frames, their spectra as rows, and a mask between 0 and 1 that keeps parts of the spectrogram."}}
 figure = figures.decision(
-    log_mel[0].numpy(), relevance[0].numpy(), drawn.w.numpy(), mask[0].numpy(), settings.front_end
+    *(each.cpu().numpy() for each in (log_mel[0], relevance[0], drawn.w, mask[0])),
+    settings.front_end,
 )
 
 # %% [markdown]
@@ -142,7 +144,7 @@ def sounds_of(inputs, mask, titles, others=()):
     played = [masks.level_matched(each, inputs.waveforms) for each in kept]
     return [
         [
-            player.Sound(sound[i, : int(n)].numpy(), (picture - peak)[i].numpy(), title)
+            player.Sound(sound[i, : int(n)].cpu().numpy(), (picture - peak)[i].cpu().numpy(), title)
             for sound, picture in zip(played, pictures, strict=True)
         ]
         for i, (n, title) in enumerate(zip(inputs.n_valid, titles, strict=True))
@@ -164,10 +166,10 @@ player.rows(
 parts = [
     fitted[choice.blocks[-1], choice.dictionary].mask(
         explainer.asked.h[choice.blocks[-1]],
-        torch.zeros(1, drawn.w.shape[1], 1).index_fill_(1, some, 1.0),
+        torch.zeros(1, drawn.w.shape[1], 1, device=device).index_fill_(1, some, 1.0),
         settings.front_end.n_frames,
     )
-    for some in torch.arange(drawn.w.shape[1]).chunk(8)
+    for some in torch.arange(drawn.w.shape[1], device=device).chunk(8)
 ]
 sum_of_parts = sum(masks.cut_out(front_end, shown.waveforms, part) for part in parts)
 worst = float((sum_of_parts - shown.waveforms).abs().max())
@@ -182,11 +184,11 @@ worst = float((sum_of_parts - shown.waveforms).abs().max())
 # the sound the class is in. Here both are known, so that the labelled sound can stand beside it.
 
 # %%
-mixed = take(data, test, "other clip")
+mixed = take(data, test, "other clip", sr, device=device)
 heard = comparison.probabilities(model, front_end, mixed.waveforms, mixed.n_valid).argmax(dim=1)
-still = [i for i in np.flatnonzero(heard.numpy() == labels) if labels[i] in middle.index]
+still = [i for i in np.flatnonzero(heard.cpu().numpy() == labels) if labels[i] in middle.index]
 still = [still[i] for i in np.unique(labels[still], return_index=True)[1]][:n_examples]
-at = torch.tensor(still)
+at = torch.tensor(still, device=device)
 room = type(mixed)(
     mixed.condition, mixed.rows[still], mixed.waveforms[at], mixed.n_valid[at],
     mixed.wanted[at], mixed.unwanted[at],
@@ -209,7 +211,7 @@ player.rows(
 
 # %% tags=["remove-stderr"]
 few = data.split.validation[:: max(1, len(data.split.validation) // n_tried)][:n_tried]
-cases = [take(data, few, condition) for condition in ("clean", "other clip")]
+cases = [take(data, few, condition, sr, device=device) for condition in ("clean", "other clip")]
 tried = tuning.try_options(model, front_end, fitted, cases, tuning.neighbours(choice))
 tried.style.format("{:.2f}")
 
@@ -302,7 +304,7 @@ separated.style.format("{:.1f}", na_rep="")
 # %% tags=["remove-stderr"]
 rng = np.random.default_rng(0)
 checked = np.sort(rng.choice(len(test), min(n_checked, len(test)), replace=False))
-some = take(data, test[checked], "clean")
+some = take(data, test[checked], "clean", sr, device=device)
 asked = Explainer(model, front_end, fitted, some, given.argmax(dim=1)[checked])
 of_all = methods(asked)
 compared = [OURS, *SHAPES, "control: random mask"]
@@ -344,7 +346,7 @@ areas.style.format("{:.3f}")
 
 # %% tags=["remove-stderr"]
 PASSES = 0.5
-fresh = training.initial_model(settings, len(data.class_names)).to(best_device())
+fresh = training.initial_model(settings, len(data.class_names)).to(device)
 again = {name: (lambda e, name=name: methods(e)[name]()) for name in (OURS, *SHAPES)}
 changed = checks.randomisation(asked, fresh, again)
 last = changed[changed.stage == checks.STAGES[-1][-1]].drop(columns=["clip", "stage"]).mean()

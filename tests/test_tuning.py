@@ -6,8 +6,8 @@ import pytest
 import torch
 from two_bands import FRONT_END, LOW, LouderBand, mask_of, tones
 
-from esc_lib.explain.comparison import default_choices, try_choices
 from esc_lib.explain.methods import Choice
+from esc_lib.explain.tuning import neighbours, try_options
 from esc_lib.features import LogMel
 
 
@@ -18,7 +18,7 @@ def test_options_are_judged_by_hand():
         "lower band": lambda explainer: mask_of(LOW),
         "all": lambda explainer: torch.ones_like(mask_of(LOW)),
     }
-    found = try_choices(LouderBand(), LogMel(FRONT_END), {}, [clean, mixed], options)
+    found = try_options(LouderBand(), LogMel(FRONT_END), {}, [clean, mixed], options)
     assert list(found.index) == list(options)
     scores = ["AI", "AD", "AG", "FF", "Fid-In", "criterion"]
     right, wrong = [100, 0, 95, 0.79, 1], [0, 98.75, 0, -0.19, 0]
@@ -37,7 +37,7 @@ def test_neighbours_of_a_choice_differ_from_it_in_one_thing():
             return choice
 
     choice = Choice()
-    options = default_choices(choice)
+    options = neighbours(choice)
     first, *others = (make(Noting()) for make in options.values())
     assert first == choice and len(set(others)) == len(options) - 1 >= 5
     for other in others:

@@ -29,7 +29,7 @@ from esc_lib.explain.masks import cut_out
 from esc_lib.explain.methods import OURS, Explainer, Fitted, methods
 from esc_lib.features import LogMel
 from esc_lib.files import write_atomically
-from esc_lib.hardware import autocast
+from esc_lib.hardware import autocast, best_device
 from esc_lib.models.se_cnn import BLOCKS
 from esc_lib.report import save_json
 
@@ -122,7 +122,8 @@ def fit(
             train.statistics[block], block, profile.dictionaries, profile.training.seed
         )
         fitted |= {(block, name): one for name, one in found.items()}
-    return fitted
+    device = next(model.parameters()).device
+    return {key: one.to(device) for key, one in fitted.items()}
 
 
 def explain_fold(
@@ -152,9 +153,9 @@ def explain_fold(
             f"python -m esc_lib train --profile {profile.name} --folds {profile.test_fold}."
         )
     data = experiments.split_for(data, profile)
-    # clips, dictionaries and scores are in the processor's memory, so the network is, too
-    model = load(weights, profile, data.class_names).cpu()
-    front_end = LogMel(profile.front_end)
+    device = best_device()
+    model = load(weights, profile, data.class_names)
+    front_end = LogMel(profile.front_end).to(device)
     folder.mkdir(parents=True, exist_ok=True)
     path, note = folder / "scores.csv", folder / "identity.json"
     identity = _identity(weights)
@@ -169,7 +170,7 @@ def explain_fold(
     squared = () if only else (profile.dictionaries.layer,)
     fitted = fit(folder / "hidden.pt", model, front_end, data, profile, squared)
     for condition in CONDITIONS:
-        inputs = take(data, data.split.test, condition, sr=profile.front_end.sr)
+        inputs = take(data, data.split.test, condition, profile.front_end.sr, device=device)
         given = probabilities(model, front_end, inputs.waveforms, inputs.n_valid)
         explainer = Explainer(model, front_end, fitted, inputs, given.argmax(dim=1))
         for name, mask in tqdm(methods(explainer).items(), desc=f"explaining, {condition}"):
@@ -186,7 +187,7 @@ def explain_fold(
                 condition=condition, method=name, row=rows, seconds=seconds / len(rows),
                 filename=data.clips.filename.iloc[rows].to_numpy(),
                 source=data.clips.src_file.iloc[rows].to_numpy(),
-                label=data.labels[rows].numpy(), predicted=given.argmax(dim=1).numpy(),
+                label=data.labels[rows].numpy(), predicted=given.argmax(dim=1).cpu().numpy(),
             )  # fmt: skip
             # an empty table would make the rows' numbers and the decisions floats and objects
             done = pd.concat([done, table], ignore_index=True) if len(done) else table

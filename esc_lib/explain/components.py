@@ -37,6 +37,10 @@ class Components:
     w: torch.Tensor
     scale: torch.Tensor
 
+    def to(self, device: torch.device | str) -> Components:
+        """Return the same on `device`."""
+        return Components(self.layer, self.w.to(device), self.scale.to(device))
+
     def level(self, h: torch.Tensor) -> torch.Tensor:
         """Bring the rows of a layer's H, (batch, atoms, frames), to the level of W."""
         return h * self.scale[:, None]

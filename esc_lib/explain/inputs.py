@@ -34,7 +34,15 @@ class Inputs:
     unwanted: torch.Tensor | None = None
 
 
-def take(data: Data, rows: np.ndarray, condition: str, seed: int = 0, sr: int = 0) -> Inputs:
+def take(
+    data: Data,
+    rows: np.ndarray,
+    condition: str,
+    sr: int,
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Inputs:
     """Return clips, clean or with another sound of the same energy (0 dB) over the whole length.
 
     Parameters
@@ -42,15 +50,16 @@ def take(data: Data, rows: np.ndarray, condition: str, seed: int = 0, sr: int = 
     data : Data
     rows : int array, shape (clips,).
     condition : "clean", "other clip" (of another class, drawn among `rows`) or "white noise".
-    seed : int, of what is drawn.
     sr : int, sample rate in Hz, for the noise.
+    seed : int, of what is drawn.
+    device : where the sounds are wanted.
 
     Raises
     ------
     ValueError
         If the condition is unknown, or all clips are of one class and another is asked for.
     """
-    waveforms, n_valid = data.batch(rows)
+    waveforms, n_valid = data.batch(rows, device)
     if condition == "clean":
         return Inputs(condition, rows, waveforms, n_valid)
     if condition == "other clip":
@@ -58,9 +67,9 @@ def take(data: Data, rows: np.ndarray, condition: str, seed: int = 0, sr: int = 
         unwanted, n_valid = waveforms[other], torch.maximum(n_valid, n_valid[other])
     elif condition == "white noise":
         generator = torch.Generator().manual_seed(seed)
-        unwanted = coloured_noise(torch.zeros(len(rows)), waveforms.shape[1], sr, generator)
-        inside = torch.arange(waveforms.shape[1]) < n_valid[:, None]
-        unwanted = unwanted * inside
+        noise = coloured_noise(torch.zeros(len(rows)), waveforms.shape[1], sr, generator)
+        inside = torch.arange(waveforms.shape[1], device=device) < n_valid[:, None]
+        unwanted = noise.to(device) * inside
     else:
         raise ValueError(
             f"take: condition={condition!r} is unknown; choose one of {', '.join(CONDITIONS)}."

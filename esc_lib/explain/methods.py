@@ -151,7 +151,7 @@ class Explainer:
         if name == "random atoms":
             return self.components(
                 alter=lambda keep, fitted: rivals.random_atoms(
-                    keep, torch.from_numpy(used(fitted.w.numpy())), generator
+                    keep, torch.from_numpy(used(fitted.w.cpu().numpy())), generator
                 )
             )
         if name == "another clip's":
@@ -169,7 +169,8 @@ class Explainer:
     def _of_another_class(self) -> torch.Tensor:
         """Return for each clip the next one that is explained for another class, if there is."""
         n = len(self.targets)
-        ahead = (torch.arange(n)[:, None] + torch.arange(1, n)) % n  # (clips, others by distance)
+        away = torch.arange(1, n, device=self.targets.device)
+        ahead = (torch.arange(n, device=away.device)[:, None] + away) % n  # (clips, others)
         differs = self.targets[ahead] != self.targets[:, None]
         return ahead.gather(1, differs.float().argmax(dim=1, keepdim=True))[:, 0]
 

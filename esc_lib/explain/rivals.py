@@ -125,14 +125,14 @@ def deep_feature_factorization(
     maps, gradient = (torch.cat([one[layer][i] for one in found]) for i in (0, 1))
     positions = maps.permute(0, 2, 3, 1)
     shape = positions.shape[:3]
-    samples = positions.flatten(0, 2).double().numpy()
+    samples = positions.flatten(0, 2).double().cpu().numpy()
     n_factors = min(n_factors, *samples.shape)
     nmf = NMF(n_factors, init="nndsvda", max_iter=100, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # its last digits are not needed
         concepts = nmf.fit_transform(samples)
-    concepts = torch.from_numpy(concepts).float().reshape(*shape, -1)
-    channels = torch.from_numpy(nmf.components_).float()
+    concepts = torch.from_numpy(concepts).to(gradient).reshape(*shape, -1)
+    channels = torch.from_numpy(nmf.components_).to(gradient)
     supports = (gradient.mean(dim=(2, 3)) @ channels.T).clamp_min(0)  # (batch, factors)
     heat = torch.einsum("bftk,bk->bft", concepts, supports)
     return nn.functional.interpolate(heat[:, None], features.shape[2:], mode="bilinear")[:, 0]
@@ -156,7 +156,8 @@ def as_mask(heat: torch.Tensor, exponent: float, width: int) -> torch.Tensor:
         heat = nn.functional.avg_pool2d(
             heat[:, None], (bands, width), 1, (bands // 2, width // 2), count_include_pad=False
         )[:, 0]
-    top = heat.flatten(1).quantile(0.99, dim=1).clamp_min(1e-12)
+    # clip by clip: torch takes no quantile of more than 2**24 values at once
+    top = torch.stack([one.flatten().quantile(0.99) for one in heat]).clamp_min(1e-12)
     return (heat / top[:, None, None]).clamp(0, 1) ** exponent
 
 
@@ -188,7 +189,7 @@ def shuffled(mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 def random_like(mask: torch.Tensor, generator: torch.Generator, grid=(8, 13)) -> torch.Tensor:
     """Return smooth random masks that have the values of the given ones, in random places."""
-    noise = torch.rand(len(mask), 1, *grid, generator=generator)
+    noise = torch.rand(len(mask), 1, *grid, generator=generator).to(mask.device)
     smooth = nn.functional.interpolate(noise, mask.shape[1:], mode="bicubic").flatten(1)
     order = smooth.argsort(dim=1).argsort(dim=1)
     return mask.flatten(1).sort(dim=1).values.gather(1, order).reshape(mask.shape)

@@ -57,7 +57,7 @@ def sparseness(maps: torch.Tensor) -> torch.Tensor:
     """
     values = maps.abs().flatten(1).double().sort(dim=1).values
     n = values.shape[1]
-    rank = torch.arange(1, n + 1, dtype=torch.float64)
+    rank = torch.arange(1, n + 1, dtype=torch.float64, device=maps.device)
     total = values.sum(dim=1).clamp_min(1e-30)
     gini = ((2 * rank - n - 1) * values).sum(dim=1) / (n * total)
     return gini.float()
@@ -105,7 +105,7 @@ def similarity(one: torch.Tensor, other: torch.Tensor) -> np.ndarray:
     adebayo2018sanity (Spearman's correlation of explanations before and after randomisation).
     """
     found = []
-    for a, b in zip(one.flatten(1).numpy(), other.flatten(1).numpy(), strict=True):
+    for a, b in zip(one.flatten(1).cpu().numpy(), other.flatten(1).cpu().numpy(), strict=True):
         flat = np.ptp(a) == 0 or np.ptp(b) == 0
         found.append(0.0 if flat else np.corrcoef(rankdata(a), rankdata(b))[0, 1])
     return np.array(found)
