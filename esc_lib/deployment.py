@@ -273,24 +273,6 @@ def latency(run: Callable[[], object], repeats: int = 30, warm_up: int = 3) -> L
     return Latency(float(median), float(first), float(third))
 
 
-@contextlib.contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    """Have torch compute on so many CPU threads, and afterwards on as many as before.
-
-    Examples
-    --------
-    >>> with torch_threads(1):
-    ...     torch.get_num_threads()
-    1
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def real_time_factor(seconds_per_call: float, seconds_of_audio: float) -> float:
     """Return computing time over the audio time that a call moves on by; below 1 keeps up.
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from esc_lib import checkpoint, complexity, deployment, experiments
+from esc_lib import checkpoint, complexity, deployment, experiments, hardware
 from esc_lib.artifacts import Data
 from esc_lib.compression import settings_of
 from esc_lib.config import RECIPES, Network, Profile
@@ -74,7 +74,7 @@ class Form:
     def classifier(self, threads: int = 1) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return a function from features (batch, 1, mel, frames) to logits, both on the CPU.
 
-        PyTorch's threads are a setting of the whole process: :func:`deployment.torch_threads`.
+        PyTorch's threads are a setting of the whole process: :func:`hardware.torch_threads`.
         """
         if self.engine != TORCH:
             session = deployment.onnx_session(self.path, threads)
@@ -139,7 +139,7 @@ def costs(forms: list[Form], data: Data, front_end: LogMel, repeats: int = 50) -
     waveform, n_valid = data.batch(data.split.validation[:1])
     own = front_end.settings
     rows = []
-    with deployment.torch_threads(1):
+    with hardware.torch_threads(1):
         alone = deployment.latency(lambda: front_end.features(waveform, n_valid), repeats)
         for form in forms:
             classify = form.classifier()
@@ -299,7 +299,7 @@ def listen(
     own = front_end.settings
     window_s = own.n_frames * own.frame_s
     rows = []
-    with deployment.torch_threads(1):
+    with hardware.torch_threads(1):
         windows = deployment.stream(form.classifier(), front_end, waveform, window_s, hop_s)
         started = time.perf_counter()
         for start_s, probabilities in windows:

@@ -24,6 +24,7 @@ from esc_lib.activations import stream
 from esc_lib.artifacts import Data
 from esc_lib.evaluation import mean_interval, source_draws
 from esc_lib.features import LogMel
+from esc_lib.hardware import torch_threads
 from esc_lib.models.se_cnn import BLOCKS, SECNN
 
 LAYERS = {block: f"block {block[-1]}" for block in BLOCKS} | {"relu": "fc1"}  # name for readers
@@ -126,7 +127,8 @@ def lay_out(embedding: np.ndarray, method: str, seed: int = 0) -> np.ndarray:
     k = min(15, n - 1)
     # its own search for neighbours would be compiled first, which takes longer than all the rest
     found = NearestNeighbors(n_neighbors=k, metric="cosine").fit(embedding).kneighbors(embedding)
-    with warnings.catch_warnings():
+    # it sets the number of threads of the whole process, on which torch's last digits depend
+    with torch_threads(torch.get_num_threads()), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)  # not needed
         warnings.filterwarnings("ignore", "precomputed_knn", UserWarning)  # no use for new clips
         from umap import UMAP  # its import takes seconds

@@ -145,6 +145,7 @@ def test_a_map_keeps_bundles_together_and_repeats(method):
     assert np.array_equal(distances.argmin(axis=1), labels)
     assert np.array_equal(embeddings.lay_out(embedding, method), places)
     np.testing.assert_array_equal(embedding, kept)
+    assert torch.get_num_threads() == 1  # as all tests have it; UMAP's compiler sets it
 
 
 def test_an_unknown_method_is_refused():
