@@ -85,11 +85,12 @@ def test_every_method_returns_masks(explainer):
 
 @pytest.mark.parametrize("kind", ["bands", "channels", "both"])
 def test_components_and_their_negative_share_the_clip(explainer, kind):
-    plain = replace(explainer, choice=Choice(relevance=kind, exponent=1.0))
+    plain = replace(explainer, choice=Choice(relevance=kind, exponent=1.0, floor=0.0))
     ours, negative = plain.components(), plain.control("negative")
     torch.testing.assert_close(ours + negative, torch.ones_like(ours))
-    softer = plain.components(Choice(relevance=kind, exponent=0.5))
-    torch.testing.assert_close(softer, ours.sqrt())
+    softer = plain.components(Choice(relevance=kind, exponent=0.5, floor=0.2))
+    torch.testing.assert_close(softer, ours.sqrt().clamp_min(0.2))
+    assert float(softer.min()) >= 0.2
     assert 0.05 < float(ours.mean()) < 0.95
 
 

@@ -35,7 +35,10 @@ from esc_lib.report import save_json
 
 BATCH = 16
 SOURCES = ("components", "gradcam", "inputs", "masks", "methods", "relevance", "rivals", "scores")
-IN_NOISE = (OURS, "Grad-CAM", "saliency", "Deep Feature Factorization", "oracle")
+IN_NOISE = (
+    OURS, "Grad-CAM", "saliency", "Deep Feature Factorization", "control: constant",
+    "control: random mask", "control: random atoms", "control: another clip's", "oracle",
+)  # fmt: skip
 
 
 @torch.no_grad()

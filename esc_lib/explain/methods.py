@@ -33,12 +33,15 @@ class Choice:
     relevance : "bands" (the sound's gradient, shared out among atoms), "channels" (gradient times
         activation) or "both", each on one level, added.
     exponent : float, below 1 softens the mask.
+    floor : float, the least share of the magnitude that is kept anywhere. The front end
+        standardises each clip, so a hole that is silent moves all the rest; 0.4 is 8 dB down.
     """
 
     blocks: tuple[str, ...] = ("conv_block3", "conv_block4", "conv_block5")
     dictionary: str = KL
     relevance: str = "both"
-    exponent: float = 0.5
+    exponent: float = 0.7
+    floor: float = 0.4
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,11 @@ class Shape:
 
     exponent: float = 0.125
     width: int = 9
+    floor: float = Choice.floor
+
+    def mask(self, heat: torch.Tensor) -> torch.Tensor:
+        """Return masks of heat maps, both (clips, mel, frames)."""
+        return rivals.as_mask(heat, self.exponent, self.width).clamp_min(self.floor)
 
 
 SHAPES: dict[str, Shape] = {
@@ -124,7 +132,7 @@ class Explainer:
                 keep = alter(keep, fitted)
             n_frames = self.front_end.settings.n_frames
             masks.append(fitted.mask(self.asked.h[block], keep, n_frames))
-        return torch.stack(masks).mean(dim=0) ** choice.exponent
+        return (torch.stack(masks).mean(dim=0) ** choice.exponent).clamp_min(choice.floor)
 
     def heat(self, name: str) -> torch.Tensor:
         """Return a rival's heat map, (clips, mel, frames) or a layer's grid, >= 0."""
@@ -200,7 +208,7 @@ def _with(explainer: Explainer, choice: Choice) -> Callable:
 
 
 def _shaped(explainer: Explainer, name: str, shape: Shape) -> Callable:
-    return lambda: rivals.as_mask(explainer.heat(name), shape.exponent, shape.width)
+    return lambda: shape.mask(explainer.heat(name))
 
 
 def _control(explainer: Explainer, name: str) -> Callable:

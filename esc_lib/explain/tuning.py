@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from esc_lib.explain import rivals
 from esc_lib.explain.comparison import judge, probabilities
 from esc_lib.explain.inputs import Inputs
 from esc_lib.explain.methods import SHAPES, Choice, Explainer, Fitted, Shape
@@ -65,11 +64,13 @@ def neighbours(choice: Choice) -> Options:
     for blocks in (BLOCKS[2:3], BLOCKS[3:4], BLOCKS[4:], BLOCKS[3:], BLOCKS):
         others.append(replace(choice, blocks=blocks))
     others += [replace(choice, relevance=kind) for kind in ("bands", "channels")]
-    others += [replace(choice, exponent=exponent) for exponent in (0.35, 0.7, 1.0)]
+    others += [replace(choice, exponent=exponent) for exponent in (0.35, 0.5, 1.0)]
+    others += [replace(choice, floor=floor) for floor in (0.0, 0.3, 0.5)]
 
     def name(other: Choice) -> str:
         blocks = "+".join(block[-1] for block in other.blocks)
-        return f"blocks {blocks}, {other.relevance}, exponent {other.exponent:g}"
+        shape = f"exponent {other.exponent:g}, floor {other.floor:g}"
+        return f"blocks {blocks}, {other.relevance}, {shape}"
 
     return {name(other): _components(other) for other in others}
 
@@ -93,7 +94,7 @@ def rival_shapes() -> Options:
         key = id(explainer), name
         if key not in heats:
             heats[key] = explainer.heat(name)
-        return rivals.as_mask(heats[key], shape.exponent, shape.width)
+        return shape.mask(heats[key])
 
     options: dict[Hashable, Callable[[Explainer], torch.Tensor]] = {}
     for name, usual in SHAPES.items():
