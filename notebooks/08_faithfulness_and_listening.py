@@ -230,9 +230,9 @@ grid["criterion"].unstack().rename(index=lambda name: name.removeprefix("conv_")
 )
 
 # %% [markdown]
-# The rivals, with the same floor, tuned in the same way: three exponents, with and without smoothing
-# of what is not smooth already. The best of each on the recorded ESC-10 run is what the test clips
-# see, in every profile.
+# The rivals, tuned in the same way: three exponents, with and without smoothing of what is not smooth
+# already, and the gentlest with our floor. The best of each on the recorded ESC-10 run is what the
+# test clips see, in every profile.
 
 # %% tags=["remove-stderr"]
 shaped = tuning.try_options(model, front_end, fitted, cases, tuning.rival_shapes())

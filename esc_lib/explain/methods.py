@@ -50,7 +50,7 @@ class Shape:
 
     exponent: float = 0.125
     width: int = 9
-    floor: float = Choice.floor
+    floor: float = 0.0
 
     def mask(self, heat: torch.Tensor) -> torch.Tensor:
         """Return masks of heat maps, both (clips, mel, frames)."""
@@ -58,7 +58,7 @@ class Shape:
 
 
 SHAPES: dict[str, Shape] = {
-    "Grad-CAM": Shape(width=1),
+    "Grad-CAM": Shape(width=1, floor=Choice.floor),
     "saliency": Shape(),
     "SmoothGrad": Shape(),
     "integrated gradients": Shape(),

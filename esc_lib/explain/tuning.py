@@ -98,12 +98,13 @@ def rival_shapes() -> Options:
 
     options: dict[Hashable, Callable[[Explainer], torch.Tensor]] = {}
     for name, usual in SHAPES.items():
-        for exponent in (0.125, 0.25, 0.5):
-            for width in (1, 9) if usual.width > 1 else (1,):
-                shape = Shape(exponent, width)
-                options[f"{name}, exponent {exponent:g}, width {width}"] = (
-                    lambda explainer, name=name, shape=shape: make(explainer, name, shape)
-                )
+        widths = (1, 9) if usual.width > 1 else (1,)
+        shapes = [Shape(exponent, width) for exponent in (0.125, 0.25, 0.5) for width in widths]
+        for shape in (*shapes, replace(usual, floor=Choice.floor)):
+            label = f"exponent {shape.exponent:g}, width {shape.width}, floor {shape.floor:g}"
+            options[f"{name}, {label}"] = (
+                lambda explainer, name=name, shape=shape: make(explainer, name, shape)
+            )
     return options
 
 
