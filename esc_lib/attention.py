@@ -271,20 +271,22 @@ def attended(weights: torch.Tensor, n: int = 4) -> list[tuple[int, float]]:
 
 
 def loudest_patches(log_mel: torch.Tensor, grid: PatchGrid, n: int) -> list[int]:
-    """Return patches worth asking about: the loudest on average, none overlapping, in time order.
+    """Return patches worth asking about: the loudest of each of `n` ranges of frequency, upwards.
 
     Parameters
     ----------
     log_mel : tensor, shape (mel, frames).
     grid : PatchGrid
-    n : int, at most so many.
+    n : int, at most the grid's rows.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer rows.
     """
-    levels = log_mel.unfold(0, grid.size, grid.step).unfold(1, grid.size, grid.step)
-    chosen: list[int] = []
-    for patch in levels.mean(dim=(2, 3)).flatten().argsort(descending=True).tolist():
-        apart = (np.abs(np.subtract(grid.corner(patch), grid.corner(c))) for c in chosen)
-        if all(gap.max() >= grid.size for gap in apart):
-            chosen.append(patch)
-        if len(chosen) == n:
-            break
-    return sorted(chosen, key=lambda patch: grid.corner(patch)[1])
+    if not 1 <= n <= grid.rows:
+        raise ValueError(f"loudest_patches: n={n}; give a number from 1 to {grid.rows} rows.")
+    cut = log_mel.unfold(0, grid.size, grid.step).unfold(1, grid.size, grid.step)
+    levels = cut.mean(dim=(2, 3)).flatten()  # (rows * columns,)
+    ranges = np.array_split(np.arange(len(grid)).reshape(grid.rows, -1), n)
+    return [int(patches.flat[levels[patches.ravel()].argmax()]) for patches in ranges]

@@ -3,14 +3,21 @@
 from dataclasses import replace
 
 import librosa
+import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.patches import FancyArrowPatch, Rectangle
+
 from esc_lib import attention
 from esc_lib.attention import PatchGrid
 from esc_lib.config import FrontEnd
+from esc_lib.figures import attention as figures
 from esc_lib.models.ast import small_ast
 
 # 100 frames a second, 3 x 5 patches
@@ -143,15 +150,16 @@ def test_the_patch_at_a_point_and_places_outside():
         GRID.patch(3, 0)
 
 
-def test_loudest_patches_do_not_overlap_and_come_in_time_order():
+def test_loudest_patches_are_those_of_each_range_of_frequency():
     log_mel = torch.full((36, 60), -80.0)
-    log_mel[20:36, 40:56] = -10.0  # the loudest
+    log_mel[20:36, 40:56] = -10.0
     log_mel[0:16, 20:36] = -20.0
-    assert attention.loudest_patches(log_mel, GRID, 2) == [GRID.patch(0, 2), GRID.patch(2, 4)]
-    many = attention.loudest_patches(log_mel, GRID, 99)
-    assert 2 < len(many) <= 6  # 36 x 60 has room for 2 x 3 that do not overlap
-    times = [GRID.corner(patch)[1] for patch in many]
-    assert times == sorted(times)
+    low, middle, high = attention.loudest_patches(log_mel, GRID, 3)
+    assert (low, high) == (GRID.patch(0, 2), GRID.patch(2, 4))
+    assert middle == GRID.patch(1, 4)  # it shares six rows with the loudest
+    assert attention.loudest_patches(log_mel, GRID, 1) == [high]
+    with pytest.raises(ValueError, match="loudest_patches: n=4; give a number from 1 to 3 rows"):
+        attention.loudest_patches(log_mel, GRID, 4)
 
 
 # ----------------------------------------------------------------------------------- measures
@@ -235,7 +243,9 @@ def test_many_clips_are_measured_as_each_alone():
     assert table.groupby("clip").size().tolist() == [6] * 5
     alone = attention.measure_clips(network, features[3:4], SETTINGS)
     np.testing.assert_allclose(
-        table[table["clip"] == 3][list(attention.MEASURES)], alone[list(attention.MEASURES)], rtol=1e-4
+        table[table["clip"] == 3][list(attention.MEASURES)],
+        alone[list(attention.MEASURES)],
+        rtol=1e-4,
     )
     mean = attention.per_head(table)
     assert mean[["layer", "head"]].to_numpy().tolist() == [
@@ -251,3 +261,37 @@ def test_attended_patches_are_the_strongest():
     assert [patch for patch, _ in found] == [1, 3]
     assert [weight for _, weight in found] == pytest.approx([0.5, 0.4])
     assert len(attention.attended(weights, 9)) == 4
+
+
+# ---------------------------------------------------------------------------------- the picture
+
+
+def drawn(among, query=6, queries=(6,)):
+    """Return, of one layer, the arcs and the boxes of both rows of the picture."""
+    weights = among.expand(1, 2, 15, 15).numpy()
+    log_mel = np.linspace(-80, 0, 36 * 60).reshape(36, 60)
+    figure = figures.heads(log_mel, weights, GRID, query, queries, layers=(1,), n=1)
+    arcs, boxes = [], []
+    for ax in figure.axes[-2:]:
+        arcs.append([p for p in ax.patches if isinstance(p, FancyArrowPatch)])
+        boxes.append([p.get_xy() for p in ax.patches if isinstance(p, Rectangle)])
+    plt.close(figure)
+    return arcs, boxes
+
+
+def test_picture_of_a_patch_that_looks_at_itself_has_arcs_to_other_heads_only():
+    (within, across), _ = drawn(torch.eye(15))
+    assert (len(within), len(across)) == (0, 1)  # from head 1, its home, to head 2
+
+
+def test_picture_of_a_patch_that_looks_at_the_next_one_has_its_box_there():
+    (within, across), (boxes, _) = drawn(neighbours())
+    assert (len(within), len(across)) == (2, 2)
+    # patch 6 lies in row 1, column 1: bands from 10, frames from 10; the next one starts at 0.2 s
+    assert {x for x, _ in boxes} == {10.0, 10 + 36 * 1.14}
+    assert sorted({round(y, 6) for _, y in boxes}) == [0.1, 0.2]
+
+
+def test_picture_of_layers_that_are_not_there_is_refused():
+    with pytest.raises(ValueError, match="heads: layers=.8,. of 1, 1 queries"):
+        figures.heads(np.zeros((36, 60)), np.zeros((1, 2, 15, 15)), GRID, 0, (0,), layers=(8,))
