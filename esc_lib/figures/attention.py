@@ -214,4 +214,5 @@ def _arc(ax: Axes, start, end, colour: str, width: float, bend: float) -> None:
 
 
 def _dot(ax: Axes, at: tuple[float, float], colour: str, mark: str) -> None:
-    ax.plot(*at, mark, color=colour, mec="black", mew=0.7, ms=6, zorder=6)
+    rim = "black" if mark == QUERY_MARKS[0] else "white"  # yellow is light, red and purple dark
+    ax.plot(*at, mark, color=colour, mec=rim, mew=0.8, ms=7, zorder=6)
