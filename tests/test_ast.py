@@ -62,6 +62,18 @@ def test_at_the_size_of_its_table_it_is_the_package_s_network():
 
 
 @torch.no_grad()
+def test_the_classifier_reads_the_tokens_or_the_mean_of_the_patches():
+    features = torch.randn(2, 1, 32, 56)
+    for pool, taken in (("tokens", slice(0, 2)), ("patches", slice(2, None))):
+        network = tiny(pool=pool).eval()
+        tokens = network.encoder(ast.input_values_of(features)).last_hidden_state
+        expected = network.classifier(tokens[:, taken].mean(dim=1))
+        torch.testing.assert_close(network(features), expected)
+    with pytest.raises(ValueError, match="SpectrogramAST: pool='all'; choose tokens or patches"):
+        tiny(pool="all")
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("size", [(32, 56), (32, 16), (64, 200), (16, 33), (48, 40)])
 def test_any_size_gives_logits(size):
     logits = tiny().eval()(torch.randn(2, 1, *size))

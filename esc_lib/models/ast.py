@@ -22,6 +22,15 @@ class SpectrogramAST(nn.Module):
     ----------
     network : ASTForAudioClassification; its embeddings are replaced by :class:`AnySize`, with the
         same weights.
+    pool : str
+        "tokens": the classifier reads the mean of class and distillation token, as published.
+        "patches": the mean of all patches, as after training without labels, which teaches the
+        two tokens nothing (gong2022ssast, section 2).
+
+    Raises
+    ------
+    ValueError
+        If `pool` is unknown.
 
     Notes
     -----
@@ -38,13 +47,15 @@ class SpectrogramAST(nn.Module):
     gong2021ast, section 2.
     """
 
-    def __init__(self, network: ASTForAudioClassification):
+    def __init__(self, network: ASTForAudioClassification, pool: str = "tokens"):
         super().__init__()
+        if pool not in ("tokens", "patches"):
+            raise ValueError(f"SpectrogramAST: pool={pool!r}; choose tokens or patches.")
         encoder = network.audio_spectrogram_transformer
         embeddings = AnySize(network.config).to(encoder.embeddings.cls_token.device)
         embeddings.load_state_dict(encoder.embeddings.state_dict())
         encoder.embeddings = embeddings
-        self.network = network
+        self.network, self.pool = network, pool
 
     @property
     def encoder(self) -> nn.Module:
@@ -53,7 +64,7 @@ class SpectrogramAST(nn.Module):
 
     @property
     def classifier(self) -> nn.Module:
-        """Normalisation and dense layer on the mean of class and distillation token."""
+        """Normalisation and dense layer on the pooled tokens."""
         return self.network.classifier
 
     @property
@@ -63,11 +74,14 @@ class SpectrogramAST(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Map (batch, 1, mel, frames) to logits, shape (batch, classes)."""
-        return self.network(input_values_of(features)).logits
+        return self.classifier(self.pooled(features))
 
     def pooled(self, features: torch.Tensor) -> torch.Tensor:
         """Return what the classifier reads, shape (batch, width), of (batch, 1, mel, frames)."""
-        return self.encoder(input_values_of(features)).pooler_output
+        outputs = self.encoder(input_values_of(features))
+        if self.pool == "tokens":
+            return outputs.pooler_output
+        return outputs.last_hidden_state[:, N_SPECIAL:].mean(dim=1)
 
     def train(self, mode: bool = True) -> SpectrogramAST:
         """Set training mode, except in modules whose parameters are all frozen."""
@@ -171,6 +185,7 @@ def small_ast(
     layers: int = 8,
     heads: int = 8,
     dropout: float = 0.1,
+    pool: str = "patches",
 ) -> SpectrogramAST:
     """Return a network small enough to be trained here: 8 layers of 8 heads.
 
@@ -181,6 +196,7 @@ def small_ast(
     width : int, a multiple of `heads`; the MLP has four times as many units.
     layers, heads : int
     dropout : float, share of units dropped behind embeddings, attention and MLP in training.
+    pool : str, as for :class:`SpectrogramAST`; default: what suits training without labels.
 
     Notes
     -----
@@ -202,7 +218,7 @@ def small_ast(
         max_length=n_frames,
         num_labels=n_classes,
     )
-    return SpectrogramAST(_with_random_positions(config))
+    return SpectrogramAST(_with_random_positions(config), pool)
 
 
 def pretrained(name: str, n_classes: int) -> SpectrogramAST:
