@@ -1,18 +1,14 @@
 """Pre-training without labels: what is hidden stays hidden, what is seen does not count."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from esc_lib.masked_pretraining import (
-    MaskedPatches,
-    Pretraining,
-    _excerpts,
-    held_out,
-    pretrain,
-    random_masks,
-)
+from esc_lib import masked_pretraining
+from esc_lib.masked_pretraining import Pretraining, _excerpts, held_out, pretrain
 from esc_lib.models.ast import small_ast
+from esc_lib.models.masked_patches import MaskedPatches, random_masks
 
 SIZE = (36, 60)  # 3 x 5 patches of 16 with a step of 10, and four columns that no patch covers
 
@@ -164,6 +160,34 @@ def test_the_same_seed_repeats_and_another_does_not():
     assert one.tolist() == pretrain(tiny(), clips, settings).history.train_loss.tolist()
     other = pretrain(tiny(), clips, Pretraining(epochs=2, batch_size=16, seed=1)).history
     assert one.tolist() != other.train_loss.tolist()
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, monkeypatch):
+    clips, others = clips_of_one_level(32, 0), clips_of_one_level(16, 1)
+    settings = Pretraining(epochs=4, batch_size=16, crop_frames=40)
+    torch.manual_seed(0)
+    network = small_ast(3, *SIZE, width=32, layers=2, heads=2, dropout=0.2)
+    whole = pretrain(network, clips, settings, others)
+
+    held = masked_pretraining.held_out
+    calls = iter((held, held, None))  # the third epoch is not finished
+    monkeypatch.setattr(masked_pretraining, "held_out", lambda *given: next(calls)(*given))
+    with pytest.raises(TypeError):
+        pretrain(network, clips, settings, others, tmp_path)
+    monkeypatch.setattr(masked_pretraining, "held_out", held)
+    resumed = pretrain(network, clips, settings, others, tmp_path)
+    columns = ["epoch", "train_loss", "validation_loss"]
+    pd.testing.assert_frame_equal(resumed.history[columns], whole.history[columns])
+    for name, value in resumed.model.state_dict().items():
+        torch.testing.assert_close(value, whole.model.state_dict()[name], rtol=0, atol=0)
+
+    # once finished it is only read, and other clips, settings or weights are another run
+    monkeypatch.setattr(masked_pretraining, "_loss", None)
+    again = pretrain(network, clips, settings, others, tmp_path)
+    pd.testing.assert_frame_equal(again.history, resumed.history)
+    for changed in ((network, -clips, settings), (tiny(1), clips, settings)):
+        with pytest.raises(TypeError):
+            pretrain(*changed, others, tmp_path)
 
 
 def test_a_senseless_learning_rate_is_one_sentence():
