@@ -238,7 +238,9 @@ class Efficiency:
 class Profile:
     """One way to run the study: data and its licence, front end, network and effort.
 
-    `architecture` is "se_cnn", which `network` shapes, or a key of ``models.peers.PEERS``.
+    `architecture` is "se_cnn", which `network` shapes, a key of ``models.peers.PEERS``, or the
+    spectrogram transformer "ast_8x8", frozen in part by a level of ``models.freezing`` that
+    follows a dash.
     """
 
     name: str

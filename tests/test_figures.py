@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from esc_lib import calibration, evaluation, figures
+from esc_lib.attention import PatchGrid
 from esc_lib.config import PROFILES
 from esc_lib.figures import style
 
@@ -129,7 +130,42 @@ SCORED = {
     )
     for condition, methods in (("clean", ["ours", "theirs"]), ("mixed", ["theirs", "oracle"]))
 }
+GRID = PatchGrid(5, 18, 16, 10, FRONT_END)  # 64 x 188
+AMONG = RNG.dirichlet(np.ones(90), (8, 8, 90))
+PER_HEAD = pd.DataFrame(
+    {"layer": np.repeat(np.arange(1, 9), 8), "head": np.tile(np.arange(1, 9), 8),
+     "time_s": magnitude(64), "octaves": magnitude(64), "entropy_nat": magnitude(64)}
+)  # fmt: skip
+FREEZING = pd.DataFrame(
+    {"trainable": [3.6e6, 9e5, 2e3], "step_ms": [900.0, 500.0, 300.0],
+     "gradient_mb": [14.0, 3.0, 0.0], "optimizer_mb": [28.0, 6.0, 0.0],
+     "activation_mb": [300.0, 70.0, 0.0], "accuracy": [60.0, 55.0, 30.0],
+     "low": [50.0, 45.0, 20.0], "high": [70.0, 65.0, 40.0]},
+    index=["full", "last2", "frozen"],
+)  # fmt: skip
+PRETRAINING = pd.DataFrame(
+    {"epoch": [1, 2, 3], "train_loss": [1.0, 0.7, 0.6], "validation_loss": [0.9, 0.7, np.nan]}
+)
 CASES = {
+    "attention.heads": [
+        (db(MEL, FRAMES), AMONG, GRID, 40, (3, 50, 89)),
+        (np.full((MEL, FRAMES), -80.0), AMONG[:1, :2], GRID, 0, (1,), (1,), 1),
+    ],
+    "attention.reach": [
+        ({"trained": PER_HEAD, "fresh": PER_HEAD}, {"time_s": 0.5, "octaves": 1, "entropy_nat": 4}),
+        ({"one": PER_HEAD[:8]}, {"time_s": 0.5, "octaves": 1, "entropy_nat": 4}),
+    ],
+    "transformer.patches": [
+        (db(MEL, FRAMES), GRID, (0, 1, 18, 40, 89)), (db(MEL, FRAMES), GRID, (5,)),
+    ],
+    "transformer.reconstruction": [
+        (RNG.normal(size=(MEL, 60)), RNG.random((MEL, 60)) > 0.5, RNG.normal(size=(MEL, 60)),
+         FRONT_END),
+    ],
+    "transformer.pretraining": [
+        (PRETRAINING,), (PRETRAINING.assign(validation_loss=np.nan)[:1],),
+    ],
+    "transformer.freezing": [(FREEZING,), (FREEZING[-1:],)],
     "data.gallery": [
         (db(3, MEL, FRAMES), NAMES, FRONT_END), (db(7, MEL, 9), [*"abcdefg"], FRONT_END),
     ],
