@@ -238,12 +238,13 @@ def _through_head(
         column = whole + step + SINC_HALF
         inside = (column >= 0) & (column < trains.shape[1])
         np.add.at(trains, (rows[inside], column[inside]), (gains * weight)[inside])
-    used = np.flatnonzero(trains.any(axis=1))
-    n_fft = trains.shape[1] + head.responses.shape[-1]
-    spectra = np.einsum(
-        "af,aef->ef", np.fft.rfft(trains[used], n_fft), np.fft.rfft(head.responses[used], n_fft)
-    )
-    return np.fft.irfft(spectra, n_fft)[:, SINC_HALF : SINC_HALF + n_samples]
+    # few taps and many directions: sums over directions first, one per ear and tap
+    taps = head.responses.shape[-1]
+    sums = np.tensordot(head.responses, trains, axes=(0, 0))  # (2, taps, samples)
+    heard = np.zeros((2, trains.shape[1] + taps))
+    for tap in range(taps):
+        heard[:, tap : tap + trains.shape[1]] += sums[:, tap]
+    return heard[:, SINC_HALF : SINC_HALF + n_samples]
 
 
 def as_azimuth(offsets: np.ndarray, turn_deg: float) -> np.ndarray:
