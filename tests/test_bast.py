@@ -8,12 +8,12 @@ from torch import nn
 from esc_lib.binaural.losses import LOSSES, angular_distance, hybrid, squared_error
 from esc_lib.models.bast import BAST, ENCODERS, BASTSettings
 
-SMALL = dict(width=24, layers=2, heads=3, head_width=8, hidden=32, stride=12, dropout=0.0)
+SMALL = {"width": 24, "layers": 2, "heads": 3, "head_width": 8, "hidden": 32, "stride": 12}
 
 
 def small(**changes):
     torch.manual_seed(0)
-    return BAST(BASTSettings(**{**SMALL, **changes})).eval()
+    return BAST(BASTSettings(dropout=0.0, **{**SMALL, **changes})).eval()
 
 
 @pytest.mark.parametrize(

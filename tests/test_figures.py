@@ -143,7 +143,9 @@ CASES = {
     "binaural.around_the_head": [
         ({"BAST": AROUND, "trees": AROUND / 2},), ({"BAST": AROUND.loc[["hall"]]},),
     ],
-    "binaural.confusion": [({"BAST": np.eye(36), "trees": magnitude(36, 36)},), ({"a": np.eye(8)},)],
+    "binaural.confusion": [
+        ({"BAST": np.eye(36), "trees": magnitude(36, 36)},), ({"BAST": np.eye(8)},),
+    ],
     "binaural.differences": [
         (np.arange(0, 360, 5), {"sphere": magnitude(72) / 1e3, "formula": magnitude(72) / 1e3},
          {"sphere": db(72)}),
@@ -319,7 +321,8 @@ def data_axes(figure):
 def shows_numbers(axis):
     """Say whether an axis has tick labels that need a unit: numbers, visible."""
     texts = [label.get_text().strip("$−-+").rstrip("k") for label in axis.get_ticklabels()]
-    drawn = axis.get_tick_params()["labelleft" if axis.axis_name in ("y", "radius") else "labelbottom"]
+    side = "labelleft" if axis.axis_name in ("y", "radius") else "labelbottom"
+    drawn = axis.get_tick_params()[side]
     return drawn and any(text.replace(".", "").isdigit() for text in texts)
 
 

@@ -172,9 +172,10 @@ def read_ku100(path: str | Path, sr: int = SR) -> Head:
         "at 48 kHz and 'azimuths' in degrees, anticlockwise."
     )
     try:
-        with np.load(path, allow_pickle=False) as file:
-            responses = np.asarray(file["hrir"], float)
-            azimuths = np.asarray(file["azimuths"], float)
+        with path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            responses = np.asarray(arrays["hrir"], float)
+            azimuths = np.asarray(arrays["azimuths"], float)
     except FileNotFoundError:
         raise ValueError(wrong.format("is missing")) from None
     except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile):

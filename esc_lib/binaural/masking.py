@@ -11,6 +11,7 @@ from esc_lib.evaluation import mean_interval, source_draws
 from esc_lib.models.bast import BAST
 
 FILLS = ("flat", "both ears")
+ERROR, GAIN = ("error_deg", "low", "high"), ("gain_deg", "gain_low", "gain_high")
 
 
 def marked(maps: np.ndarray, share: float) -> np.ndarray:
@@ -99,16 +100,18 @@ def masking_table(
         return angular_error_deg(azimuth_of(_points(model, seen)), true)
 
     whole = errors(None)
-    rows = {"nothing": dict(zip(("error_deg", "low", "high"), mean_interval(whole, draws)))}
+    rows = {"nothing": dict(zip(ERROR, mean_interval(whole, draws)))}
     for name, values in maps.items():
         rng = np.random.default_rng(seed)
         masks = marked(values, share)
         hidden = errors(masks)
         moved = np.mean([errors(elsewhere(masks, rng)) for _ in range(n_shifts)], axis=0)
-        row = dict(zip(("error_deg", "low", "high"), mean_interval(hidden, draws)))
-        gain = dict(zip(("gain_deg", "gain_low", "gain_high"), mean_interval(hidden - moved, draws)))
-        lowest = errors(marked(-values, share)).mean()
-        rows[name] = {**row, "moved_deg": moved.mean(), "lowest_deg": lowest, **gain}
+        rows[name] = {
+            **dict(zip(ERROR, mean_interval(hidden, draws))),
+            "moved_deg": moved.mean(),
+            "lowest_deg": errors(marked(-values, share)).mean(),
+            **dict(zip(GAIN, mean_interval(hidden - moved, draws))),
+        }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

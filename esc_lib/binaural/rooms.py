@@ -14,6 +14,7 @@ from esc_lib.binaural.heads import SPEED_OF_SOUND, Head
 
 JITTER_M = 0.08  # largest shift of an image source, against flutter that real rooms do not have
 LOWEST_HZ = 80.0
+MAX_ORDER = 120  # reflections: beyond, images would fill the memory
 DECAY_SR = 1000  # Hz, of energies over time
 SINC_HALF = 8  # samples on each side of a reflection that lies between two samples
 
@@ -159,9 +160,8 @@ def image_sources(
     ----------
     allen1979image; scheibler2018pyroomacoustics; desena2015modeling for the jitter.
     """
-    import pyroomacoustics
-
-    reach_m = (n_samples / sr) * SPEED_OF_SOUND + room.distance_m
+    last_s = min(n_samples / sr, 1.2 * room.rt60_s)  # or down by 72 dB
+    reach_m = last_s * SPEED_OF_SOUND + room.distance_m
     offsets, orders = _images(room, source, position, reach_m)
     offsets = offsets + (orders > 0)[:, None] * rng.uniform(-JITTER_M, JITTER_M, offsets.shape)
     return offsets, reflection_of(room) ** orders
@@ -174,6 +174,11 @@ def _images(
     import pyroomacoustics  # takes more than a second
 
     order = int(np.ceil(reach_m / min(room.size_m)))
+    if order > MAX_ORDER:
+        raise ValueError(
+            f"image_sources: room {room.name!r} of {room.size_m} m needs {order} reflections, "
+            f"more than {MAX_ORDER}; take a shorter RT60 or a larger room."
+        )
     box = pyroomacoustics.ShoeBox(list(room.size_m), max_order=order)
     box.add_source(source.tolist())
     box.add_microphone(position.tolist())
@@ -207,13 +212,14 @@ def reflection_of(room: Room) -> float:
         energy = np.bincount(steps, (reflection**orders / distances) ** 2)
         return reverberation_time_s(np.sqrt(energy), DECAY_SR) - room.rt60_s
 
-    try:
-        return float(brentq(excess, 0.2, 0.995, xtol=1e-4))
-    except ValueError:
+    ends = (0.05, 0.995)
+    share = brentq(excess, *ends, xtol=1e-4) if excess(ends[0]) < 0 < excess(ends[1]) else 0.0
+    if abs(excess(share)) > 0.1 * room.rt60_s:
         raise ValueError(
             f"reflection_of: room {room.name!r} of {room.size_m} m cannot have an RT60 of "
             f"{room.rt60_s} s; change one of them."
-        ) from None
+        )
+    return float(share)
 
 
 def _through_head(
@@ -264,7 +270,7 @@ def as_azimuth(offsets: np.ndarray, turn_deg: float) -> np.ndarray:
 
 
 def reverberation_time_s(response: np.ndarray, sr: int) -> float:
-    """Return the time for a decay of 60 dB, from the slope between -5 and -25 dB.
+    """Return the time for a decay of 60 dB, from the slope between -5 and -25 dB; 0 if too steep.
 
     Parameters
     ----------
@@ -278,5 +284,7 @@ def reverberation_time_s(response: np.ndarray, sr: int) -> float:
     left = np.cumsum(np.square(response[::-1], dtype=float))[::-1]
     level = 10 * np.log10(np.maximum(left / left[0], 1e-12))
     span = slice(int((level < -5).argmax()), int((level < -25).argmax()))
+    if span.stop - span.start < 2:
+        return 0.0
     slope = np.polyfit(np.arange(len(level))[span] / sr, level[span], 1)[0]
     return float(-60 / slope)

@@ -68,8 +68,7 @@ def _cells(ax: Axes, values: np.ndarray, vmin: float, vmax: float, cmap: str) ->
         values, origin="lower", aspect="auto", extent=(start, end, low / 1000, high / 1000),
         vmin=vmin, vmax=vmax, cmap=cmap,
     )  # fmt: skip
-    ax.set(xlim=(start, end), ylim=(0, TOP_KHZ), yticks=(0, 2, 4, 6),
-           xticks=(0.1, 0.2, 0.3, 0.4))
+    ax.set(xlim=(start, end), ylim=(0, TOP_KHZ), yticks=(0, 2, 4, 6), xticks=(0.1, 0.2, 0.3, 0.4))
     return image
 
 
@@ -108,9 +107,7 @@ def around_the_head(tables: dict[str, pd.DataFrame]) -> Figure:
     handles = {}
     for ax in axes.flat:
         handles.update(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8
-    )
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8)
     figure.supylabel("mean angular error, from the centre outwards (degrees)", fontsize=8)
     return figure
 
@@ -195,9 +192,7 @@ def masking(table: pd.DataFrame) -> Figure:
     ----------
     table : as :func:`esc_lib.binaural.masking.masking_table` returns it.
     """
-    figure, (ax, gains) = plt.subplots(
-        1, 2, figsize=(9.5, 1.4 + 0.4 * len(table)), sharey=True
-    )
+    figure, (ax, gains) = plt.subplots(1, 2, figsize=(9.5, 1.4 + 0.4 * len(table)), sharey=True)
     maps = table.iloc[1:]
     places = np.arange(len(maps))[::-1]
     ax.hlines(places, maps.low, maps.high, color=COLOURS[0])

@@ -153,7 +153,7 @@ class BAST(nn.Module):
     torch.Size([3, 2])
     """
 
-    def __init__(self, settings: BASTSettings = BASTSettings()):  # noqa: B008 - frozen
+    def __init__(self, settings: BASTSettings = BASTSettings()):
         super().__init__()
         self.settings = settings
         width = settings.width
