@@ -408,6 +408,20 @@ def test_look_up_finds_the_directions_of_noise_on_the_sphere(places):
     assert folded.max() <= 20
 
 
+def test_level_cues_are_blind_to_delays_and_rich_cues_are_not():
+    rng = np.random.default_rng(0)
+    sound = np.zeros((3, 2, 8000), np.float32)
+    for row, delay in enumerate((0, 5, 10)):
+        sound[row, 0, 100:7000] = rng.normal(size=6900)
+        sound[row, 1] = np.roll(sound[row, 0], delay)  # the right ear later
+    sound = torch.from_numpy(sound)
+    difference = cues.level_cues(sound)[:, :10]
+    np.testing.assert_allclose(difference, 0, atol=1e-3)
+    rich = cues.rich_cues(sound)
+    assert rich.shape == (3, 20 + 2 + 57)
+    np.testing.assert_allclose(rich[:, 20] * 16_000, [0, 5, 10], atol=0.01)
+
+
 @pytest.mark.parametrize("kind", ["neighbours", "trees"])
 def test_localisers_learn_directions_of_other_clips(excerpts, places, kind):
     anechoic = rooms.Places(places.table[:1], places.azimuths, places.responses[:1])
