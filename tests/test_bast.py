@@ -11,6 +11,11 @@ from esc_lib.models.bast import BAST, ENCODERS, BASTSettings
 SMALL = {"width": 24, "layers": 2, "heads": 3, "head_width": 8, "hidden": 32, "stride": 12}
 
 
+@pytest.fixture(autouse=True)
+def same_noise():
+    torch.manual_seed(0)
+
+
 def small(**changes):
     torch.manual_seed(0)
     return BAST(BASTSettings(dropout=0.0, **{**SMALL, **changes})).eval()

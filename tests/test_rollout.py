@@ -12,6 +12,11 @@ from esc_lib.models.bast import BAST, BASTSettings
 SETTINGS = BASTSettings(width=16, layers=2, heads=2, head_width=8, hidden=16, stride=12)
 
 
+@pytest.fixture(autouse=True)
+def same_noise():
+    torch.manual_seed(0)
+
+
 def random_attention(layers=3, batch=2, heads=4, tokens=7, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return (3 * torch.randn(layers, batch, heads, tokens, tokens, generator=generator)).softmax(-1)

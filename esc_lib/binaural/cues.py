@@ -127,9 +127,7 @@ def localiser(kind: str, seed: int = 0):
         If there is no such kind.
     """
     if kind == "neighbours":
-        return make_pipeline(
-            StandardScaler(), KNeighborsRegressor(NEIGHBOURS, weights="distance")
-        )
+        return make_pipeline(StandardScaler(), KNeighborsRegressor(NEIGHBOURS, weights="distance"))
     if kind == "trees":
         return ExtraTreesRegressor(200, min_samples_leaf=2, max_features=0.3, random_state=seed)
     raise ValueError(f"localiser: kind={kind!r}, expected 'neighbours' or 'trees'.")
