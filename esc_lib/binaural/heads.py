@@ -77,7 +77,7 @@ def spherical_head(
 
     References
     ----------
-    duda1998range, equations 1 to 5, for a source far away.
+    duda1998range, for a source far away.
     """
     azimuths = np.arange(0, 360, step_deg)
     n_fft = 8 * n_samples
@@ -119,7 +119,7 @@ def woodworth_s(azimuths: np.ndarray, radius_m: float = HEAD_RADIUS_M) -> np.nda
 
     References
     ----------
-    kuhn1977model, equation 1, who gives 3 (a / c) sin x for low frequencies.
+    kuhn1977model, who also gives 3 (a / c) sin x for low frequencies.
     """
     aside = np.arcsin(np.sin(np.deg2rad(azimuths)))
     return radius_m / SPEED_OF_SOUND * (np.sin(aside) + aside)

@@ -2,7 +2,7 @@
 
 References
 ----------
-abnar2020rollout, section 3; kuang2022bast, section 5.4, for the two ears.
+abnar2020rollout; kuang2022bast for the two ears.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 References
 ----------
-kuang2022bast, section 3 and the authors' public code, which settles what the text leaves open.
+kuang2022bast and the authors' public code, which settles what the text leaves open.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class BAST(nn.Module):
 
     References
     ----------
-    kuang2022bast, figure 1 and section 4.2.
+    kuang2022bast
 
     Examples
     --------
