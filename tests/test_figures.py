@@ -146,6 +146,16 @@ FREEZING = pd.DataFrame(
 PRETRAINING = pd.DataFrame(
     {"epoch": [1, 2, 3], "train_loss": [1.0, 0.7, 0.6], "validation_loss": [0.9, 0.7, np.nan]}
 )
+AROUND = pd.DataFrame(
+    {"mean": 30 * magnitude(24)},
+    index=pd.MultiIndex.from_product([["anechoic", "hall"], np.arange(0, 360, 30.0)]),
+)
+MASKED = pd.DataFrame(
+    {"error_deg": [5.0, 30, 12], "low": [4.0, 20, 8], "high": [6.0, 40, 16],
+     "moved_deg": [np.nan, 15, 14], "lowest_deg": [np.nan, 6, 20], "gain_deg": [np.nan, 15, -2],
+     "gain_low": [np.nan, 9, -5], "gain_high": [np.nan, 20, 1]}, index=["nothing", "TE-C", "loud"]
+)  # fmt: skip
+LEARNT = pd.DataFrame({"epoch": [1, 2, 3], "validation_error_deg": [60.0, 20.0, 9.0]})
 CASES = {
     "attention.heads": [
         (db(MEL, FRAMES), AMONG, GRID, 40, (3, 50, 89)),
@@ -166,6 +176,23 @@ CASES = {
         (PRETRAINING,), (PRETRAINING.assign(validation_loss=np.nan)[:1],),
     ],
     "transformer.freezing": [(FREEZING,), (FREEZING[-1:],)],
+    "binaural.around_the_head": [
+        ({"BAST": AROUND, "trees": AROUND / 2},), ({"BAST": AROUND.loc[["hall"]]},),
+    ],
+    "binaural.confusion": [
+        ({"BAST": np.eye(36), "trees": magnitude(36, 36)},), ({"BAST": np.eye(8)},),
+    ],
+    "binaural.differences": [
+        (np.arange(0, 360, 5), {"sphere": magnitude(72) / 1e3, "formula": magnitude(72) / 1e3},
+         {"sphere": db(72)}),
+    ],
+    "binaural.learning": [({"hybrid": LEARNT, "angular": LEARNT}, 5.0), ({"hybrid": LEARNT[:1]},)],
+    "binaural.masking": [(MASKED,), (MASKED[:2],)],
+    "binaural.responses": [(RNG.normal(size=(2, 2, 64)), 16_000, ["anechoic", "hall"])],
+    "binaural.rollout": [
+        (db(2, 129, 61), {f"TE-{e}": 2 * magnitude(129, 61) for e in "LRC"}, "rain, 90 degrees"),
+        (db(2, 129, 61), {f"TE-{e}": np.ones((129, 61)) for e in "LRC"}),
+    ],
     "data.gallery": [
         (db(3, MEL, FRAMES), NAMES, FRONT_END), (db(7, MEL, 9), [*"abcdefg"], FRONT_END),
     ],
@@ -330,7 +357,8 @@ def data_axes(figure):
 def shows_numbers(axis):
     """Say whether an axis has tick labels that need a unit: numbers, visible."""
     texts = [label.get_text().strip("$−-+").rstrip("k") for label in axis.get_ticklabels()]
-    drawn = axis.get_tick_params()["labelleft" if axis.axis_name == "y" else "labelbottom"]
+    side = "labelleft" if axis.axis_name in ("y", "radius") else "labelbottom"
+    drawn = axis.get_tick_params()[side]
     return drawn and any(text.replace(".", "").isdigit() for text in texts)
 
 
