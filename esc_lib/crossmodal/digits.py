@@ -68,10 +68,11 @@ def read_idx(path: Path, what: str) -> np.ndarray:
         raise ValueError(
             f"read_idx: {path} cannot be read ({error}); get the file of MNIST again."
         ) from None
-    n_dimensions = 3 if what == "images" else 1
-    head = np.frombuffer(content[: 4 * (1 + n_dimensions)], ">i4")
-    values = np.frombuffer(content, np.uint8, offset=min(len(content), head.nbytes))
-    if not len(head) or head[0] != MAGIC[what] or np.prod(head[1:]) != len(values):
+    n_head = 4 * (1 + (3 if what == "images" else 1))
+    head = np.frombuffer(content[:n_head].ljust(n_head, b"\0"), ">i4")
+    values = np.frombuffer(content[n_head:], np.uint8)
+    whole = len(content) >= n_head and np.prod(head[1:]) == len(values)
+    if head[0] != MAGIC[what] or not whole:
         raise ValueError(f"read_idx: {path} holds no {what} in MNIST's idx form; get it again.")
     return values.reshape(head[1:])
 

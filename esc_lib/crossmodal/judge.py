@@ -56,7 +56,8 @@ def train_judge(
     device = hardware.best_device()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        judge = Judge(n_classes, pictures.pixels.shape[1]).to(device)
+        judge = Judge(n_classes, pictures.pixels.shape[1])
+        judge.to(device, memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(judge.parameters(), RATE, weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3 * RATE, total_steps=steps)
         drawn = batches(len(pictures), batch, steps, [seed, 3])

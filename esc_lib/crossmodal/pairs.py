@@ -64,7 +64,8 @@ class PairSet:
     def __post_init__(self):
         for modality in ("sounds", "images"):
             of_part = getattr(self, modality)
-            common = set(of_part["train"].sources) & set(of_part["test"].sources)
+            train, test = (set(of_part[part].sources.tolist()) for part in PARTS)
+            common = train & test
             if common:
                 raise ValueError(
                     f"PairSet: {modality} of {sorted(common)[0]!r} are in train and in test; "

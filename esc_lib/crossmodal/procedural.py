@@ -58,7 +58,11 @@ def sound(label: int, player: np.random.Generator, clip: np.random.Generator) ->
     settings = DIGIT_FRONT_END
     n_samples = (settings.n_frames - 1) * settings.hop_length
     root_hz, decay = 220 * 2 ** player.uniform(-0.6, 0.6), player.uniform(0.4, 1.6)
-    odd, attack, noise_db = player.uniform(0.2, 1), player.uniform(0.01, 0.15), player.uniform(20, 40)
+    odd, attack, noise_db = (
+        player.uniform(0.2, 1),
+        player.uniform(0.01, 0.15),
+        player.uniform(20, 40),
+    )
     rate, brightness = player.uniform(0.8, 1.25), player.uniform(0, 1)
 
     start, length = clip.uniform(0, 0.12), clip.uniform(0.65, 0.85)
@@ -93,14 +97,18 @@ def image(label: int, writer: np.random.Generator, drawing: np.random.Generator)
     for name, place in CORNERS.items():
         x, y = np.array(place) - (0.5, 1) + drawing.normal(0, wobble, 2)
         x = aspect * x - slant * y
-        rotated = np.array([np.cos(turn) * x - np.sin(turn) * y, np.sin(turn) * x + np.cos(turn) * y])
+        rotated = np.array(
+            [np.cos(turn) * x - np.sin(turn) * y, np.sin(turn) * x + np.cos(turn) * y]
+        )
         corners[name] = middle + size * rotated
     grid = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE)), axis=-1) + 0.5
     distance = np.full((SIDE, SIDE), np.inf)
     for first, last in STROKES[label].split():
         a, b = corners[first], corners[last]
         along = ((grid - a) @ (b - a) / ((b - a) @ (b - a))).clip(0, 1)
-        distance = np.minimum(distance, np.linalg.norm(grid - a - along[..., None] * (b - a), axis=-1))
+        distance = np.minimum(
+            distance, np.linalg.norm(grid - a - along[..., None] * (b - a), axis=-1)
+        )
     return 2 * (pen - distance + 0.5).clip(0, 1) - 1
 
 

@@ -267,7 +267,7 @@ class _Log:
 def _follow(optimizer: torch.optim.Optimizer, loss: torch.Tensor, where: str) -> None:
     if not torch.isfinite(loss):
         raise FloatingPointError(
-            f"fit: the loss of {where} is {float(loss)}; lower the learning rates or set "
+            f"fit: the loss of {where} is {loss.item()}; lower the learning rates or set "
             "mixed_precision=False."
         )
     optimizer.zero_grad()
