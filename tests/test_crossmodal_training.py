@@ -159,10 +159,10 @@ def test_codes_do_not_depend_on_the_batch(pairs, trained):
 
 def test_a_judge_learns_real_pictures_of_held_out_sources(pairs):
     for side in (pairs.sounds, pairs.images):
-        found = judge.train_judge(side["train"], 10, steps=40, batch=32)
+        found = judge.train_judge(side["train"], 10, steps=80, batch=32)
         assert experiment.judge_accuracy(found, side["train"])["accuracy"] > 90
         assert experiment.judge_accuracy(found, side["test"])["accuracy"] > 40
-    again = judge.train_judge(side["train"], 10, steps=40, batch=32)
+    again = judge.train_judge(side["train"], 10, steps=80, batch=32)
     assert torch.equal(weights(found), weights(again))
 
 
