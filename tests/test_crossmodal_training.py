@@ -253,6 +253,32 @@ def test_published_accuracies_stand_for_whole_pictures_of_a_batch():
         assert all(a > b for a, b in zip(rows["SA-CMGAN"], without, strict=True))
 
 
+def test_the_poster_is_shown_with_the_interval_of_its_batch():
+    table = experiment.published("S2I")
+    own = table.loc["SA-CMGAN"]
+    assert (own.low, own.high) == pytest.approx((73.6, 91.3), abs=0.1)
+    assert table.loc["CMCGAN", ["low", "high"]].isna().all()
+    assert "I2S" in experiment.published("I2S").index
+    assert "I2S" not in experiment.published("I2S", "train").index  # not printed
+
+
+def test_gammas_are_those_of_the_networks(pairs, trained):
+    fresh = training.build(pairs, "S2I", SMALL)
+    assert experiment.gammas(fresh) == dict.fromkeys(checkpoint.NETWORKS, 0)
+    assert all(experiment.gammas(trained).values())  # three steps move them
+    assert experiment.gammas(training.build(pairs, "S2I", replace(SMALL, attention=None))) == {}
+
+
+def test_reach_of_known_attention():
+    side, places = 6, torch.arange(36)
+    even = torch.full((2, 36, 36), 1 / 36)
+    assert experiment.reach(even) == pytest.approx({"frequency": 1, "time": 1})
+    own = torch.eye(36)[None]
+    assert experiment.reach(own) == {"frequency": 0, "time": 0}
+    same_row = (places[:, None] // side == places // side).float()[None] / side
+    assert experiment.reach(same_row) == pytest.approx({"frequency": 0, "time": 1})
+
+
 # ---------------------------------------------------------------------------- checkpoints
 
 

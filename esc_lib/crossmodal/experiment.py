@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from esc_lib.crossmodal.attention import SelfAttention
 from esc_lib.crossmodal.judge import Judge, predict
 from esc_lib.crossmodal.networks import N_NOISE
 from esc_lib.crossmodal.pairs import PairSet, Pictures
@@ -32,6 +33,25 @@ PUBLISHED = {
     },
 }
 PUBLISHED_BATCH = 64  # pictures its public code counts: one random batch
+
+
+def published(direction: str, part: str = "test") -> pd.DataFrame:
+    """Return the poster's accuracies, with Wilson's interval (95 %) where the count is known.
+
+    Its own two rows are whole numbers of pictures out of one batch of 64.
+
+    Returns
+    -------
+    DataFrame, a row per model: accuracy, low, high (%); low and high are NaN for others' models.
+    """
+    rows = {}
+    for name, both in PUBLISHED[direction].items():
+        value = both[("train", "test").index(part)]
+        ends = (np.nan, np.nan)
+        if name.startswith("SA-CMGAN"):
+            ends = accuracy_interval(round(value / 100 * PUBLISHED_BATCH), PUBLISHED_BATCH)
+        rows[name] = {"accuracy": value, "low": 100 * ends[0], "high": 100 * ends[1]}
+    return pd.DataFrame.from_dict(rows, orient="index").dropna(subset="accuracy")
 
 
 @torch.no_grad()
@@ -146,6 +166,38 @@ def difference(first: pd.DataFrame, second: pd.DataFrame) -> dict:
     found = mean_interval(100 * gained, source_draws(drawn, n_draws=1000))
     named = dict(zip(("difference", "low", "high"), found, strict=True))
     return named | {"over": "sources" if enough else "pictures"}
+
+
+def gammas(trained: Trained) -> dict[str, float]:
+    """Return the weight of each network's attention; 0 is none. Empty without attention."""
+    found = {}
+    for name in ("encoder", "generator", "discriminator"):
+        for layer in getattr(trained, name).modules():
+            if isinstance(layer, SelfAttention):
+                found[name] = float(layer.gamma.detach())
+    return found
+
+
+def reach(weights: torch.Tensor) -> dict[str, float]:
+    """Return how far places attend on average, as a share of what an even spread would give.
+
+    Parameters
+    ----------
+    weights : tensor, shape (pictures, places, places), of a square grid.
+
+    Returns
+    -------
+    dict: frequency and time (rows and columns of the grid), 1 for an even spread, 0 for a place
+    that attends to its own row or column only.
+    """
+    side = round(weights.shape[1] ** 0.5)
+    places = torch.arange(side**2)
+    row, column = places // side, places % side
+    shares = {}
+    for name, place in (("frequency", row), ("time", column)):
+        apart = (place[:, None] - place[None]).abs().float()
+        shares[name] = float((weights.cpu() * apart).sum(-1).mean() / apart.mean())
+    return shares
 
 
 def spread(pictures: torch.Tensor, labels: np.ndarray) -> float:

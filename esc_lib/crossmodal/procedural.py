@@ -112,7 +112,7 @@ def image(label: int, writer: np.random.Generator, drawing: np.random.Generator)
     return 2 * (pen - distance + 0.5).clip(0, 1) - 1
 
 
-def make(n_per_class: int = 60, n_sources: int = 20, test_share: float = 0.3, seed: int = 0):
+def make(n_per_class: int = 80, n_sources: int = 40, test_share: float = 0.3, seed: int = 0):
     """Return a PairSet of generated sounds and drawn digits.
 
     Parameters
