@@ -80,6 +80,24 @@ def test_attention_starts_as_the_identity_and_learns_gamma_first():
     assert not layer.value.weight.grad.any()
 
 
+@torch.no_grad()
+def test_pooled_attention_looks_at_the_maxima_of_squares():
+    torch.manual_seed(0)
+    layer, maps = SelfAttention(16, pool=2), torch.randn(2, 16, 4, 6)
+    layer.gamma.fill_(1)
+    flat = maps.flatten(2).transpose(1, 2)
+    pooled = {}
+    for name in ("key", "value"):
+        squares = getattr(layer, name)(maps).reshape(2, -1, 2, 2, 3, 2)  # 2 x 3 squares of 2 x 2
+        pooled[name] = squares.amax(dim=(3, 5)).flatten(2).transpose(1, 2)
+    query = nn.functional.linear(flat, layer.query.weight[:, :, 0, 0], layer.query.bias)
+    weights = (query @ pooled["key"].transpose(1, 2)).softmax(-1)
+    assert weights.shape == (2, 24, 6)
+    torch.testing.assert_close(layer.weights(maps), weights)
+    added = (weights @ pooled["value"]).transpose(1, 2).reshape(maps.shape)
+    torch.testing.assert_close(layer(maps), maps + added)
+
+
 def test_attention_is_the_same_for_channels_last():
     layer, maps = attention(), torch.randn(2, 16, 6, 6)
     last = maps.to(memory_format=torch.channels_last)
@@ -155,7 +173,7 @@ def test_every_layer_of_the_discriminator_has_spectral_norm_one():
 
 def test_a_tower_without_spectral_norm_is_not_bounded():
     torch.manual_seed(0)
-    tower = Tower(1, 0.125, None, spectral=False)
+    tower = Tower(1, 0.125, None, pool=1, spectral=False)
     norm = torch.linalg.matrix_norm(tower.conv2[1].weight.detach().flatten(1), 2)
     assert abs(float(norm) - 1) > 0.05
 

@@ -275,6 +275,8 @@ def test_reach_of_known_attention():
     assert experiment.reach(even) == pytest.approx({"frequency": 1, "time": 1})
     own = torch.eye(36)[None]
     assert experiment.reach(own) == {"frequency": 0, "time": 0}
+    pooled = torch.full((2, 36, 9), 1 / 9)
+    assert experiment.reach(pooled) == pytest.approx({"frequency": 1, "time": 1})
     same_row = (places[:, None] // side == places // side).float()[None] / side
     assert experiment.reach(same_row) == pytest.approx({"frequency": 0, "time": 1})
 

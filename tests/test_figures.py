@@ -147,8 +147,8 @@ CASES = {
         ({"real image": RNG.uniform(-1, 1, (1, 1, 64, 64))}, ["a"], FRONT_END),
     ],
     "crossmodal.attention": [
-        (RNG.uniform(-1, 1, (64, 64)), RNG.dirichlet(np.ones(side**2), side**2), queries, FRONT_END)
-        for side, queries in ((8, [(0, 0), (7, 3), (4, 4)]), (4, [(1, 2)]), (4, [(1, 2)] * 5))
+        (RNG.uniform(-1, 1, (64, 64)), RNG.dirichlet(np.ones(keys), 64), queries, FRONT_END)
+        for keys, queries in ((64, [(0, 0), (7, 3), (4, 4)]), (16, [(1, 2)]), (16, [(1, 2)] * 5))
     ],
     "crossmodal.history": [(ENCODER, GAME), (ENCODER[:1], GAME[:1])],
     "crossmodal.accuracies": [

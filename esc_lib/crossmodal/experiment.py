@@ -183,19 +183,21 @@ def reach(weights: torch.Tensor) -> dict[str, float]:
 
     Parameters
     ----------
-    weights : tensor, shape (pictures, places, places), of a square grid.
+    weights : tensor, shape (pictures, places, places / pool ** 2), of square grids.
 
     Returns
     -------
     dict: frequency and time (rows and columns of the grid), 1 for an even spread, 0 for a place
     that attends to its own row or column only.
     """
-    side = round(weights.shape[1] ** 0.5)
-    places = torch.arange(side**2)
-    row, column = places // side, places % side
+    sides = [round(n**0.5) for n in weights.shape[1:]]
+    # (row, column) of every place, on one scale for queries and keys
+    queries, keys = (
+        torch.stack([torch.arange(n**2) // n, torch.arange(n**2) % n]).add(0.5) / n for n in sides
+    )
     shares = {}
-    for name, place in (("frequency", row), ("time", column)):
-        apart = (place[:, None] - place[None]).abs().float()
+    for index, name in enumerate(("frequency", "time")):
+        apart = (queries[index][:, None] - keys[index]).abs()
         shares[name] = float((weights.cpu() * apart).sum(-1).mean() / apart.mean())
     return shares
 

@@ -41,10 +41,13 @@ class Tower(nn.Sequential):
     ----------
     in_channels : int
     width, attention : see :func:`stage_channels`.
+    pool : int, see :class:`esc_lib.crossmodal.attention.SelfAttention`.
     spectral : bool, spectral normalisation of every layer in place of batch normalisation.
     """
 
-    def __init__(self, in_channels: int, width: float, attention: int | None, spectral: bool):
+    def __init__(
+        self, in_channels: int, width: float, attention: int | None, pool: int, spectral: bool
+    ):
         super().__init__()
         channels = stage_channels(width, attention)
         self.wrap = spectral_norm if spectral else (lambda layer: layer)
@@ -60,7 +63,7 @@ class Tower(nn.Sequential):
             self.add_module(name, self._block(before, channels[stage], stride, normalised))
             before = channels[stage]
             if stage == attention and name != "conv3":  # of the two stages of 256, the second
-                self.attention = SelfAttention(before, self.wrap)
+                self.attention = SelfAttention(before, self.wrap, pool)
         self.n_outputs = before
 
     def _block(self, before: int, after: int, stride: int, normalised: bool) -> nn.Sequential:
@@ -71,7 +74,9 @@ class Tower(nn.Sequential):
         return nn.Sequential(pad, conv, norm, nn.LeakyReLU(SLOPE))
 
     def attention_weights(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Return how places attend to each other, (batch, places, places), row by row of the map.
+        """Return how places attend to each other, (batch, places, places / pool ** 2).
+
+        Places are counted row by row of the map.
 
         Raises
         ------
@@ -107,9 +112,16 @@ class Encoder(nn.Module):
     tan2020spectrogram
     """
 
-    def __init__(self, n_classes: int, in_channels: int = 3, width: float = 1.0, attention=64):
+    def __init__(
+        self,
+        n_classes: int,
+        in_channels: int = 3,
+        width: float = 1.0,
+        attention: int | None = 64,
+        pool: int = 1,
+    ):
         super().__init__()
-        self.tower = Tower(in_channels, width, attention, spectral=False)
+        self.tower = Tower(in_channels, width, attention, pool, spectral=False)
         hidden = max(64, round(1024 * width))
         self.code = nn.Sequential(
             nn.Flatten(),
@@ -161,7 +173,13 @@ class Generator(nn.Sequential):
     tan2020spectrogram
     """
 
-    def __init__(self, out_channels: int = 3, width: float = 1.0, attention: int | None = 64):
+    def __init__(
+        self,
+        out_channels: int = 3,
+        width: float = 1.0,
+        attention: int | None = 64,
+        pool: int = 1,
+    ):
         super().__init__()
         channels = stage_channels(width, attention)
         first = channels[512]
@@ -171,20 +189,20 @@ class Generator(nn.Sequential):
             nn.ReLU(),
             nn.Unflatten(1, (first, 4, 4)),
         )
-        self._attend(512, channels, attention)
+        self._attend(512, channels, attention, pool)
         self.deconv1 = self._block(self._double(first, channels[256]), channels[256])
         self.deconv2 = self._block(_Same(channels[256], channels[256]), channels[256])
-        self._attend(256, channels, attention)
+        self._attend(256, channels, attention, pool)
         self.deconv3 = self._block(self._double(channels[256], channels[128]), channels[128])
-        self._attend(128, channels, attention)
+        self._attend(128, channels, attention, pool)
         self.deconv4 = self._block(self._double(channels[128], channels[64]), channels[64])
-        self._attend(64, channels, attention)
+        self._attend(64, channels, attention, pool)
         out = nn.ConvTranspose2d(channels[64], out_channels, 4, 2, 1)
         self.deconv5 = nn.Sequential(out, nn.Tanh())
 
-    def _attend(self, stage: int, channels: dict[int, int], attention: int | None) -> None:
+    def _attend(self, stage: int, channels: dict[int, int], attention: int | None, pool: int):
         if stage == attention:
-            self.attention = SelfAttention(channels[stage])
+            self.attention = SelfAttention(channels[stage], pool=pool)
 
     @staticmethod
     def _double(before: int, after: int) -> nn.Module:
@@ -218,9 +236,15 @@ class Discriminator(nn.Module):
     tan2020spectrogram; miyato2018spectral
     """
 
-    def __init__(self, in_channels: int = 3, width: float = 1.0, attention: int | None = 64):
+    def __init__(
+        self,
+        in_channels: int = 3,
+        width: float = 1.0,
+        attention: int | None = 64,
+        pool: int = 1,
+    ):
         super().__init__()
-        self.tower = Tower(in_channels, width, attention, spectral=True)
+        self.tower = Tower(in_channels, width, attention, pool, spectral=True)
         hidden = max(64, round(1024 * width))
         self.fc1 = spectral_norm(nn.Linear((self.tower.n_outputs + N_CODE) * 16, hidden))
         self.fc2 = spectral_norm(nn.Linear(hidden, 1))

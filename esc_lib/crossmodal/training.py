@@ -27,6 +27,7 @@ class Settings:
     ----------
     width : float, factor on all channels.
     attention : int, the stage followed by self-attention: 64, 128, 256, 512 or None.
+    pool : int, 2 lets attention look at maxima of 2 x 2 places, for a quarter of its cost.
     steps, classifier_steps : int, of the networks against each other, and of the encoder before.
     batch : int, pairs per step.
     learning_rate, generator_rate : float.
@@ -39,6 +40,7 @@ class Settings:
 
     width: float = 1.0
     attention: int | None = 64
+    pool: int = 1
     steps: int = 12_000
     classifier_steps: int = 8_000
     batch: int = 64
@@ -107,9 +109,9 @@ def build(pairs: PairSet, direction: str, settings: Settings) -> Trained:
     inputs, outputs = (side["train"].pixels.shape[1] for side in pairs.sides(direction))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        encoder = Encoder(len(pairs.class_names), inputs, settings.width, settings.attention)
-        generator = Generator(outputs, settings.width, settings.attention)
-        discriminator = Discriminator(outputs, settings.width, settings.attention)
+        shape = settings.width, settings.attention, settings.pool
+        encoder = Encoder(len(pairs.class_names), inputs, *shape)
+        generator, discriminator = Generator(outputs, *shape), Discriminator(outputs, *shape)
     device = hardware.best_device()
     for network in (encoder, generator, discriminator):
         network.to(device, memory_format=torch.channels_last)

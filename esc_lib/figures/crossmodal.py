@@ -60,7 +60,7 @@ def attention(
     Parameters
     ----------
     picture : array, shape (64, 64), in [-1, 1].
-    weights : array, shape (places, places), of one picture, as
+    weights : array, shape (places, places / pool ** 2), of one picture, as
         :meth:`esc_lib.crossmodal.networks.Tower.attention_weights` gives it.
     queries : (row, column) of places on the attention's grid, row 0 the lowest band.
     settings : FrontEnd
@@ -71,8 +71,10 @@ def attention(
     the line encloses what is louder than 25 dB below the peak.
     """
     side = round(len(weights) ** 0.5)
-    maps = np.stack([weights[row * side + column].reshape(side, side) for row, column in queries])
-    maps = maps * side**2
+    n_keys = weights.shape[1]
+    seen = round(n_keys**0.5)
+    maps = n_keys * np.stack([weights[row * side + column] for row, column in queries])
+    maps = maps.reshape(-1, seen, seen)
     top = float(np.quantile(maps, 0.998))
     n_columns = 3
     n_rows = -(-(1 + len(queries)) // n_columns)
