@@ -69,8 +69,7 @@ def waveform_of(
     Notes
     -----
     Mel power to linear power by non-negative least squares; phases by the fast Griffin-Lim
-    algorithm. What is black stays at -60 dB of the peak, a faint noise, unless it is cut: levels
-    of black are set to zero here.
+    algorithm. What is black (60 dB below the peak, for digits) is taken for silence.
 
     References
     ----------

@@ -23,7 +23,7 @@ def samples(rows: Mapping[str, np.ndarray], titles: list[str], settings: FrontEn
 
     Parameters
     ----------
-    rows : "name" of a row to its pictures, (columns, channels, 64, 64) in [-1, 1]; rows whose name
+    rows : name of a row to its pictures, (columns, channels, 64, 64) in [-1, 1]; rows whose name
         ends in "sound" are spectrograms, on one scale, the others images.
     titles : of the columns.
     settings : FrontEnd, of the spectrograms.
