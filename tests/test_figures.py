@@ -156,7 +156,35 @@ MASKED = pd.DataFrame(
      "gain_low": [np.nan, 9, -5], "gain_high": [np.nan, 20, 1]}, index=["nothing", "TE-C", "loud"]
 )  # fmt: skip
 LEARNT = pd.DataFrame({"epoch": [1, 2, 3], "validation_error_deg": [60.0, 20.0, 9.0]})
+GAME = pd.DataFrame(
+    {"step": np.arange(5), "seconds": magnitude(5), "generator_loss": magnitude(5),
+     "discriminator_loss": [1.0, np.nan, 2.0, np.nan, 1.0],
+     **{name: [1.0, np.nan, 0.5, np.nan, 0.0] for name in ("real", "fake", "mismatched")}}
+)  # fmt: skip
+ENCODER = pd.DataFrame({"step": [1, 2], "loss": [2.0, 1.0], "accuracy": [0.1, 0.9]})
+JUDGED_WELL = ACCURACIES.rename(columns={"pooled": "accuracy"})
+PRINTED = pd.DataFrame(
+    {"accuracy": [84.4, 76.6], "low": [73.6, np.nan], "high": [91.3, np.nan]}, index=["poster", "x"]
+)  # fmt: skip
 CASES = {
+    "crossmodal.samples": [
+        ({"input sound": RNG.uniform(-1, 1, (3, 1, 64, 64)),
+          "generated image": RNG.uniform(-1, 1, (3, 3, 64, 64)),
+          "real image": RNG.uniform(-1, 1, (3, 1, 64, 64))}, [*"abc"], FRONT_END),
+        ({"real image": RNG.uniform(-1, 1, (1, 1, 64, 64))}, ["a"], FRONT_END),
+    ],
+    "crossmodal.attention": [
+        (RNG.uniform(-1, 1, (64, 64)), RNG.dirichlet(np.ones(keys), 64), queries, FRONT_END)
+        for keys, queries in ((64, [(0, 0), (7, 3), (4, 4)]), (16, [(1, 2)]), (16, [(1, 2)] * 5))
+    ],
+    "crossmodal.history": [(ENCODER, GAME), (ENCODER[:1], GAME[:1])],
+    "crossmodal.accuracies": [
+        ({"S2I": JUDGED_WELL, "I2S": JUDGED_WELL}, {"S2I": PRINTED, "I2S": PRINTED}, 10.0),
+        ({"I2S": JUDGED_WELL[:1]}, {"I2S": PRINTED[1:]}, 10.0),
+    ],
+    "crossmodal.resynthesis": [
+        (RNG.uniform(-1, 1, (64, 64)), RNG.uniform(-1, 1, (64, 64)), magnitude(500), FRONT_END)
+    ],
     "attention.heads": [
         (db(MEL, FRAMES), AMONG, GRID, 40, (3, 50, 89)),
         (np.full((MEL, FRAMES), -80.0), AMONG[:1, :2], GRID, 0, (1,), (1,), 1),
