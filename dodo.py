@@ -152,7 +152,8 @@ def build_html() -> TaskFailed | None:
     built = JB / "_build" / "html"
     where = log.relative_to(ROOT)
     if status.returncode or warnings:
-        print(*(warnings or text.splitlines()[-10:]), sep="\n")
+        raised = re.findall(r"^[\w.]+\.\w+: .*$", text, re.MULTILINE)
+        print(*(warnings or raised or text.splitlines()[-10:]), sep="\n")
         return TaskFailed(f"html failed, warnings: {len(warnings)} (see {where}).")
     pages = ["index", *parse_toc_yaml(STAGE / "_toc.yml"), *(f"notebooks/{s}" for s in SOURCES)]
     missing = [page for page in dict.fromkeys(pages) if not (built / f"{page}.html").is_file()]

@@ -281,7 +281,7 @@ PROFILES: dict[str, Profile] = {
             training=Training(epochs=24),
             dictionaries=Dictionaries(steps_per_epoch=3),
             evidence=Evidence(
-                folds=(1, 2),
+                folds=(1,),
                 seeds=(0,),
                 recipes=("strong",),
                 epochs=1,

@@ -5,6 +5,7 @@ import re
 
 import nbformat
 import pytest
+from pybtex.database import parse_file
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 import dodo
@@ -271,6 +272,20 @@ def test_captions_answer_only_what_belongs_to_their_notebook(stem):
     assert answered <= set(FIGURES.get(stem, []))
     if stem in FIGURES:
         assert answered
+
+
+def test_citations_are_in_the_bibliography():
+    entries = parse_file(ROOT / "book" / "references.bib").entries
+    pages = {path.name: path.read_text("utf-8") for path in (ROOT / "book").glob("*.md")}
+    pages |= {stem: markdown(stem) for stem in NOTEBOOKS}
+    cited = {
+        (page, key.strip())
+        for page, text in pages.items()
+        for keys in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", text)
+        for key in keys.split(",")
+    }
+    assert len({key for _, key in cited}) > 20
+    assert [pair for pair in sorted(cited) if pair[1] not in entries] == []
 
 
 def test_the_system_overview_stands_in_the_methods_chapter():
