@@ -40,7 +40,7 @@ if importlib.util.find_spec("esc_lib") is None:  # a fresh Colab runtime: torch 
 # %% tags=["parameters"]
 profile = "demo"  # demo, esc10, esc50 or esc50-16k
 artifacts = ""  # where notebooks hand over; empty: build/<profile>/artifacts
-n_shown = 6  # misclassified clips shown
+n_shown = 4  # misclassified clips shown
 layers = ["conv_block3", "conv_block5"]  # where Grad-CAM looks, from the input on
 
 # %% tags=["hide-input"]

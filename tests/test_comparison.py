@@ -15,7 +15,7 @@ from esc_lib import checkpoint, experiments
 from esc_lib.config import PROFILES, Dictionaries, Network
 from esc_lib.explain import comparison, table
 from esc_lib.explain.components import KL
-from esc_lib.explain.methods import CONTROLS, OURS, SHAPES
+from esc_lib.explain.methods import CONTROLS, OURS, SHAPES, Choice
 from esc_lib.features import LogMel
 from esc_lib.models.se_cnn import SECNN
 
@@ -75,7 +75,8 @@ def test_a_fold_is_explained_by_all_methods_in_all_conditions(data, runs, monkey
     rows = np.flatnonzero(data.clips.fold == PROFILE.test_fold)
     constrained = {"LinearNoBiasSoftplus", "MelConstrainedLinear", "MelBasisTransform", "optimum"}
     clean = {OURS, *SHAPES, *(f"control: {name}" for name in CONTROLS)}
-    clean |= {f"block {i}, {KL}" for i in range(1, 6)} | {f"block 4, {n}" for n in constrained}
+    clean |= {f"block {i}, {name}" for i in range(1, 6) for name in (KL, Choice.dictionary)}
+    clean |= {f"block 4, {name}" for name in constrained}
     expected = {
         "clean": clean, "other clip": clean | {"oracle"}, "white noise": set(comparison.IN_NOISE),
     }  # fmt: skip

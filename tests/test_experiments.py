@@ -1,5 +1,6 @@
 """Named runs, comparisons between them, and the record of a study."""
 
+import io
 import json
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from esc_lib import checkpoint, evidence, experiments, record
 from esc_lib.__main__ import main
@@ -260,6 +262,27 @@ def test_a_recorded_notebook_names_no_folder_of_the_machine(tmp_path):
     found = record.without_machine(tmp_path / "01.ipynb")
     assert [cell.source for cell in found.cells] == ["a = 1", "a"]
     assert "home" not in json.dumps(found) and "papermill" not in json.dumps(found)
+
+
+def drawn_png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def test_a_figure_in_the_record_is_smaller_and_looks_the_same():
+    ramp = np.random.default_rng(0).normal(128, 40, (200, 300)).clip(0, 255).astype(np.uint8)
+    before = drawn_png(np.stack([ramp, 255 - ramp, ramp // 2], axis=2))
+    after = record.light_figure(before)
+    assert len(after) < 0.6 * len(before)
+    first, second = (Image.open(io.BytesIO(png)).convert("RGB") for png in (before, after))
+    change = np.abs(np.asarray(first, int) - np.asarray(second, int))
+    assert np.percentile(change, 99) <= record.MAX_CHANGE
+
+
+def test_a_figure_of_too_many_colours_is_recorded_as_it_is():
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    assert record.light_figure(drawn_png(noise)) == drawn_png(noise)
 
 
 def test_a_record_with_a_large_file_is_refused(tmp_path):

@@ -11,7 +11,7 @@ from two_bands import FRONT_END
 from esc_lib import hardware
 from esc_lib.config import Network
 from esc_lib.explain.checks import STAGES, randomisation, randomised
-from esc_lib.explain.components import KL, Components
+from esc_lib.explain.components import Components
 from esc_lib.explain.inputs import Inputs
 from esc_lib.explain.methods import CONTROLS, OURS, SHAPES, Choice, Explainer, methods
 from esc_lib.features import LogMel
@@ -56,7 +56,7 @@ def explainer():
             torch.rand(n, generator=g) + 0.1,
         )
         for block, n in channels.items()
-        for name in (KL, "optimum")[: 1 + (block == "conv_block4")]
+        for name in (Choice.dictionary, "optimum")[: 1 + (block == "conv_block4")]
     }
     targets = torch.tensor([0, 0, 2, 1])
     return Explainer(model, LogMel(FRONT_END), fitted, inputs, targets)
@@ -71,7 +71,7 @@ def test_every_method_returns_masks(explainer):
         *SHAPES,
         *(f"control: {name}" for name in CONTROLS),
     }
-    assert names | {f"block {i}, {KL}" for i in range(1, 6)} == set(found)
+    assert names | {f"block {i}, {Choice.dictionary}" for i in range(1, 6)} == set(found)
     for name, make in found.items():
         mask = make()
         assert mask.shape == (4, FRONT_END.n_mels, FRONT_END.n_frames), name
@@ -95,7 +95,7 @@ def test_components_and_their_negative_share_the_clip(explainer, kind):
 
 
 def test_relevance_of_both_kinds_is_their_sum_on_one_level(explainer):
-    fitted = explainer.fitted["conv_block3", KL]
+    fitted = explainer.fitted["conv_block3", Choice.dictionary]
     bands, channels = (explainer.relevance(fitted, kind) for kind in ("bands", "channels"))
     by_hand = sum(each / each.abs().mean(dim=(1, 2), keepdim=True) for each in (bands, channels))
     torch.testing.assert_close(explainer.relevance(fitted, "both"), by_hand)

@@ -361,21 +361,39 @@ def test_keys_seek_and_play(page):
         until(lambda: at(page, 0)[0])
 
 
-@pytest.mark.parametrize(("width", "columns"), [(1000, 2), (400, 1)])
-def test_columns_stand_below_each_other_where_it_is_narrow(page, width, columns):
-    page.set_window_size(width, 900)
-    page.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
-    )
-    try:
+@pytest.fixture
+def drawn(page):
+    """Return where pictures stand at a width, which frequency axes are seen, and if all fits."""
+
+    def of(width):
+        page.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
+        )
         lefts = {picture.rect["x"] for picture in all_of(page, ".picture")}
         axes = [axis.is_displayed() for axis in all_of(page, ".axis")]
         fits = page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
-    finally:
-        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    assert len(lefts) == columns and fits
-    assert axes == ([True, False] * 2 if columns == 2 else [True] * 4)
+        return len(lefts), axes, fits
+
+    yield of
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_columns_stand_below_each_other_where_it_is_narrow(drawn):
+    assert drawn(1000) == (2, [True, False] * 2, True)
+    assert drawn(400) == (1, [True] * 4, True)
+
+
+def test_four_columns_become_two_by_two(drawn, page, tmp_path):
+    path = tmp_path / "four.html"
+    path.write_text(
+        f'<!doctype html><meta charset="utf-8">{element([[sound(c) for c in "abcd"]])}',
+        encoding="utf-8",
+    )
+    page.get(path.as_uri())
+    assert drawn(1000) == (4, [True] + [False] * 3, True)
+    assert drawn(700) == (2, [True, False] * 2, True)
+    assert drawn(400) == (1, [True] * 4, True)
 
 
 def test_a_page_that_frames_and_darkens_images_leaves_the_pictures_alone(page):

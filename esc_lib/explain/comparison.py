@@ -22,6 +22,7 @@ from esc_lib import experiments, gathering
 from esc_lib.artifacts import Data
 from esc_lib.checkpoint import load
 from esc_lib.config import Profile
+from esc_lib.dictionaries import MODELS, MelBasisTransform
 from esc_lib.explain import scores
 from esc_lib.explain.components import KL, fit_divergence, fit_squared
 from esc_lib.explain.inputs import CONDITIONS, Inputs, take
@@ -107,23 +108,27 @@ def fit(
     front_end: LogMel,
     data: Data,
     profile: Profile,
-    squared: Sequence[str] = (),
+    compared: Sequence[str] = (),
 ) -> Fitted:
     """Read the blocks' H on training clips, or open what was read before, and fit dictionaries.
+
+    Every block gets the Gaussians that our method shares sound out by, and the dictionary of least
+    divergence.
 
     Parameters
     ----------
     path : Path, where H is kept.
-    squared : blocks that get the dictionaries of least squared error, too.
+    compared : blocks that get the other dictionaries of least squared error, too.
     """
     train = gathering.gather_once(
         path, model, front_end, data, data.split.train, BLOCKS, keep=BLOCKS
     )
-    fitted = {(block, KL): fit_divergence(train, block) for block in BLOCKS}
-    for block in squared:
-        found = fit_squared(
-            train.statistics[block], block, profile.dictionaries, profile.training.seed
-        )
+    own, seed, fitted = profile.dictionaries, profile.training.seed, {}
+    for block in BLOCKS:
+        every = block in compared
+        models = MODELS if every else (MelBasisTransform,)
+        found = fit_squared(train.statistics[block], block, own, seed, models, solve=every)
+        fitted |= {(block, KL): fit_divergence(train, block)}
         fitted |= {(block, name): one for name, one in found.items()}
     device = next(model.parameters()).device
     return {key: one.to(device) for key, one in fitted.items()}
@@ -142,7 +147,8 @@ def explain_fold(
     profile : Profile, with the test fold.
     runs : Path of the trained runs.
     folder : Path, for this fold's ``scores.csv`` and what it needs.
-    only : names of methods, and no dictionaries of least squared error; default: all methods.
+    only : names of methods, none of them with other dictionaries of least squared error; default:
+        all methods.
 
     Raises
     ------
@@ -170,8 +176,8 @@ def explain_fold(
             if noted["complete"]:
                 return done
     save_json(note, {"identity": identity, "complete": False})
-    squared = () if only else (profile.dictionaries.layer,)
-    fitted = fit(folder / "hidden.pt", model, front_end, data, profile, squared)
+    compared = () if only else (profile.dictionaries.layer,)
+    fitted = fit(folder / "hidden.pt", model, front_end, data, profile, compared)
     for condition in CONDITIONS:
         inputs = take(data, data.split.test, condition, profile.front_end.sr, device=device)
         given = probabilities(model, front_end, inputs.waveforms, inputs.n_valid)

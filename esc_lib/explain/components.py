@@ -6,6 +6,7 @@ speaks for the class; those that do make a soft mask, and the mask makes a sound
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 
 from esc_lib import config
-from esc_lib.dictionaries import fit_layer
+from esc_lib.dictionaries import MODELS, Dictionary, fit_layer
 from esc_lib.explain import relevance
 from esc_lib.explain.masks import share, stretch
 from esc_lib.factorization import Statistics, atom_scale, solve_divergence
@@ -66,10 +67,15 @@ def fit_divergence(train: Gathered, layer: str) -> Components:
 
 
 def fit_squared(
-    statistics: Statistics, layer: str, settings: config.Dictionaries, seed: int
+    statistics: Statistics,
+    layer: str,
+    settings: config.Dictionaries,
+    seed: int,
+    models: Sequence[type[Dictionary]] = MODELS,
+    solve: bool = True,
 ) -> dict[str, Components]:
-    """Fit the three constrained dictionaries and solve for the exact one, by squared error."""
-    fitted = fit_layer(statistics, settings, seed)
+    """Fit constrained dictionaries and, if asked to, solve for the exact one, by squared error."""
+    fitted = fit_layer(statistics, settings, seed, models, solve=solve)
     return {
         name: Components(layer, w.float(), fitted.scale.float())
         for name, w in fitted.dictionaries().items()

@@ -11,7 +11,7 @@ from torch import nn
 
 from esc_lib.atoms import used
 from esc_lib.explain import rivals
-from esc_lib.explain.components import KL, Asked, Components, ask
+from esc_lib.explain.components import Asked, Components, ask
 from esc_lib.explain.gradcam import gradcam
 from esc_lib.explain.inputs import Inputs
 from esc_lib.explain.relevance import of_atoms, to_one_level
@@ -29,7 +29,7 @@ class Choice:
     Attributes
     ----------
     blocks : layers whose masks are averaged.
-    dictionary : "Kullback-Leibler", a constrained model's name, or "optimum" (squared error).
+    dictionary : a constrained model's name, "optimum" (squared error) or "Kullback-Leibler".
     relevance : "bands" (the sound's gradient, shared out among atoms), "channels" (gradient times
         activation) or "both", each on one level, added.
     exponent : float, below 1 softens the mask.
@@ -37,8 +37,8 @@ class Choice:
         standardises each clip, so a hole that is silent moves all the rest; 0.4 is 8 dB down.
     """
 
-    blocks: tuple[str, ...] = ("conv_block3", "conv_block4", "conv_block5")
-    dictionary: str = KL
+    blocks: tuple[str, ...] = BLOCKS
+    dictionary: str = "MelBasisTransform"
     relevance: str = "both"
     exponent: float = 0.7
     floor: float = 0.4

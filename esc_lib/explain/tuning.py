@@ -61,7 +61,7 @@ def try_options(
 def neighbours(choice: Choice) -> Options:
     """Return the choice and those that differ from it in one thing."""
     others = [choice]
-    for blocks in (BLOCKS[2:3], BLOCKS[3:4], BLOCKS[4:], BLOCKS[3:], BLOCKS):
+    for blocks in (BLOCKS[2:3], BLOCKS[3:4], BLOCKS[4:], BLOCKS[2:], BLOCKS[1:]):
         others.append(replace(choice, blocks=blocks))
     others += [replace(choice, relevance=kind) for kind in ("bands", "channels")]
     others += [replace(choice, exponent=exponent) for exponent in (0.35, 0.5, 1.0)]

@@ -60,6 +60,12 @@ STYLE = """
  .sound-rows .cCOLUMNS>:nth-child(n+FOLLOWING) .heading{display:none}}
 @container (max-width:WRAP_BELOWpx){.sound-rows .grid.cCOLUMNS{grid-template-columns:100%}}
 """
+# Four columns become two by two before they stand below each other.
+PAIRS = """
+@container (min-width:PAIRpx) and (max-width:WRAP_BELOWpx){
+ .sound-rows .grid.cCOLUMNS{grid-template-columns:repeat(2,minmax(0,1fr))}
+ .sound-rows .cCOLUMNS>:nth-child(2n) :is(.hz,.axis){display:none}}
+"""
 
 # Without JavaScript the browser's own controls are seen instead. Every block wires those of its
 # kind that are not wired yet: it needs no name, and may stand on a page twice. Before it is played,
@@ -293,8 +299,9 @@ def _colours(n: int) -> np.ndarray:
 def _style(n_columns: int) -> str:
     wrap = n_columns * NARROWEST_PX + GUTTER_PX
     numbers = {"GUTTER": GUTTER_PX, "WIDEST": 560 * n_columns, "WRAP_BELOW": wrap - 0.02,
-               "WRAP": wrap, "COLUMNS": n_columns, "FOLLOWING": n_columns + 1}  # fmt: skip
-    style = STYLE
+               "WRAP": wrap, "COLUMNS": n_columns, "FOLLOWING": n_columns + 1,
+               "PAIR": 2 * NARROWEST_PX + GUTTER_PX}  # fmt: skip
+    style = STYLE + PAIRS * (n_columns == 4)
     for name, value in numbers.items():
         style = style.replace(name, str(value))
     return style
