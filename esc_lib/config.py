@@ -256,7 +256,7 @@ class Transformer:
     pretraining_epochs: int = 40
     epochs: int = 100
     learning_rate: float = 5e-4
-    classifier_rate: float = 1e-2
+    classifier_rate: float = 3e-2
     full_batch: int = 16
 
 
@@ -340,7 +340,7 @@ PROFILES: dict[str, Profile] = {
             ),
             efficiency=Efficiency(keep=(0.5,)),
             transformer=Transformer(
-                folds=(1, 2), n_frames=128, views=4, pretraining_epochs=8, epochs=15, full_batch=2
+                folds=(1, 2), n_frames=96, views=3, pretraining_epochs=10, epochs=12, full_batch=2
             ),
         ),
         Profile("esc50", "ESC-50, 44.1 kHz", "CC BY-NC 3.0"),

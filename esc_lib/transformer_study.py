@@ -23,6 +23,7 @@ from esc_lib.models.freezing import FROZEN, FULL, embeddings, linear_probe
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # of the probe; the best on validation clips is taken
 BATCH = 64
+CLEAR = 0.05  # a change of attention by less than this share of its scale is none
 
 
 @dataclass(frozen=True)
@@ -301,8 +302,15 @@ def depth(measured: pd.DataFrame, layers: tuple[int, ...] = (1, 4, 8)) -> pd.Dat
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["network", "measure"])
 
 
-def in_words(low: float, high: float) -> str:
-    """Say what an interval of a change says: it grows, shrinks, or does not clearly change."""
-    if low > 0:
-        return "grows"
-    return "shrinks" if high < 0 else "does not clearly change"
+def in_words(change: float, low: float, high: float, scale: float) -> str:
+    """Say what a change is: it "grows", "shrinks" or "hardly changes".
+
+    Parameters
+    ----------
+    change, low, high : float, the change and its interval.
+    scale : float, what counts as large: the measure of a head that looks at all patches alike. A
+        change below :data:`CLEAR` of it is small, however narrow its interval.
+    """
+    if low <= 0 <= high or abs(change) < CLEAR * scale:
+        return "hardly changes"
+    return "grows" if change > 0 else "shrinks"

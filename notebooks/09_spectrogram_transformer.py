@@ -46,7 +46,7 @@ if importlib.util.find_spec("esc_lib") is None:  # a fresh Colab runtime: torch 
 profile = "demo"  # demo, esc10, esc50 or esc50-16k
 artifacts = ""  # where notebooks hand over; empty: build/<profile>/artifacts
 pretrained_name = ""  # weights from elsewhere: a name on the Hugging Face hub, or a folder
-clip = ""  # file name of the clip that is drawn; empty: the liveliest validation clip
+clip = ""  # file name of the clip that is drawn; empty: the validation clip that changes most
 
 # %% tags=["hide-input"]
 import numpy as np
@@ -87,7 +87,7 @@ network = study.fresh(data, settings, first_fold)
 # %%
 grid = attention.PatchGrid.of(network, front_end, plan.n_frames)
 validation_db = study.excerpts(data, front_end, split.validation, plan.n_frames, db=True)
-drawn = int(validation_db.flatten(1).std(dim=1).argmax())
+drawn = int(validation_db.std(dim=-1).mean(dim=(1, 2, 3)).argmax())
 if clip:
     drawn = data.clips.filename.iloc[split.validation].tolist().index(clip)
 clip = data.clips.iloc[split.validation[drawn]]
@@ -274,7 +274,9 @@ figure = attention_figures.reach(tables, alike)
 
 # %% [markdown]
 # *Change* is layer 8 minus layer 1 within a clip, over all folds; *low* and *high* are the ends of
-# its 95 % interval over source recordings.
+# its 95 % interval over source recordings. A change counts if the interval leaves zero out and it is
+# not below a twentieth of what a head has that looks at all patches alike (`CLEAR` in
+# `esc_lib/transformer_study.py`).
 
 # %%
 by_depth = study.depth(measured, layers)
@@ -290,7 +292,10 @@ time_s, octaves, spread = (
     by_depth.loc[full, name] for name in ("time_s", "octaves", "entropy_nat")
 )
 plain = by_depth.loc["fresh"]
-said = [study.in_words(change.low, change.high) for change in (time_s, octaves, spread)]
+said = [
+    study.in_words(at.change, at.low, at.high, alike[at.name[1]])
+    for at in (time_s, octaves, spread)
+]
 agreement = {2: "holds", 1: "holds in one of two", 0: "does not hold"}
 claim = agreement[said[:2].count("grows")]
 n_test, n_look = int(tested.clips[full]), measured.groupby("fold").clip.nunique().sum()

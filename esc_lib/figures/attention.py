@@ -105,7 +105,7 @@ def reach(measured: Mapping[str, pd.DataFrame], alike: Mapping[str, float]) -> F
             line = ("-", "--", ":", "-.", (0, (5, 1)))[place]
             ax.plot(mean.index + shift, mean, line, label=network, ms=6, mec="white", **look)
         ax.axhline(alike[name], color="grey", linestyle=(0, (1, 2)), label="all patches alike")
-        ax.set(xlabel="layer", ylabel=label, ylim=(0, None))
+        ax.set(xlabel="layer", ylabel=label, ylim=(0, 1.08 * ax.dataLim.y1))
         ax.set_xticks(sorted(set(np.concatenate([t.layer for t in measured.values()]))))
     axes[0].legend(fontsize=8)
     return figure
