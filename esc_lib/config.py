@@ -246,7 +246,8 @@ class Transformer:
     pretraining_epochs : int, passes over all views of the training clips, without labels.
     epochs : int, passes over the training clips, with labels.
     learning_rate : float, where layers learn.
-    classifier_rate : float, where only the classifier learns; it takes larger steps.
+    classifier_rate : float, where only the classifier learns; larger steps did better on
+        validation clips.
     full_batch : int, clips of a step of the full-size network that is timed; 0: none is.
     """
 
