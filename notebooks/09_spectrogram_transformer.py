@@ -211,7 +211,8 @@ targets = data.labels[split.train[:batch]].to(device)
 step = costs(networks[first_fold, full].to(device), some, targets, repeats=3)
 step.index = [way.name for way in study.LEVELS]
 shown = step.dropna(axis=1, how="all").join(tested[["accuracy", "low", "high"]])
-shown.style.format(precision=2, thousands=",")
+ratios = ["time_ratio", "memory_ratio"]
+shown.style.format(precision=2, thousands=",").format("{:.4f}", subset=ratios)
 
 # %% mystnb={"figure": {"name": "fig-09-freezing", "caption": "What each level of freezing takes and how well it does: parameters that learn, time of a training step, memory beyond the weights, and test accuracy with its 95 % interval over source recordings."}, "image": {"alt": "Three groups of horizontal bars that shrink from full over the last two layers to frozen, and a panel with a dot and bar for the accuracy of each."}}
 figure = figures.freezing(step.join(tested))
@@ -228,7 +229,7 @@ if plan.full_batch:
     full_step = costs(full_ast(50).to(device), noise, none, repeats=1)
     full_step.to_csv(folder / "full_size.csv")
     shown = full_step.dropna(axis=1, how="all")
-    display(shown.style.format(precision=2, thousands=","))
+    display(shown.style.format(precision=2, thousands=",").format("{:.4f}", subset=ratios))
 else:
     print(f"profile {profile}: left out")
 
