@@ -54,7 +54,7 @@ import pandas as pd
 import torch
 from IPython.display import display
 
-from esc_lib import attention, experiments, report
+from esc_lib import attention, attention_study, experiments, report
 from esc_lib import transformer_study as study
 from esc_lib.artifacts import find, open_data, own, root
 from esc_lib.config import get_profile
@@ -265,7 +265,7 @@ for fold in plan.folds:
         scratch: networks[fold, scratch],
         full: networks[fold, full],
     }
-    measured.append(study.look(compared, data, settings, rows).assign(fold=fold))
+    measured.append(attention_study.look(compared, data, settings, rows).assign(fold=fold))
 measured = pd.concat(measured, ignore_index=True)
 alike = attention.uniform(grid)
 
@@ -281,10 +281,10 @@ figure = attention_figures.reach(tables, alike)
 # *Change* is layer 8 minus layer 1 within a clip, over all folds; *low* and *high* are the ends of
 # its 95 % interval over source recordings. A change counts if the interval leaves zero out and it is
 # not below a twentieth of what a head has that looks at all patches alike (`CLEAR` in
-# `esc_lib/transformer_study.py`).
+# `esc_lib/attention_study.py`).
 
 # %%
-by_depth = study.depth(measured, layers)
+by_depth = attention_study.depth(measured, layers)
 by_depth.style.format(precision=2)
 
 # %% tags=["hide-input"]
@@ -298,7 +298,7 @@ time_s, octaves, spread = (
 )
 plain = by_depth.loc["fresh"]
 said = [
-    study.in_words(at.change, at.low, at.high, alike[at.name[1]])
+    attention_study.in_words(at.change, at.low, at.high, alike[at.name[1]])
     for at in (time_s, octaves, spread)
 ]
 agreement = {2: "holds", 1: "holds by half", 0: "does not hold"}

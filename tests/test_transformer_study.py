@@ -9,7 +9,7 @@ import torch
 from test_training import NAMES, PROFILE, make_data
 from transformers import ASTConfig, ASTForAudioClassification
 
-from esc_lib import experiments, models, training
+from esc_lib import attention_study, experiments, models, training
 from esc_lib import transformer_study as study
 from esc_lib.artifacts import Data
 from esc_lib.config import Transformer
@@ -200,7 +200,7 @@ def test_depth_is_the_change_between_layers_within_clips():
          "mel_bands": (-1) ** clip * layer, "entropy_nat": 3.0}
         for fold in (1, 2) for clip in range(3) for layer in (1, 2, 3) for head in (0, 1)
     ]  # fmt: skip
-    table = study.depth(pd.DataFrame(rows), (1, 2, 3)).loc["grows"]
+    table = attention_study.depth(pd.DataFrame(rows), (1, 2, 3)).loc["grows"]
     assert table.loc["time_s"].tolist() == pytest.approx([11.5, 12.5, 13.5, 2, 2, 2])
     assert table.loc["octaves"].tolist() == [-1, -2, -3, -2, -2, -2]
     assert table.change["mel_bands"] == pytest.approx(2 / 3)
@@ -211,7 +211,7 @@ def test_looks_are_those_of_the_named_networks_and_clips(data):
     networks = {"a": study.fresh(data, STUDY, FOLD), "b": study.fresh(data, STUDY, FOLD)}
     with torch.no_grad():
         networks["b"].encoder.layers[0].attention.q_proj.weight.mul_(30)
-    table = study.look(networks, data, STUDY, ROWS)
+    table = attention_study.look(networks, data, STUDY, ROWS)
     assert table.groupby(["network", "layer", "head"]).size().unique().tolist() == [3]
     assert table.src_file[:3].tolist()[0] == data.clips.src_file[ROWS[0]]
     entropies = table[table.layer == 1].groupby("network").entropy_nat.mean()
@@ -228,7 +228,7 @@ def test_looks_are_those_of_the_named_networks_and_clips(data):
     ],
 )
 def test_changes_in_words(change, low, high, said):
-    assert study.in_words(change, low, high, scale=1.0) == said
+    assert attention_study.in_words(change, low, high, scale=1.0) == said
 
 
 # ------------------------------------------------------------------------------------ full size
