@@ -105,7 +105,7 @@ def reach(measured: Mapping[str, pd.DataFrame], alike: Mapping[str, float]) -> F
             line = ("-", "--", ":", "-.", (0, (5, 1)))[place]
             ax.plot(mean.index + shift, mean, line, label=network, ms=6, mec="white", **look)
         ax.axhline(alike[name], color="grey", linestyle=(0, (1, 2)), label="all patches alike")
-        ax.set(xlabel="layer", ylabel=label, ylim=(0, None))
+        ax.set(xlabel="layer", ylabel=label, ylim=(0, 1.08 * ax.dataLim.y1))
         ax.set_xticks(sorted(set(np.concatenate([t.layer for t in measured.values()]))))
     axes[0].legend(fontsize=8)
     return figure
@@ -151,7 +151,8 @@ def _within(ax: Axes, weights: np.ndarray, grid: PatchGrid, query: int, n: int, 
         for patch in np.argsort(row)[::-1][:n]:
             width = _width(row[patch], scale)
             _box(ax, grid, head, int(patch), "black", width)
-            _arc(ax, _middle(grid, head, query), _middle(grid, head, patch), "black", width, 0.15)
+            ends = _middle(grid, head, query), _middle(grid, head, patch)
+            _arc(ax, grid, *ends, "black", width, 0.15)
         _box(ax, grid, head, query, "black", 1.4)
         _dot(ax, _middle(grid, head, query), QUERY_COLOURS[0], "o")
 
@@ -165,7 +166,7 @@ def _across(ax: Axes, weights: np.ndarray, grid: PatchGrid, query: int, place: i
     for head, patch in enumerate(best):
         width = _width(weights[head, patch], scale)
         _box(ax, grid, head, int(patch), colour, width)
-        _arc(ax, start, _middle(grid, head, int(patch)), colour, width, 0.3)
+        _arc(ax, grid, start, _middle(grid, head, int(patch)), colour, width, 0.3)
     _box(ax, grid, home, query, colour, 1.6)
     _dot(ax, start, colour, QUERY_MARKS[place])
 
@@ -199,12 +200,18 @@ def _box(ax: Axes, grid: PatchGrid, head: int, patch: int, colour: str, width: f
     )  # fmt: skip
 
 
-def _arc(ax: Axes, start, end, colour: str, width: float, bend: float) -> None:
+def _arc(
+    ax: Axes, grid: PatchGrid, start, end, colour: str, width: float, bend: float
+) -> None:
     if np.allclose(start, end):
         return
-    upper = start[1] + end[1] > sum(ax.get_ylim())
     # bent towards the middle of the picture, where there is room
-    bend *= 1 if (end[0] > start[0]) == upper else -1
+    if abs(end[0] - start[0]) < grid.settings.n_mels:
+        left = start[0] + end[0] < sum(ax.get_xlim())
+        bend *= 1 if (end[1] > start[1]) == left else -1
+    else:
+        upper = start[1] + end[1] > sum(ax.get_ylim())
+        bend *= 1 if (end[0] > start[0]) == upper else -1
     ax.add_patch(
         FancyArrowPatch(
             start, end, arrowstyle="-", connectionstyle=f"arc3,rad={bend}", color=colour,

@@ -123,10 +123,14 @@ def freezing(table: pd.DataFrame) -> Figure:
             ax.set_xlim(0, 100)
         else:
             bars = ax.barh(places, values, height=0.6, color=COLOURS[0])
-            ax.bar_label(bars, fmt="{:.3g}", padding=2, fontsize=7)
+            ax.bar_label(bars, fmt=_three_digits, padding=2, fontsize=7)
             ax.set_xlim(0, 1.25 * max(values.max(), 1e-9))
         ax.set_xlabel(label)
         if not column:
             ax.set_yticks(places, table.index)
             ax.invert_yaxis()
     return figure
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"

@@ -15,9 +15,10 @@ from torch import nn
 
 from esc_lib.config import Profile
 from esc_lib.hardware import autocast
-from esc_lib.models.ast import SpectrogramAST, small_ast
+from esc_lib.models.ast import SpectrogramAST, full_ast, small_ast
 
 FULL, FROZEN = "full", "frozen"
+PUBLISHED_FRAMES = 1024  # of the published weights' table of positions
 MB = 1e6
 
 
@@ -64,18 +65,21 @@ def n_trainable(network: nn.Module) -> int:
 
 
 def build_ast(profile: Profile, n_classes: int) -> SpectrogramAST:
-    """Return the small transformer of architecture "ast_8x8" or "ast_8x8-<level>".
+    """Return the transformer of architecture "ast_8x8" or "ast_full", or "<one of them>-<level>".
 
-    Its table of positions has the size of the excerpts of most epochs; with a recipe whose stages
-    all crop alike, nothing is cut from it or interpolated in training.
+    The small one's table of positions has the size of the excerpts of most epochs; with a recipe
+    whose stages all crop alike, nothing is cut from it or interpolated in training. "ast_full" has
+    the shapes of the published weights.
     """
+    name, _, level = profile.architecture.partition("-")
+    if name == "ast_full":
+        return freeze(full_ast(n_classes, PUBLISHED_FRAMES), level or FULL)
     main = max(profile.training.recipe.stages, key=lambda stage: stage.share)
     n_frames = main.crop_frames or profile.front_end.n_frames
-    name, _, level = profile.architecture.partition("-")
     if name != "ast_8x8":
         raise ValueError(
-            f"build_ast: architecture={profile.architecture!r} is unknown; choose ast_8x8, or "
-            "ast_8x8-frozen, ast_8x8-last2 and so on."
+            f"build_ast: architecture={profile.architecture!r} is unknown; choose ast_8x8, "
+            "ast_full, ast_8x8-frozen, ast_8x8-last2 and so on."
         )
     return freeze(small_ast(n_classes, profile.front_end.n_mels, n_frames), level or FULL)
 
