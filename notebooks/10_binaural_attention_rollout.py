@@ -72,7 +72,7 @@ settings = get_profile(profile)
 plan = settings.binaural
 data = open_data(find(root(profile, artifacts), "01_data"))
 folder = own(root(profile, artifacts), "10_binaural_attention_rollout")
-head = experiment.open_head(hrir, plan)
+head = heads.open_head(hrir, plan.step_deg)
 sphere = heads.spherical_head(step_deg=plan.step_deg)
 print("head:", head.name)
 
@@ -109,7 +109,7 @@ figure = figures.differences(directions, time_s, level_db)
 # excerpt somewhere else.
 
 # %%
-study = experiment.make_study(data, settings.front_end.sr, plan, head)
+study = experiment.make_study(data, settings.front_end.sr, plan, head, folder)
 parts = study.excerpts.table.groupby("part", sort=False)
 scenes = {
     part: experiment.draw(study, part, plan.test_rounds) for part in ("validation", "test")

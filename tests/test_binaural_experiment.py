@@ -30,26 +30,39 @@ def clips(n=12, length=16_000):
 
 
 @pytest.fixture(scope="module")
-def study():
+def study(tmp_path_factory):
     """Noise around a sphere, with a small hall in place of the large one."""
     with pytest.MonkeyPatch.context() as patch:
         small = rooms.Room(rooms.LECTURE_HALL.name, (8.0, 7.0, 5.0), 0.25, distance_m=1.5)
         patch.setattr(experiment, "LECTURE_HALL", small)
-        head = experiment.open_head("", TINY)
-        return experiment.make_study(clips(), 16_000, TINY, head)
+        head = heads.open_head("", TINY.step_deg)
+        return experiment.make_study(clips(), 16_000, TINY, head, tmp_path_factory.mktemp("study"))
 
 
 def test_head_is_the_measured_one_where_a_file_or_its_folder_is_given(tmp_path):
-    assert experiment.open_head("", TINY).name == "spherical head"
+    assert heads.open_head("", TINY.step_deg).name == "spherical head"
     delays = np.round(heads.woodworth_s(np.arange(0, 360, 5)) * 48_000 / 2).astype(int)
     responses = np.zeros((72, 2, 128))
     responses[np.arange(72), 0, 40 - delays] = 1
     responses[np.arange(72), 1, 40 + delays] = 1
     np.savez(tmp_path / "ku100_circular.npz", hrir=responses, azimuths=np.arange(0, 360, 5))
     for path in (tmp_path, tmp_path / "ku100_circular.npz"):
-        assert experiment.open_head(str(path), TINY).name == "KU 100"
+        assert heads.open_head(str(path)).name == "KU 100"
     with pytest.raises(ValueError, match="is missing; give ku100"):
-        experiment.open_head(str(tmp_path / "other.npz"), TINY)
+        heads.open_head(str(tmp_path / "other.npz"))
+
+
+def test_places_are_computed_once_and_others_for_other_heads(study, tmp_path, monkeypatch):
+    given = clips(), 16_000, replace(TINY, azimuths=4, new_seats=0, seats=1), study.head
+    first = experiment.make_study(*given, tmp_path).places
+    monkeypatch.setattr(rooms, "prepare_places", None)
+    again = experiment.make_study(*given, tmp_path).places
+    pd.testing.assert_frame_equal(first.table, again.table)
+    np.testing.assert_array_equal(first.responses, again.responses)
+    np.testing.assert_array_equal(first.azimuths, again.azimuths)
+    other = replace(study.head, responses=2 * study.head.responses)
+    with pytest.raises(TypeError):  # would have to be computed
+        experiment.make_study(*given[:3], other, tmp_path)
 
 
 def test_scenes_are_as_many_in_each_room_and_differ_in_the_seat_only(study):

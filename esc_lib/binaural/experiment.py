@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,12 @@ import pandas as pd
 import torch
 
 from esc_lib.artifacts import Data
-from esc_lib.binaural import cues, judging, training
-from esc_lib.binaural.heads import Head, read_ku100, spherical_head
+from esc_lib.binaural import cues, judging, rooms, training
+from esc_lib.binaural.heads import Head
 from esc_lib.binaural.rendering import Excerpts, Renderer, cut_excerpts, draw_scenes, targets
-from esc_lib.binaural.rooms import ANECHOIC, LECTURE_HALL, Places, prepare_places
+from esc_lib.binaural.rooms import ANECHOIC, LECTURE_HALL, Places
 from esc_lib.config import Binaural
+from esc_lib.files import write_atomically
 from esc_lib.models.bast import BAST, BASTSettings
 
 ROOMS = ("anechoic", "hall, known seats", "hall, new seats")
@@ -56,22 +58,35 @@ class Study:
     renderer: Renderer
 
 
-def open_head(hrir: str, settings: Binaural) -> Head:
-    """Return the measured head if a file or its folder is given, else the spherical one."""
-    if not hrir:
-        return spherical_head(step_deg=settings.step_deg)
-    path = Path(hrir)
-    return read_ku100(path / "ku100_circular.npz" if path.is_dir() else path)
+def make_study(data: Data, sr: int, settings: Binaural, head: Head, folder: Path) -> Study:
+    """Cut the clips, of `sr` Hz, and compute the responses of all places, or find them computed.
 
-
-def make_study(data: Data, sr: int, settings: Binaural, head: Head) -> Study:
-    """Cut the clips, of `sr` Hz, and compute the responses of all places."""
+    Parameters
+    ----------
+    folder : Path, where responses are kept in a file named after the head, its places and the code.
+    """
     n_seats = settings.seats + settings.new_seats
-    places = prepare_places([ANECHOIC, LECTURE_HALL], head, settings.azimuths, n_seats)
+    code = Path(rooms.__file__).read_bytes() + head.responses.tobytes()
+    code += repr((ANECHOIC, LECTURE_HALL, settings.azimuths, n_seats)).encode()
+    file = folder / f"places_{hashlib.sha256(code).hexdigest()[:12]}.npz"
+    if file.is_file():
+        with np.load(file, allow_pickle=False) as kept:
+            table = pd.DataFrame({name: kept[name] for name in ("room", "seat")})
+            places = Places(table, kept["azimuths"], kept["responses"])
+    else:
+        places = rooms.prepare_places([ANECHOIC, LECTURE_HALL], head, settings.azimuths, n_seats)
+        arrays = {"azimuths": places.azimuths, "responses": places.responses}
+        arrays |= {"room": places.table.room.to_numpy("U"), "seat": places.table.seat.to_numpy()}
+        write_atomically(file, lambda scratch: _save(scratch, arrays))
     excerpts = cut_excerpts(data, sr, settings.excerpts)
     known = tuple(range(settings.seats))
     new = tuple(range(settings.seats, n_seats))
     return Study(head, excerpts, places, known, new, Renderer(excerpts, places))
+
+
+def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def draw(study: Study, part: str, rounds: int, seed: int = 0) -> pd.DataFrame:
