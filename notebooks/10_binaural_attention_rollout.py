@@ -175,8 +175,10 @@ experiment.errors(verdicts["validation"]).style.format(precision=1)
 # ## Learning to hear
 #
 # The network is trained on known seats, in both rooms at once. The rate rises and falls once and
-# the last epoch is kept: nothing is chosen. The dotted line is the strongest rival on the same
-# kind of scenes.
+# the last epoch is kept: nothing is chosen. Size, rate and sharing were fixed beforehand, on
+# validation scenes. The dotted line is the rival with all cues on the same kind of scenes. How far
+# a network gets is a matter of time: a short training first learns left from right, and then stays
+# for a while where front and back are not told apart.
 
 # %% tags=["remove-stderr"]
 fit = experiment.learn(study, plan, folder / "runs", epochs=epochs)
@@ -190,9 +192,8 @@ figure = figures.learning({"BAST": fit.history}, of_known.error_deg.mean())
 # %% [markdown]
 # ## Fusions, encoders, losses
 #
-# The forms of the paper, trained briefly and all alike, on validation scenes. *Parameters* are in
-# millions. After so short a training the order says which form learns fast, not which is best in
-# the end.
+# The forms of the paper, each with the same short training, judged on validation scenes. After so
+# few steps the order says which form learns fast, not which is best in the end.
 
 # %% tags=["remove-stderr"]
 short = {}
@@ -398,7 +399,8 @@ report.publish(
 #   {glue:text}`bin_hidden_level_high:.1f`); where the ears differ, {glue:text}`bin_hidden_ears:.1f`
 #   ({glue:text}`bin_hidden_ears_low:.1f` to {glue:text}`bin_hidden_ears_high:.1f`). A picture
 #   whose interval holds zero shows nothing that the network needs more than the rest.
-# - After {glue:text}`bin_short_epochs` epochs, the mean over the three rooms is least for
+# - Trained for {glue:text}`bin_short_epochs` epoch(s) each, the mean over the three rooms on
+#   validation scenes is least for
 #   *{glue:text}`bin_short_best`* ({glue:text}`bin_short_best_deg:.1f` degrees) and largest for
 #   *{glue:text}`bin_short_worst`* ({glue:text}`bin_short_worst_deg:.1f`): small networks and a
 #   short training, no verdict on the forms at full size.
