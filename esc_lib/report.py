@@ -127,7 +127,7 @@ def save_json(path: Path, content: dict) -> None:
 
 
 def sound_uri(waveform: np.ndarray, sr: int) -> str:
-    """Return a sound, (samples,) at full scale 1, as an address that holds it (Ogg Vorbis)."""
+    """Return a sound at full scale 1, (samples,) or (samples, 2), as an address that holds it."""
     buffer = io.BytesIO()
     soundfile.write(
         buffer, waveform, sr, format="OGG", subtype="VORBIS", compression_level=COMPRESSION
@@ -140,7 +140,8 @@ def player(waveform: np.ndarray, sr: int, caption: str, licence: str) -> HTML:
 
     Parameters
     ----------
-    waveform : float array, shape (samples,), full scale 1; played as it is, not normalised.
+    waveform : float array, shape (samples,) or (samples, 2), left first, full scale 1; played as
+        it is, not normalised.
     sr : int, Hz.
     caption : str, what is heard, and which clip it is.
     licence : str, of the clip.
