@@ -49,6 +49,14 @@ class Head:
         return self.responses[self.nearest(azimuths)]
 
 
+def open_head(hrir: str, step_deg: int = 1) -> Head:
+    """Return the measured head if a file or its folder is given, else the spherical one."""
+    if not hrir:
+        return spherical_head(step_deg=step_deg)
+    path = Path(hrir)
+    return read_ku100(path / "ku100_circular.npz" if path.is_dir() else path)
+
+
 def spherical_head(
     sr: int = SR,
     *,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def fit(
 
     Returns
     -------
-    Fit; the history has epoch, train_loss, validation_loss, validation_error_deg.
+    Fit; the history has epoch, train_loss, validation_loss, validation_error_deg and seconds.
 
     Raises
     ------
@@ -117,6 +118,7 @@ def fit(
         scenes = draw_scenes(excerpts, places, "train", recipe.per_excerpt, recipe.seats, seed)
         scenes = scenes.sample(frac=1, random_state=seed)
         torch.manual_seed(seed)  # dropout
+        began = time.perf_counter()
         loss = _train_epoch(fabric, network, optimizer, schedule, renderer, scenes, recipe, epoch)
         points = estimate(model, renderer, validation)
         error = angular_error_deg(azimuth_of(points.numpy()), validation.azimuth_deg)
@@ -126,6 +128,7 @@ def fit(
                 "train_loss": loss,
                 "validation_loss": float(LOSSES[recipe.loss](points, targets(validation))),
                 "validation_error_deg": float(error.mean()),
+                "seconds": time.perf_counter() - began,
             }
         )
         state = {
@@ -160,7 +163,7 @@ def _train_epoch(fabric, network, optimizer, schedule, renderer, scenes, recipe,
         optimizer.step()
         schedule.step()
         total += value * len(batch)
-        bar.set_postfix(loss=f"{value:.3f}")
+        bar.set_postfix(loss=f"{value:.3f}", refresh=False)
     return total / len(scenes)
 
 
