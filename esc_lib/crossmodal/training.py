@@ -14,6 +14,7 @@ from torch import nn
 from tqdm import tqdm
 
 from esc_lib import hardware
+from esc_lib.crossmodal.distort import distort
 from esc_lib.crossmodal.losses import discriminator_loss, generator_loss
 from esc_lib.crossmodal.networks import N_NOISE, Discriminator, Encoder, Generator
 from esc_lib.crossmodal.pairs import PairSet, Pictures, draw_partners
@@ -34,6 +35,9 @@ class Settings:
     betas : of Adam.
     critic_every : int, the discriminator is trained on every so many steps, the generator on all.
     seed : int
+    augmentation : float, how strongly the encoder's pictures are changed; 0, as published: not.
+    one_cycle : float, the rate that the encoder's rises to before it falls; 0, as published: the
+        rate stays.
     mixed_precision : bool, convolutions in the machine's fast format.
     log_every : int, steps between two rows of the history.
     """
@@ -49,6 +53,8 @@ class Settings:
     betas: tuple[float, float] = (0.5, 0.999)
     critic_every: int = 2
     seed: int = 0
+    augmentation: float = 0.0
+    one_cycle: float = 0.0
     mixed_precision: bool = False
     log_every: int = 10
 
@@ -144,6 +150,7 @@ def fit(pairs: PairSet, direction: str, settings: Settings) -> Trained:
     ----------
     tan2020spectrogram
     """
+    hardware.keep_freed_memory()
     trained = build(pairs, direction, settings)
     inputs, outputs = (side["train"] for side in pairs.sides(direction))
     trained.encoder_history = fit_encoder(trained.encoder, inputs, settings)
@@ -157,15 +164,23 @@ def fit_encoder(encoder: Encoder, pictures: Pictures, settings: Settings) -> pd.
     """Train an encoder as a classifier, leave it in evaluation mode, and return its history."""
     device = next(encoder.parameters()).device
     optimizer = torch.optim.Adam(encoder.parameters(), settings.learning_rate, settings.betas)
+    n_steps, peak = settings.classifier_steps, settings.one_cycle
+    schedule = None
+    if peak:
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=n_steps)
     log = _Log(settings)
     encoder.train()
-    drawn = batches(len(pictures), settings.batch, settings.classifier_steps, [settings.seed, 1])
-    for step, (_, rows) in _bar(enumerate(drawn, 1), settings.classifier_steps, "encoder"):
-        labels = pictures.labels[rows].to(device)
+    drawn = batches(len(pictures), settings.batch, n_steps, [settings.seed, 1])
+    for step, (rng, rows) in _bar(enumerate(drawn, 1), n_steps, "encoder"):
+        unit, labels = pictures.unit(rows).to(device), pictures.labels[rows].to(device)
+        if settings.augmentation:
+            unit = distort(unit, settings.augmentation, rng)
         with _precision(settings, device):
-            logits = encoder.logits(pictures.unit(rows).to(device)).float()
+            logits = encoder.logits(unit).float()
         loss = nn.functional.cross_entropy(logits, labels)
         _follow(optimizer, loss, f"step {step} of the encoder")
+        if schedule:
+            schedule.step()
         log.add(step, loss=loss, accuracy=(logits.argmax(1) == labels).float().mean())
     encoder.eval()
     return log.table()
