@@ -334,9 +334,9 @@ PROFILES: dict[str, Profile] = {
             ),
             efficiency=Efficiency(epochs=4, keep=(0.5,)),
             cross_modal=CrossModal(
-                width=0.125, pool=4, steps=60, classifier_steps=60, batch=16, seeds=(0,),
-                stages=(256,), augmentations=(0.0, 0.5), validation_steps=30, judge_steps=100,
-                clips=16, players=8,
+                width=0.125, pool=8, steps=100, classifier_steps=60, batch=16, learning_rate=1e-3,
+                generator_rate=1e-3, seeds=(0,), stages=(512,), augmentations=(0.0, 0.5),
+                validation_steps=20, judge_steps=60, clips=16, players=8,
             ),  # fmt: skip
         ),
         Profile(
