@@ -268,7 +268,7 @@ class CrossModal:
     encoder_rate: float = 1e-3
     seeds: tuple[int, ...] = (0, 1)
     stages: tuple[int, ...] = (128, 256, 512)
-    augmentations: tuple[float, ...] = (0.0, 0.5, 1.0)
+    augmentations: tuple[float, ...] = (0.0, 1.0)
     validation_steps: int = 1500
     judge_steps: int = 400
     clips: int = 80
@@ -335,7 +335,7 @@ PROFILES: dict[str, Profile] = {
             efficiency=Efficiency(epochs=4, keep=(0.5,)),
             cross_modal=CrossModal(
                 width=0.125, pool=8, steps=100, classifier_steps=60, batch=16, learning_rate=1e-3,
-                generator_rate=1e-3, seeds=(0,), stages=(512,), augmentations=(0.0, 0.5),
+                generator_rate=1e-3, seeds=(0,), stages=(512,),
                 validation_steps=20, judge_steps=60, clips=16, players=8,
             ),  # fmt: skip
         ),
@@ -357,8 +357,8 @@ PROFILES: dict[str, Profile] = {
             ),
             efficiency=Efficiency(keep=(0.5,)),
             cross_modal=CrossModal(
-                width=0.125, pool=4, steps=2000, classifier_steps=1500, batch=32,
-                augmentations=(0.0, 0.5), validation_steps=1000,
+                width=0.125, pool=4, steps=1500, classifier_steps=1500, batch=32,
+                learning_rate=4e-4, seeds=(0,), validation_steps=1000,
             ),  # fmt: skip
         ),
         Profile("esc50", "ESC-50, 44.1 kHz", "CC BY-NC 3.0"),

@@ -96,11 +96,12 @@ pd.DataFrame.from_dict(parts, orient="index")
 #
 # Layers, losses (hinge, with mismatched pairs, {cite:p}`lim2017geometric`), spectral normalisation
 # {cite:p}`miyato2018spectral`, optimiser and the place of the attention are the published ones.
-# `CrossModal` in `esc_lib/config.py` says for each profile how wide the networks are and how long
-# they are trained; the table shows what this build runs. Four things are ours in every profile:
+# `CrossModal` in `esc_lib/config.py` says for each profile how wide the networks are, how long they
+# are trained and at which rates; the table shows what this build runs. Where the two columns differ
+# it is a smaller study of the same method. Four things are ours in every profile:
 #
-# - the encoder's rate rises and falls once, and its pictures are stretched, shifted, brightened and
-#   masked, as strongly as sources held back from training prefer;
+# - the encoder's rate rises and falls once, and its pictures may be stretched, shifted, brightened,
+#   covered with noise and masked, if sources held back from training are better understood then;
 # - attention at 64 channels looks at the maxima of squares of `pool` x `pool` places;
 # - generated pictures are judged by a small network of another shape, trained on real pictures of
 #   the training part only;
@@ -116,9 +117,10 @@ pd.DataFrame({"this build": chosen, "published": as_published}).style.format("{:
 # ## The encoder, on sources held back from training
 #
 # A picture drawn from a misheard code is wrong, however good it looks: the encoder bounds what the
-# generator can reach. How strongly its pictures are changed is chosen here. The training sources
-# are split into groups; two of the groups are held back in turn, and the strength with the best
-# mean accuracy is taken. The test part is not looked at.
+# generator can reach. How strongly its pictures are changed is chosen here: strength 0 is not at
+# all, as published, and `esc_lib/crossmodal/distort.py` says what 1 is. The training sources are
+# split into groups; two of the groups are held back in turn, and the strength with the best mean
+# accuracy is taken. The test part is not looked at.
 
 # %% tags=["remove-stderr"]
 validation = {
@@ -363,9 +365,9 @@ report.publish(folder, metrics)
 #   and {glue:text}`xm_i2s_understood:.1f` % of the images. The judges get
 #   {glue:text}`xm_s2i_judge:.1f` % of real held-out images and {glue:text}`xm_i2s_judge:.1f` % of
 #   real held-out sounds right, so a verdict is no truth.
-# - Attention at 64 channels changes sound to image by {glue:text}`xm_s2i_effect:.1f` points (95 %
-#   interval {glue:text}`xm_s2i_effect_low:.1f` to {glue:text}`xm_s2i_effect_high:.1f`) and image to
-#   sound by {glue:text}`xm_i2s_effect:.1f` ({glue:text}`xm_i2s_effect_low:.1f` to
+# - Attention at 64 channels changes sound to image by {glue:text}`xm_s2i_effect:.1f` points
+#   (95 % interval {glue:text}`xm_s2i_effect_low:.1f` to {glue:text}`xm_s2i_effect_high:.1f`) and
+#   image to sound by {glue:text}`xm_i2s_effect:.1f` ({glue:text}`xm_i2s_effect_low:.1f` to
 #   {glue:text}`xm_i2s_effect_high:.1f`), over {glue:text}`xm_seeds` seed(s). An interval that holds
 #   zero leaves it open, and one that does not is still of these trainings only.
 # - Of the stages, the best for sound to image is {glue:text}`xm_best_stage`

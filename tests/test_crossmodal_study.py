@@ -9,7 +9,7 @@ import torch
 
 from esc_lib.config import PROFILES, CrossModal
 from esc_lib.crossmodal import checkpoint, procedural, study, training
-from esc_lib.crossmodal.distort import MASK, distort
+from esc_lib.crossmodal.distort import FLOOR, GRAIN, MASK, SHIFT, STRETCH, distort
 
 TINY = CrossModal(
     width=0.125, pool=8, steps=2, classifier_steps=2, batch=8, seeds=(3, 4), stages=(256,),
@@ -46,15 +46,20 @@ def test_distorted_pictures_stay_in_range_differ_and_leave_the_input_alone():
     assert torch.equal(pictures, before) and found.shape == pictures.shape
     assert -1 <= found.min() and found.max() <= 1
     black = (found == -1).all(dim=1)  # masks are the same in all channels
-    assert 1 < black.all(dim=2).sum(dim=1).max() <= MASK * 64 + 20  # and what comes from outside
+    outside = 64 * (SHIFT["frequency"] / 2 + (2 ** STRETCH["frequency"] - 1) / 2)
+    assert 1 < black.all(dim=2).sum(dim=1).max() <= MASK * 64 + outside + 1
     assert torch.equal(found, distort(pictures, 1.0, np.random.default_rng(0)))
     assert not torch.equal(found, distort(pictures, 1.0, np.random.default_rng(1)))
 
 
-def test_black_stays_black():
-    """Lift and tilt brighten what is there, not silence."""
-    black = torch.full((8, 1, 64, 64), -1.0)
-    assert torch.equal(distort(black, 1.0, np.random.default_rng(0)), black)
+def test_black_is_not_brightened_but_half_of_it_gets_noise():
+    """Lift and tilt brighten what is there; noise has a level of its own."""
+    black = torch.full((200, 1, 64, 64), -1.0)
+    found = distort(black, 1.0, np.random.default_rng(0))
+    noisy = (found > -1).any(dim=(1, 2, 3))
+    assert 0.35 < noisy.float().mean() < 0.65
+    levels = found[noisy].flatten(1).median(dim=1).values + 1
+    assert 0.3 < levels.mean() < 0.5 and levels.max() < FLOOR + GRAIN  # even up to FLOOR
 
 
 # ---------------------------------------------------------------------------------- plan

@@ -109,11 +109,12 @@ def plan(effort: CrossModal, augmentation: Mapping[str, float]) -> list[Run]:
     """
     runs = []
     for seed in effort.seeds:
-        for direction in DIRECTIONS:
-            stages = effort.stages if direction == "S2I" and seed == effort.seeds[0] else ()
-            for attention in (None, FIRST, *stages):
-                settings = settings_of(effort, attention, augmentation[direction], seed)
-                runs.append(Run(direction, settings))
+        wanted = [(way, stage) for way in DIRECTIONS for stage in (None, FIRST)]
+        if seed == effort.seeds[0]:
+            wanted += [("S2I", stage) for stage in effort.stages]
+        for direction, stage in wanted:
+            settings = settings_of(effort, stage, augmentation[direction], seed)
+            runs.append(Run(direction, settings))
     return runs
 
 
@@ -269,7 +270,9 @@ def attention_to(tower: Tower, sounds: Pictures) -> torch.Tensor:
 
 def _key(pairs: PairSet, direction: str, settings: Settings, more: object = None) -> str:
     """Return a name for this training: other pictures or settings have another."""
-    known = hashlib.sha256(json.dumps([direction, asdict(settings), more]).encode())
+    published = asdict(Settings())
+    changed = {name: value for name, value in asdict(settings).items() if value != published[name]}
+    known = hashlib.sha256(json.dumps([direction, changed, more]).encode())
     for side in pairs.sides(direction):
         known.update(side["train"].pixels.numpy().tobytes())
         known.update(side["train"].labels.numpy().tobytes())
