@@ -361,10 +361,10 @@ report.publish(folder, metrics)
 #   ({glue:text}`xm_i2s_low:.1f` to {glue:text}`xm_i2s_high:.1f`); guessing gets
 #   {glue:text}`xm_guessing:.1f` %. All {glue:text}`xm_runs` trainings took
 #   {glue:text}`xm_minutes:.0f` minutes.
-# - The encoder is the bound: it understands {glue:text}`xm_s2i_understood:.1f` % of those sounds
-#   and {glue:text}`xm_i2s_understood:.1f` % of the images. The judges get
-#   {glue:text}`xm_s2i_judge:.1f` % of real held-out images and {glue:text}`xm_i2s_judge:.1f` % of
-#   real held-out sounds right, so a verdict is no truth.
+# - What the encoder takes for another class is drawn right only by luck: it understands
+#   {glue:text}`xm_s2i_understood:.1f` % of those sounds and {glue:text}`xm_i2s_understood:.1f` % of
+#   the images. The judges get {glue:text}`xm_s2i_judge:.1f` % of real held-out images and
+#   {glue:text}`xm_i2s_judge:.1f` % of real held-out sounds right, so a verdict is no truth.
 # - Attention at 64 channels changes sound to image by {glue:text}`xm_s2i_effect:.1f` points
 #   (95 % interval {glue:text}`xm_s2i_effect_low:.1f` to {glue:text}`xm_s2i_effect_high:.1f`) and
 #   image to sound by {glue:text}`xm_i2s_effect:.1f` ({glue:text}`xm_i2s_effect_low:.1f` to
