@@ -245,8 +245,8 @@ figure = intervals.per_row(stages, "difference", "difference to no attention (po
 # ## Where attention goes
 #
 # The encoder of sound to image looks at a held-out sound. Five places are asked: the loudest in
-# each third of the clip, the loudest high one, and the quietest of all. If repeated structure is
-# what attention is for, places of one kind should ask for each other.
+# each third of what sounds, the loudest high one, and the quietest of all. If attention is there
+# for repeated structure, as the poster has it, places of one kind should look at each other.
 
 # %%
 sound = pairs.sounds["test"].take([0])

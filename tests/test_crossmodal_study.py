@@ -184,6 +184,11 @@ def test_places_are_the_loudest_of_their_regions_and_the_quietest():
     picture[40:42, 2:4] = -1
     found = study.places_to_ask(picture, 32)
     assert found == [(5, 2), (10, 15), (3, 30), (25, 20), (20, 1)]
+    silent_after = np.where(np.arange(64) < 24, 0.1 * np.arange(64) % 0.7, -1) * np.ones((64, 1))
+    columns = [column for _, column in study.places_to_ask(silent_after, 64)]
+    assert columns[0] < 8 <= columns[1] < 16 <= columns[2] < 24 <= columns[4]
+    constant = study.places_to_ask(np.zeros((64, 64)), 32)
+    assert len(constant) == 5
 
 
 def test_attention_of_a_tower_sums_to_one(pairs):

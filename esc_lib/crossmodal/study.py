@@ -24,11 +24,10 @@ from esc_lib.crossmodal.training import Settings, Trained
 from esc_lib.files import write_atomically
 
 T = TypeVar("T")
-# of what is played: the data's, or this code's
-LICENCES = {
+LICENCES = {  # of what is played
     "procedural": "MIT",
-    "spoken and handwritten digits": "from CC BY-SA 4.0",
-    "Sub-URMP": "from Sub-URMP",
+    "spoken and handwritten digits": "learned from recordings under CC BY-SA 4.0",
+    "Sub-URMP": "learned from recordings of Sub-URMP",
 }
 FIRST = 64  # channels of the stage where the published network has its attention
 FOLDS = 4  # groups of sources, of which the first VALIDATION_FOLDS are held back in turn
@@ -240,7 +239,8 @@ def effect_of_stage(
 def places_to_ask(picture: np.ndarray, side: int) -> list[tuple[int, int]]:
     """Return five places of a spectrogram, (row, column) on a grid of `side` x `side`.
 
-    The loudest place of each third of the time, the loudest of the upper half, the quietest.
+    The loudest place of each third of the time that sounds, the loudest of the upper half, the
+    quietest. What sounds is in the louder half of the picture's range.
 
     Parameters
     ----------
@@ -249,7 +249,9 @@ def places_to_ask(picture: np.ndarray, side: int) -> list[tuple[int, int]]:
     """
     step = len(picture) // side
     grid = picture.reshape(side, step, side, step).mean(axis=(1, 3))
-    edges = np.linspace(0, side, 4).round().astype(int)
+    sounding = np.flatnonzero(grid.max(axis=0) >= (grid.min() + grid.max()) / 2)
+    span = (sounding[0], sounding[-1] + 1) if np.ptp(sounding) >= 2 else (0, side)
+    edges = np.linspace(*span, 4).round().astype(int)
     regions = [(slice(None), slice(a, b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
     regions.append((slice(side // 2, None), slice(None)))
     found = []

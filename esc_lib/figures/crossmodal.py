@@ -29,13 +29,14 @@ def samples(rows: Mapping[str, np.ndarray], titles: list[str], settings: FrontEn
     settings : FrontEnd, of the spectrograms.
     """
     figure, axes = plt.subplots(
-        len(rows), len(titles), figsize=(10, 0.5 + 1.05 * len(rows)), squeeze=False
+        len(rows), len(titles), figsize=(10, 0.5 + 0.95 * len(rows)), squeeze=False
     )
     shown = None
     for row, (name, pictures) in zip(axes, rows.items(), strict=True):
         for ax, picture in zip(row, pictures, strict=True):
             if name.endswith("sound"):
                 shown = _sound(ax, picture[0], settings, labels=False)
+                ax.set_box_aspect(1)
             else:
                 _image(ax, picture)
         row[0].set_ylabel(name.replace(" ", "\n"), fontsize=8)
