@@ -252,6 +252,8 @@ class CrossModal:
     seeds : tuple of int, each direction is trained with and without attention for each of them.
     stages : tuple of int, where else the attention is put, sound to image, first seed.
     augmentations : tuple of float, strengths among which validation sources choose.
+    codes : int, the generator learns from so many codes at least: where there are fewer inputs,
+        changed ones give the rest; 0 is published.
     validation_steps : int, of each encoder that is trained to choose.
     judge_steps : int
     clips, players : int, procedural sounds per class (as many images), and who plays them.
@@ -269,6 +271,7 @@ class CrossModal:
     seeds: tuple[int, ...] = (0, 1)
     stages: tuple[int, ...] = (128, 256, 512)
     augmentations: tuple[float, ...] = (0.0, 1.0)
+    codes: int = 8000
     validation_steps: int = 1500
     judge_steps: int = 400
     clips: int = 80
@@ -336,7 +339,7 @@ PROFILES: dict[str, Profile] = {
             cross_modal=CrossModal(
                 width=0.125, pool=8, steps=100, classifier_steps=60, batch=16, learning_rate=1e-3,
                 generator_rate=1e-3, seeds=(0,), stages=(512,),
-                validation_steps=20, judge_steps=60, clips=16, players=8,
+                codes=400, validation_steps=20, judge_steps=60, clips=16, players=8,
             ),  # fmt: skip
         ),
         Profile(

@@ -98,10 +98,12 @@ pd.DataFrame.from_dict(parts, orient="index")
 # {cite:p}`miyato2018spectral`, optimiser and the place of the attention are the published ones.
 # `CrossModal` in `esc_lib/config.py` says for each profile how wide the networks are, how long they
 # are trained and at which rates; the table shows what this build runs. Where the two columns differ
-# it is a smaller study of the same method. Four things are ours in every profile:
+# it is a smaller study of the same method. Five things are ours in every profile:
 #
 # - the encoder's rate rises and falls once, and its pictures may be stretched, shifted, brightened,
 #   covered with noise and masked, if sources held back from training are better understood then;
+# - where there are few inputs, the generator learns from codes of changed ones too (the last run
+#   does not, to show what that is worth);
 # - attention at 64 channels looks at the maxima of squares of `pool` x `pool` places;
 # - generated pictures are judged by a small network of another shape, trained on real pictures of
 #   the training part only;
@@ -133,10 +135,11 @@ pd.concat(validation, names=["direction"]).style.format(precision=1)
 # %% [markdown]
 # ## Training
 #
-# First the encoder as a classifier, then generator against discriminator, the encoder untouched.
+# First the encoder as a classifier, then generator against discriminator, the encoder untouched. A
+# run's name says how many codes of each input the generator saw, if more than one.
 
 # %% tags=["remove-stderr"]
-runs = study.plan(effort, augmentation)
+runs = study.plan(effort, augmentation, pairs)
 trained = study.carry_out(pairs, runs, folder)
 shown = {way: study.first(runs, trained, way, study.FIRST) for way in DIRECTIONS}
 minutes = study.minutes(trained)

@@ -46,7 +46,8 @@ class Run:
         """Return what a table calls it."""
         stage = self.settings.attention
         kind = "without attention" if stage is None else f"attention at {stage}"
-        return f"{kind}, seed {self.settings.seed}"
+        views = "" if self.settings.code_views == 1 else f", {self.settings.code_views} codes"
+        return f"{kind}{views}, seed {self.settings.seed}"
 
 
 def open_pairs(
@@ -98,22 +99,32 @@ def settings_of(
     )
 
 
-def plan(effort: CrossModal, augmentation: Mapping[str, float]) -> list[Run]:
-    """Return all trainings: both directions with and without attention, then its other stages.
+def plan(effort: CrossModal, augmentation: Mapping[str, float], pairs: PairSet) -> list[Run]:
+    """Return all trainings: both directions with and without attention, its other stages, codes.
+
+    The last one is the first with codes as published, if that is another.
 
     Parameters
     ----------
     effort : CrossModal
     augmentation : direction to the strength chosen for its encoder.
+    pairs : PairSet, says how many inputs there are.
     """
-    runs = []
+    runs, views = [], dict.fromkeys(DIRECTIONS, 1)
+    for direction in DIRECTIONS:
+        if augmentation[direction]:
+            n_inputs = len(pairs.sides(direction)[0]["train"])
+            views[direction] = max(1, -(-effort.codes // n_inputs))
     for seed in effort.seeds:
         wanted = [(way, stage) for way in DIRECTIONS for stage in (None, FIRST)]
         if seed == effort.seeds[0]:
             wanted += [("S2I", stage) for stage in effort.stages]
         for direction, stage in wanted:
             settings = settings_of(effort, stage, augmentation[direction], seed)
-            runs.append(Run(direction, settings))
+            runs.append(Run(direction, replace(settings, code_views=views[direction])))
+    published_codes = replace(runs[0].settings, code_views=1)
+    if published_codes != runs[0].settings:
+        runs.append(Run(runs[0].direction, published_codes))
     return runs
 
 
@@ -203,7 +214,7 @@ def effect_of_attention(
     of_stage: dict[int | None, dict[int, pd.DataFrame]] = {None: {}, FIRST: {}}
     for run, table in zip(runs, verdicts, strict=True):
         if run.direction == direction and run.settings.attention in of_stage:
-            of_stage[run.settings.attention][run.settings.seed] = table
+            of_stage[run.settings.attention].setdefault(run.settings.seed, table)
     without, attended = of_stage.values()
     rows = {f"seed {seed}": difference(attended[seed], without[seed]) for seed in without}
     rows["all"] = difference(mean_of(attended.values()), mean_of(without.values()))
