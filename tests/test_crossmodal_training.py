@@ -97,7 +97,7 @@ def test_the_discriminator_gets_matching_and_mismatched_pairs(pairs, monkeypatch
     fresh = training.build(pairs, "S2I", SMALL)
     inputs, outputs = (side["train"] for side in pairs.sides("S2I"))
     game = training._Game(fresh, inputs, outputs)
-    game.codes = inputs.labels[:, None].expand(-1, 64).float()
+    game.codes = inputs.labels[None, :, None].expand(2, -1, 64).float()
     game.outputs = Pictures(
         outputs.labels[:, None, None, None].expand(-1, 1, 64, 64), outputs.labels, outputs.sources
     )
@@ -152,6 +152,19 @@ def test_codes_do_not_depend_on_the_batch(pairs, trained):
         training.encode(trained.encoder, sounds, batch=7),
         training.encode(trained.encoder, sounds, batch=100),
     )
+
+
+def test_the_generator_learns_from_several_codes_of_a_picture(pairs, trained):
+    sounds = pairs.sounds["train"]
+    settings = replace(SMALL, code_views=3, augmentation=1.0)
+    views = training.encode_views(trained.encoder, sounds, settings)
+    assert views.shape == (3, len(sounds), 64)
+    torch.testing.assert_close(views[0], training.encode(trained.encoder, sounds))
+    assert not any(torch.allclose(views[a], views[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
+    game = training._Game(replace(trained, settings=settings), sounds, pairs.images["train"])
+    drawn = game.draw_codes(np.full(60, 5), np.random.default_rng(0))
+    which = [[torch.equal(code, view[5]) for view in game.codes].index(True) for code in drawn]
+    assert set(which) == {0, 1, 2}
 
 
 # -------------------------------------------------------------------- judge and verdicts

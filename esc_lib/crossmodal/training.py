@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -14,9 +13,11 @@ from torch import nn
 from tqdm import tqdm
 
 from esc_lib import hardware
+from esc_lib.crossmodal.distort import distort
+from esc_lib.crossmodal.history import Log
 from esc_lib.crossmodal.losses import discriminator_loss, generator_loss
 from esc_lib.crossmodal.networks import N_NOISE, Discriminator, Encoder, Generator
-from esc_lib.crossmodal.pairs import PairSet, Pictures, draw_partners
+from esc_lib.crossmodal.pairs import PairSet, Pictures, draw_partners, from_levels
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Settings:
     betas : of Adam.
     critic_every : int, the discriminator is trained on every so many steps, the generator on all.
     seed : int
+    augmentation : float, how strongly the encoder's pictures are changed; 0, as published: not.
+    code_views : int, codes per input that the generator learns from: 1, as published, that of the
+        picture itself; more, those of pictures changed by `augmentation` besides.
+    one_cycle : float, the rate that the encoder's rises to before it falls; 0, as published: the
+        rate stays.
     mixed_precision : bool, convolutions in the machine's fast format.
     log_every : int, steps between two rows of the history.
     """
@@ -49,6 +55,9 @@ class Settings:
     betas: tuple[float, float] = (0.5, 0.999)
     critic_every: int = 2
     seed: int = 0
+    augmentation: float = 0.0
+    code_views: int = 1
+    one_cycle: float = 0.0
     mixed_precision: bool = False
     log_every: int = 10
 
@@ -144,6 +153,7 @@ def fit(pairs: PairSet, direction: str, settings: Settings) -> Trained:
     ----------
     tan2020spectrogram
     """
+    hardware.keep_freed_memory()
     trained = build(pairs, direction, settings)
     inputs, outputs = (side["train"] for side in pairs.sides(direction))
     trained.encoder_history = fit_encoder(trained.encoder, inputs, settings)
@@ -157,15 +167,23 @@ def fit_encoder(encoder: Encoder, pictures: Pictures, settings: Settings) -> pd.
     """Train an encoder as a classifier, leave it in evaluation mode, and return its history."""
     device = next(encoder.parameters()).device
     optimizer = torch.optim.Adam(encoder.parameters(), settings.learning_rate, settings.betas)
-    log = _Log(settings)
+    n_steps, peak = settings.classifier_steps, settings.one_cycle
+    schedule = None
+    if peak:
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=n_steps)
+    log = Log(settings.log_every)
     encoder.train()
-    drawn = batches(len(pictures), settings.batch, settings.classifier_steps, [settings.seed, 1])
-    for step, (_, rows) in _bar(enumerate(drawn, 1), settings.classifier_steps, "encoder"):
-        labels = pictures.labels[rows].to(device)
+    drawn = batches(len(pictures), settings.batch, n_steps, [settings.seed, 1])
+    for step, (rng, rows) in _bar(enumerate(drawn, 1), n_steps, "encoder"):
+        unit, labels = pictures.unit(rows).to(device), pictures.labels[rows].to(device)
+        if settings.augmentation:
+            unit = distort(unit, settings.augmentation, rng)
         with _precision(settings, device):
-            logits = encoder.logits(pictures.unit(rows).to(device)).float()
+            logits = encoder.logits(unit).float()
         loss = nn.functional.cross_entropy(logits, labels)
         _follow(optimizer, loss, f"step {step} of the encoder")
+        if schedule:
+            schedule.step()
         log.add(step, loss=loss, accuracy=(logits.argmax(1) == labels).float().mean())
     encoder.eval()
     return log.table()
@@ -180,6 +198,17 @@ def encode(encoder: Encoder, pictures: Pictures, batch: int = 256) -> torch.Tens
     return torch.cat([encoder(pictures.unit(part).to(device)) for part in parts])
 
 
+def encode_views(encoder: Encoder, pictures: Pictures, settings: Settings) -> torch.Tensor:
+    """Return codes, (views, pictures, 64): of the pictures, then of changed ones."""
+    codes, strength = [encode(encoder, pictures)], settings.augmentation
+    rng = np.random.default_rng([settings.seed, 4])
+    parts = np.array_split(np.arange(len(pictures)), -(-len(pictures) // 256))
+    for _ in range(settings.code_views - 1):
+        changed = [from_levels(distort(pictures.unit(part), strength, rng)) for part in parts]
+        codes.append(encode(encoder, replace(pictures, pixels=torch.cat(changed))))
+    return torch.stack(codes)
+
+
 class _Game:
     """Generator against discriminator, codes given."""
 
@@ -187,7 +216,7 @@ class _Game:
         self.settings = settings = trained.settings
         self.generator, self.discriminator = trained.generator, trained.discriminator
         self.outputs = outputs
-        self.codes = encode(trained.encoder, inputs)
+        self.codes = encode_views(trained.encoder, inputs, settings)
         self.device = self.codes.device
         self.labels, self.other_labels = inputs.labels.numpy(), outputs.labels.numpy()
         self.g_optimizer = torch.optim.Adam(
@@ -200,17 +229,22 @@ class _Game:
 
     def play(self) -> pd.DataFrame:
         """Do all steps and return the history."""
-        settings, log = self.settings, _Log(self.settings)
+        settings, log = self.settings, Log(self.settings.log_every)
         self.generator.train()
         self.discriminator.train()
-        drawn = batches(len(self.codes), settings.batch, settings.steps, [settings.seed, 2])
+        drawn = batches(len(self.labels), settings.batch, settings.steps, [settings.seed, 2])
         for step, (rng, rows) in _bar(enumerate(drawn, 1), settings.steps, "generator"):
             values = {}
             if (step - 1) % settings.critic_every == 0:
                 values |= self.train_discriminator(step, rows, rng)
-            values |= self.train_generator(step, rows)
+            values |= self.train_generator(step, rows, rng)
             log.add(step, **values)
         return log.table()
+
+    def draw_codes(self, rows: np.ndarray, rng) -> torch.Tensor:
+        """Return one of the codes of each row."""
+        n = len(self.codes)
+        return self.codes[rng.integers(0, n, len(rows)) if n > 1 else 0, rows]
 
     def noise(self, n: int) -> torch.Tensor:
         return torch.randn(n, N_NOISE, generator=self.chance, device=self.device)
@@ -219,7 +253,7 @@ class _Game:
         """Follow the discriminator's gradient once and return its loss and scores."""
         partners, _ = draw_partners(self.labels[rows], self.other_labels, rng)
         _, wrong = draw_partners(self.labels[rows], self.labels, rng)
-        codes, wrong_codes = self.codes[rows], self.codes[wrong]
+        codes, wrong_codes = self.draw_codes(rows, rng), self.draw_codes(wrong, rng)
         real = self.outputs.unit(partners).to(self.device)
         with _precision(self.settings, self.device):
             with torch.no_grad():
@@ -234,9 +268,9 @@ class _Game:
         means = {"real": real.mean(), "fake": fake.mean(), "mismatched": mismatched.mean()}
         return {"discriminator_loss": loss, **means}
 
-    def train_generator(self, step: int, rows: np.ndarray) -> dict[str, torch.Tensor]:
+    def train_generator(self, step: int, rows: np.ndarray, rng) -> dict[str, torch.Tensor]:
         """Follow the generator's gradient once and return its loss."""
-        codes = self.codes[rows]
+        codes = self.draw_codes(rows, rng)
         self.discriminator.requires_grad_(False)
         with _precision(self.settings, self.device):
             fake = self.generator(codes, self.noise(len(rows)))
@@ -244,26 +278,6 @@ class _Game:
         _follow(self.g_optimizer, loss, f"step {step} of the generator")
         self.discriminator.requires_grad_(True)
         return {"generator_loss": loss}
-
-
-class _Log:
-    """Means of what was added since the last row."""
-
-    def __init__(self, settings: Settings):
-        self.every, self.rows, self.sums = settings.log_every, [], {}
-        self.started = time.perf_counter()
-
-    def add(self, step: int, **values: torch.Tensor) -> None:
-        for name, value in values.items():
-            self.sums.setdefault(name, []).append(float(value.detach()))
-        if step % self.every == 0:
-            means = {name: np.mean(found) for name, found in self.sums.items()}
-            seconds = time.perf_counter() - self.started
-            self.rows.append({"step": step, "seconds": seconds} | means)
-            self.sums = {}
-
-    def table(self) -> pd.DataFrame:
-        return pd.DataFrame(self.rows)
 
 
 def _follow(optimizer: torch.optim.Optimizer, loss: torch.Tensor, where: str) -> None:

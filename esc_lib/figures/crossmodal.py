@@ -29,13 +29,14 @@ def samples(rows: Mapping[str, np.ndarray], titles: list[str], settings: FrontEn
     settings : FrontEnd, of the spectrograms.
     """
     figure, axes = plt.subplots(
-        len(rows), len(titles), figsize=(10, 0.5 + 1.05 * len(rows)), squeeze=False
+        len(rows), len(titles), figsize=(10, 0.5 + 0.95 * len(rows)), squeeze=False
     )
     shown = None
     for row, (name, pictures) in zip(axes, rows.items(), strict=True):
         for ax, picture in zip(row, pictures, strict=True):
             if name.endswith("sound"):
                 shown = _sound(ax, picture[0], settings, labels=False)
+                ax.set_box_aspect(1)
             else:
                 _image(ax, picture)
         row[0].set_ylabel(name.replace(" ", "\n"), fontsize=8)
@@ -88,8 +89,7 @@ def attention(
         ((column + 0.5) / side * duration_s, (row + 0.5) / side * settings.n_mels)
         for row, column in queries
     ]
-    image = _sound(axes.flat[0], picture, settings)
-    figure.colorbar(image, ax=axes.flat[0], label="level below the peak (dB)")
+    level = _sound(axes.flat[0], picture, settings)
     axes.flat[0].set_title("the sound and the places asked")
     for index, (time_s, band) in enumerate(places):
         axes.flat[0].text(
@@ -109,6 +109,7 @@ def attention(
         ax.scatter(*place, edgecolors="white", **QUERY)
         ax.set_title(f"where place {index + 1} attends to")
     figure.colorbar(image, ax=axes, label="weight / even spread", shrink=0.8, extend="max")
+    figure.colorbar(level, ax=axes, label="level below the peak (dB)", shrink=0.8)
     for ax in axes.flat:
         ax.label_outer()
     for ax in axes.flat[1 + len(queries) - n_columns : n_columns * (n_rows - 1)]:
