@@ -63,11 +63,12 @@ if START and not Path(START).expanduser().is_dir():
 for name, place in COMPANIONS.items():
     if not Path(place).exists():
         sys.exit(f"dodo.py: {name.upper()}={place} does not exist; see data/README.md.")
-if RECORDED:
-    lacking = [s for s in SOURCES if not (RECORDED / "notebooks" / f"{s}.ipynb").is_file()]
-    if lacking:
-        what = ", ".join(lacking)
-        sys.exit(f"dodo.py: {RECORDED} has no {what}; record the study: make record PROFILE=...")
+LACKING = []
+if RECORDED:  # notebooks younger than the record are left out of its book
+    LACKING = [s for s in SOURCES if not (RECORDED / "notebooks" / f"{s}.ipynb").is_file()]
+    SOURCES = {stem: source for stem, source in SOURCES.items() if stem not in LACKING}
+    if not SOURCES:
+        sys.exit(f"dodo.py: {RECORDED} has no notebooks; record the study: make record PROFILE=...")
 BUILD.mkdir(parents=True, exist_ok=True)  # doit opens its record here before it asks for tasks
 
 
@@ -128,6 +129,13 @@ def staged() -> dict[Path, Path]:
     }
 
 
+def contents_without(toc: str, stems: list[str]) -> str:
+    """Return the table of contents without the pages of some notebooks."""
+    pages = {f"notebooks/{stem}" for stem in stems}
+    lines = toc.splitlines(keepends=True)
+    return "".join(line for line in lines if line.partition("file:")[2].strip() not in pages)
+
+
 def assemble() -> None:
     """Lay out the book's source afresh, so that nothing stale stays in it."""
     shutil.rmtree(STAGE, ignore_errors=True)
@@ -137,6 +145,11 @@ def assemble() -> None:
             shutil.copy2(source, target)
             continue
         nbformat.write(without_machine(source), target)
+    contents = STAGE / "_toc.yml"
+    kept = contents_without(contents.read_text(encoding="utf-8"), LACKING)
+    contents.write_text(kept, encoding="utf-8")
+    if LACKING:
+        print(f"not recorded yet, left out: {', '.join(LACKING)}")
 
 
 def build_html() -> TaskFailed | None:
