@@ -103,7 +103,8 @@ pd.DataFrame.from_dict(parts, orient="index")
 # - the encoder's rate rises and falls once, and its pictures may be stretched, shifted, brightened,
 #   covered with noise and masked, if sources held back from training are better understood then;
 # - where there are few inputs, the generator learns from codes of changed ones too (the last run
-#   does not, to show what that is worth);
+#   does not, to show what that is worth); this was added after the held-out digits had been read
+#   once without it, so what it brings there is not a first look;
 # - attention at 64 channels looks at the maxima of squares of `pool` x `pool` places;
 # - generated pictures are judged by a small network of another shape, trained on real pictures of
 #   the training part only;
