@@ -4,6 +4,11 @@ PROFILE ?= demo
 DATA ?=
 EPOCHS ?=
 START ?=
+# what the companion notebooks read, see data/README.md
+HRIR ?=
+SPOKEN ?=
+WRITTEN ?=
+SUB_URMP ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
@@ -11,7 +16,7 @@ STAMP := .venv/.setup-done
 # idle threads sleep instead of spinning, which stalls a machine that others use too
 export OMP_WAIT_POLICY := PASSIVE
 # dodo.py reads these
-export PROFILE DATA EPOCHS START
+export PROFILE DATA EPOCHS START HRIR SPOKEN WRITTEN SUB_URMP
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -39,6 +44,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 book: override PROFILE := demo
 book: override DATA :=
+book: override HRIR :=
+book: override SPOKEN :=
+book: override WRITTEN :=
+book: override SUB_URMP :=
 book: study ## all notebooks on the generated clips, and the book: build/demo/html/index.html
 
 study: $(STAMP) ## the same for PROFILE, with your own DATA and number of EPOCHS

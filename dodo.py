@@ -3,7 +3,8 @@
 `make study PROFILE=esc50` calls this. By hand: `PROFILE=demo doit`, or one task of it, as in
 `doit execute:05_dictionaries`; `doit list --all` shows them. The environment decides: PROFILE
 (default demo), DATA (a folder in the layout of data/README.md), EPOCHS, START (a recorded study
-whose weights are used instead of training) and REFERENCE (a recorded study to build the book of).
+whose weights are used instead of training), REFERENCE (a recorded study to build the book of), and
+what the companions read: HRIR, SPOKEN, WRITTEN and SUB_URMP (see data/README.md).
 """
 
 import hashlib
@@ -41,6 +42,11 @@ DATA = os.environ.get("DATA") or None
 EPOCHS = os.environ.get("EPOCHS") or None
 START = os.environ.get("START") or None
 REFERENCE = os.environ.get("REFERENCE") or None
+COMPANIONS = {
+    name: str(Path(os.environ[name.upper()]).expanduser().resolve())
+    for name in ("hrir", "spoken", "written", "sub_urmp")
+    if os.environ.get(name.upper())
+}
 
 if PROFILE not in PROFILES:
     sys.exit(f"dodo.py: PROFILE={PROFILE} is unknown; choose one of {', '.join(PROFILES)}.")
@@ -54,11 +60,15 @@ DATA_JSON = BUILD / "data.json"
 SOURCES = {path.stem: path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))}
 if START and not Path(START).expanduser().is_dir():
     sys.exit(f"dodo.py: START={START} is not a folder; give a recorded study, as results/esc10.")
-if RECORDED:
-    lacking = [s for s in SOURCES if not (RECORDED / "notebooks" / f"{s}.ipynb").is_file()]
-    if lacking:
-        what = ", ".join(lacking)
-        sys.exit(f"dodo.py: {RECORDED} has no {what}; record the study: make record PROFILE=...")
+for name, place in COMPANIONS.items():
+    if not Path(place).exists():
+        sys.exit(f"dodo.py: {name.upper()}={place} does not exist; see data/README.md.")
+LACKING = []
+if RECORDED:  # notebooks younger than the record are left out of its book
+    LACKING = [s for s in SOURCES if not (RECORDED / "notebooks" / f"{s}.ipynb").is_file()]
+    SOURCES = {stem: source for stem, source in SOURCES.items() if stem not in LACKING}
+    if not SOURCES:
+        sys.exit(f"dodo.py: {RECORDED} has no notebooks; record the study: make record PROFILE=...")
 BUILD.mkdir(parents=True, exist_ok=True)  # doit opens its record here before it asks for tasks
 
 
@@ -119,6 +129,13 @@ def staged() -> dict[Path, Path]:
     }
 
 
+def contents_without(toc: str, stems: list[str]) -> str:
+    """Return the table of contents without the pages of some notebooks."""
+    pages = {f"notebooks/{stem}" for stem in stems}
+    lines = toc.splitlines(keepends=True)
+    return "".join(line for line in lines if line.partition("file:")[2].strip() not in pages)
+
+
 def assemble() -> None:
     """Lay out the book's source afresh, so that nothing stale stays in it."""
     shutil.rmtree(STAGE, ignore_errors=True)
@@ -128,6 +145,11 @@ def assemble() -> None:
             shutil.copy2(source, target)
             continue
         nbformat.write(without_machine(source), target)
+    contents = STAGE / "_toc.yml"
+    kept = contents_without(contents.read_text(encoding="utf-8"), LACKING)
+    contents.write_text(kept, encoding="utf-8")
+    if LACKING:
+        print(f"not recorded yet, left out: {', '.join(LACKING)}")
 
 
 def build_html() -> TaskFailed | None:
@@ -229,7 +251,7 @@ def task_execute():
     """Run each notebook whose source, library files, data, parameters or inputs have changed."""
     if RECORDED:
         return
-    parameters = {"profile": PROFILE, "artifacts": str(BUILD / "artifacts")}
+    parameters = {"profile": PROFILE, "artifacts": str(BUILD / "artifacts"), **COMPANIONS}
     if START:
         parameters["start_from"] = str(Path(START).expanduser().resolve())
     for stem, source in SOURCES.items():

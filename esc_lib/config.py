@@ -235,10 +235,137 @@ class Efficiency:
 
 
 @dataclass(frozen=True)
+class Transformer:
+    """How the spectrogram transformer is taught, first without labels and then with them.
+
+    Attributes
+    ----------
+    folds : tuple of int, test folds; an encoder is taught for each.
+    n_frames : int, frames of an excerpt.
+    views : int, excerpts of a clip: all are learned from without labels, and tests average them.
+    pretraining_epochs : int, passes over all views of the training clips, without labels.
+    epochs : int, passes over the training clips, with labels.
+    learning_rate : float, where layers learn.
+    classifier_rate : float, where only the classifier learns; larger steps did better on
+        validation clips.
+    full_batch : int, clips of a step of the full-size network that is timed; 0: none is.
+    """
+
+    folds: tuple[int, ...] = (1, 2, 3, 4, 5)
+    n_frames: int = 216
+    views: int = 5
+    pretraining_epochs: int = 40
+    epochs: int = 100
+    learning_rate: float = 5e-4
+    classifier_rate: float = 3e-2
+    full_batch: int = 16
+
+
+@dataclass(frozen=True)
+class Binaural:
+    """How the binaural transformer is built, trained and tested; defaults are the published sizes.
+
+    Attributes
+    ----------
+    width, layers, heads, head_width, hidden, stride, dropout : see ``models.bast.BASTSettings``.
+    fusion, shared, loss : of the network that is tested.
+    epochs, batch_size, per_excerpt, learning_rate : see ``binaural.training.Recipe``.
+    variants : tuple of (fusion, shared, loss), compared after `variant_epochs` epochs.
+    step_deg : int, between the directions of the spherical head.
+    azimuths : int, of the sounds, evenly around the head.
+    seats, new_seats : int, places of the head in the hall that training hears, and that only the
+        test does.
+    excerpts : int, half seconds cut from each clip.
+    cue_rounds, test_rounds : int, scenes of each excerpt that the rivals learn from, and that all
+        are judged by.
+    masked : int, scenes in which places are hidden.
+    """
+
+    width: int = 1024
+    layers: int = 3
+    heads: int = 16
+    head_width: int = 64
+    hidden: int = 1024
+    stride: int = 6
+    dropout: float = 0.2
+    fusion: str = "subtract"
+    shared: bool = False
+    loss: str = "hybrid"
+    epochs: int = 20
+    batch_size: int = 48
+    per_excerpt: int = 4
+    learning_rate: float = 1e-4
+    variants: tuple[tuple[str, bool, str], ...] = (
+        ("subtract", False, "hybrid"),
+        ("subtract", False, "squared"),
+        ("subtract", False, "angular"),
+        ("add", False, "hybrid"),
+        ("concatenate", False, "hybrid"),
+        ("subtract", True, "hybrid"),
+        ("add", True, "hybrid"),
+    )
+    variant_epochs: int = 5
+    step_deg: int = 1
+    azimuths: int = 36
+    seats: int = 6
+    new_seats: int = 2
+    excerpts: int = 4
+    cue_rounds: int = 8
+    test_rounds: int = 1
+    masked: int = 400
+
+
+@dataclass(frozen=True)
+class CrossModal:
+    """How the networks of sound to image and image to sound are trained.
+
+    Defaults are the published ones as far as `critic_every`; the rest is ours.
+
+    Attributes
+    ----------
+    width : float, factor on all channels.
+    pool : int, attention at 64 channels looks at maxima of so many places a side; 1 is all places.
+    steps, classifier_steps : int, of the networks against each other, and of the encoder before.
+    batch : int, pairs per step.
+    learning_rate, generator_rate : float, of the discriminator and of the generator.
+    critic_every : int, the discriminator is trained on every so many steps.
+    encoder_rate : float, the rate that the encoder's rises to before it falls.
+    seeds : tuple of int, each direction is trained with and without attention for each of them.
+    stages : tuple of int, where else the attention is put, sound to image, first seed.
+    augmentations : tuple of float, strengths among which validation sources choose.
+    codes : int, the generator learns from so many codes at least: where there are fewer inputs,
+        changed ones give the rest; 0 is published.
+    validation_steps : int, of each encoder that is trained to choose.
+    judge_steps : int
+    clips, players : int, procedural sounds per class (as many images), and who plays them.
+    """
+
+    width: float = 1.0
+    pool: int = 1
+    steps: int = 12_000
+    classifier_steps: int = 8_000
+    batch: int = 64
+    learning_rate: float = 1e-4
+    generator_rate: float = 5e-4
+    critic_every: int = 2
+    encoder_rate: float = 1e-3
+    seeds: tuple[int, ...] = (0, 1)
+    stages: tuple[int, ...] = (128, 256, 512)
+    augmentations: tuple[float, ...] = (0.0, 1.0)
+    codes: int = 8000
+    validation_steps: int = 1500
+    judge_steps: int = 400
+    clips: int = 80
+    players: int = 40
+
+
+@dataclass(frozen=True)
 class Profile:
     """One way to run the study: data and its licence, front end, network and effort.
 
-    `architecture` is "se_cnn", which `network` shapes, or a key of ``models.peers.PEERS``.
+    `architecture` is "se_cnn", which `network` shapes, a key of ``models.peers.PEERS``, or a
+    spectrogram transformer, "ast_8x8" or the published "ast_full", frozen in part by a level of
+    ``models.freezing`` that follows a dash.
     """
 
     name: str
@@ -254,6 +381,9 @@ class Profile:
     dictionaries: Dictionaries = field(default_factory=Dictionaries)
     evidence: Evidence = field(default_factory=Evidence)
     efficiency: Efficiency = field(default_factory=Efficiency)
+    transformer: Transformer = field(default_factory=Transformer)
+    binaural: Binaural = field(default_factory=Binaural)
+    cross_modal: CrossModal = field(default_factory=CrossModal)
 
     def as_dict(self) -> dict:
         """Return all settings as nested plain types, to be saved beside every artefact."""
@@ -289,6 +419,35 @@ PROFILES: dict[str, Profile] = {
                 peer_folds=(1,),
             ),
             efficiency=Efficiency(epochs=4, keep=(0.5,)),
+            transformer=Transformer(
+                folds=(1,), n_frames=64, views=1, pretraining_epochs=2, epochs=1, full_batch=0
+            ),
+            binaural=Binaural(
+                width=32,
+                layers=1,
+                heads=2,
+                head_width=16,
+                hidden=32,
+                stride=16,
+                dropout=0.0,
+                epochs=3,
+                per_excerpt=6,
+                learning_rate=3e-3,
+                variants=(("subtract", False, "hybrid"), ("add", True, "squared")),
+                variant_epochs=1,
+                step_deg=5,
+                seats=2,
+                new_seats=1,
+                excerpts=1,
+                cue_rounds=4,
+                test_rounds=4,
+                masked=60,
+            ),
+            cross_modal=CrossModal(
+                width=0.125, pool=8, steps=100, classifier_steps=60, batch=16, learning_rate=1e-3,
+                generator_rate=1e-3, seeds=(0,), stages=(512,),
+                codes=400, validation_steps=20, judge_steps=60, clips=16, players=8,
+            ),  # fmt: skip
         ),
         Profile(
             "esc10",
@@ -307,6 +466,34 @@ PROFILES: dict[str, Profile] = {
                 peer_folds=(1,),
             ),
             efficiency=Efficiency(keep=(0.5,)),
+            transformer=Transformer(
+                folds=(1, 2), n_frames=96, views=3, pretraining_epochs=10, epochs=12, full_batch=2
+            ),
+            binaural=Binaural(
+                width=64,
+                heads=4,
+                head_width=16,
+                hidden=64,
+                stride=16,
+                dropout=0.0,
+                shared=True,
+                epochs=40,
+                learning_rate=2e-3,
+                variants=(
+                    ("subtract", True, "hybrid"),
+                    ("subtract", True, "squared"),
+                    ("subtract", True, "angular"),
+                    ("subtract", False, "hybrid"),
+                    ("add", False, "hybrid"),
+                    ("concatenate", False, "hybrid"),
+                ),
+                variant_epochs=3,
+                excerpts=8,
+            ),
+            cross_modal=CrossModal(
+                width=0.125, pool=4, steps=1500, classifier_steps=1500, batch=32,
+                learning_rate=4e-4, seeds=(0,), validation_steps=1000,
+            ),  # fmt: skip
         ),
         Profile("esc50", "ESC-50, 44.1 kHz", "CC BY-NC 3.0"),
         Profile("esc50-16k", "ESC-50, 16 kHz 8-bit copy", "CC BY-NC 3.0", front_end=_FRONT_END_16K),

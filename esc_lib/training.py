@@ -30,6 +30,10 @@ from esc_lib.features import LogMel
 from esc_lib.files import write_atomically
 from esc_lib.hardware import best_precision, keep_freed_memory
 
+# settings of a profile that decide other things
+NOT_OF_A_RUN = (
+    "dictionaries", "evidence", "efficiency", "transformer", "binaural", "cross_modal"
+)  # fmt: skip
 SAVE_INTERVAL_S = 60.0  # a run that is killed loses at most about this much work
 TEACHER_WEIGHT, TEACHER_TEMPERATURE = 0.7, 4.0
 
@@ -411,12 +415,14 @@ def run_identity(
     schedule can be made longer.
     """
     settings = profile.as_dict()
-    del settings["dictionaries"], settings["evidence"], settings["efficiency"]
+    for key in NOT_OF_A_RUN:
+        del settings[key]
     if profile.training.recipe.schedule == "plateau":
         del settings["training"]["epochs"]
     here = Path(__file__).parent
     sources = ["training", "distributed", "audio", "augment", "features", "mel_kernel"]
-    sources += ["models/se_cnn" if profile.architecture == "se_cnn" else "models/peers"]
+    kind = profile.architecture.partition("_")[0]
+    sources.append({"se": "models/se_cnn", "ast": "models/ast"}.get(kind, "models/peers"))
     digest = hashlib.sha256(repr((settings, precision or best_precision())).encode())
     digest.update(data.clips[["filename", "label", "part"]].to_csv(index=False).encode())
     digest.update(data.waveforms.cpu().numpy())

@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from esc_lib import calibration, evaluation, figures
+from esc_lib.attention import PatchGrid
 from esc_lib.config import PROFILES
 from esc_lib.figures import style
 
@@ -129,7 +130,97 @@ SCORED = {
     )
     for condition, methods in (("clean", ["ours", "theirs"]), ("mixed", ["theirs", "oracle"]))
 }
+GRID = PatchGrid(5, 18, 16, 10, FRONT_END)  # 64 x 188
+AMONG = RNG.dirichlet(np.ones(90), (8, 8, 90))
+PER_HEAD = pd.DataFrame(
+    {"layer": np.repeat(np.arange(1, 9), 8), "head": np.tile(np.arange(1, 9), 8),
+     "time_s": magnitude(64), "octaves": magnitude(64), "entropy_nat": magnitude(64)}
+)  # fmt: skip
+FREEZING = pd.DataFrame(
+    {"trainable": [3.6e6, 9e5, 2e3], "step_ms": [900.0, 500.0, 300.0],
+     "gradient_mb": [14.0, 3.0, 0.0], "optimizer_mb": [28.0, 6.0, 0.0],
+     "activation_mb": [300.0, 70.0, 0.0], "accuracy": [60.0, 55.0, 30.0],
+     "low": [50.0, 45.0, 20.0], "high": [70.0, 65.0, 40.0]},
+    index=["full", "last2", "frozen"],
+)  # fmt: skip
+PRETRAINING = pd.DataFrame(
+    {"epoch": [1, 2, 3], "train_loss": [1.0, 0.7, 0.6], "validation_loss": [0.9, 0.7, np.nan]}
+)
+AROUND = pd.DataFrame(
+    {"mean": 30 * magnitude(24)},
+    index=pd.MultiIndex.from_product([["anechoic", "hall"], np.arange(0, 360, 30.0)]),
+)
+MASKED = pd.DataFrame(
+    {"error_deg": [5.0, 30, 12], "low": [4.0, 20, 8], "high": [6.0, 40, 16],
+     "moved_deg": [np.nan, 15, 14], "lowest_deg": [np.nan, 6, 20], "gain_deg": [np.nan, 15, -2],
+     "gain_low": [np.nan, 9, -5], "gain_high": [np.nan, 20, 1]}, index=["nothing", "TE-C", "loud"]
+)  # fmt: skip
+LEARNT = pd.DataFrame({"epoch": [1, 2, 3], "validation_error_deg": [60.0, 20.0, 9.0]})
+GAME = pd.DataFrame(
+    {"step": np.arange(5), "seconds": magnitude(5), "generator_loss": magnitude(5),
+     "discriminator_loss": [1.0, np.nan, 2.0, np.nan, 1.0],
+     **{name: [1.0, np.nan, 0.5, np.nan, 0.0] for name in ("real", "fake", "mismatched")}}
+)  # fmt: skip
+ENCODER = pd.DataFrame({"step": [1, 2], "loss": [2.0, 1.0], "accuracy": [0.1, 0.9]})
+JUDGED_WELL = ACCURACIES.rename(columns={"pooled": "accuracy"})
+PRINTED = pd.DataFrame(
+    {"accuracy": [84.4, 76.6], "low": [73.6, np.nan], "high": [91.3, np.nan]}, index=["poster", "x"]
+)  # fmt: skip
 CASES = {
+    "crossmodal.samples": [
+        ({"input sound": RNG.uniform(-1, 1, (3, 1, 64, 64)),
+          "generated image": RNG.uniform(-1, 1, (3, 3, 64, 64)),
+          "real image": RNG.uniform(-1, 1, (3, 1, 64, 64))}, [*"abc"], FRONT_END),
+        ({"real image": RNG.uniform(-1, 1, (1, 1, 64, 64))}, ["a"], FRONT_END),
+    ],
+    "crossmodal.attention": [
+        (RNG.uniform(-1, 1, (64, 64)), RNG.dirichlet(np.ones(keys), 64), queries, FRONT_END)
+        for keys, queries in ((64, [(0, 0), (7, 3), (4, 4)]), (16, [(1, 2)]), (16, [(1, 2)] * 5))
+    ],
+    "crossmodal.history": [(ENCODER, GAME), (ENCODER[:1], GAME[:1])],
+    "crossmodal.accuracies": [
+        ({"S2I": JUDGED_WELL, "I2S": JUDGED_WELL}, {"S2I": PRINTED, "I2S": PRINTED}, 10.0),
+        ({"I2S": JUDGED_WELL[:1]}, {"I2S": PRINTED[1:]}, 10.0),
+    ],
+    "crossmodal.resynthesis": [
+        (RNG.uniform(-1, 1, (64, 64)), RNG.uniform(-1, 1, (64, 64)), magnitude(500), FRONT_END)
+    ],
+    "attention.heads": [
+        (db(MEL, FRAMES), AMONG, GRID, 40, (3, 50, 89)),
+        (np.full((MEL, FRAMES), -80.0), AMONG[:1, :2], GRID, 0, (1,), (1,), 1),
+    ],
+    "attention.reach": [
+        ({"trained": PER_HEAD, "fresh": PER_HEAD}, {"time_s": 0.5, "octaves": 1, "entropy_nat": 4}),
+        ({"one": PER_HEAD[:8]}, {"time_s": 0.5, "octaves": 1, "entropy_nat": 4}),
+    ],
+    "transformer.patches": [
+        (db(MEL, FRAMES), GRID, (0, 1, 18, 40, 89)), (db(MEL, FRAMES), GRID, (5,)),
+    ],
+    "transformer.reconstruction": [
+        (RNG.normal(size=(MEL, 60)), RNG.random((MEL, 60)) > 0.5, RNG.normal(size=(MEL, 60)),
+         FRONT_END),
+    ],
+    "transformer.pretraining": [
+        (PRETRAINING,), (PRETRAINING.assign(validation_loss=np.nan)[:1],),
+    ],
+    "transformer.freezing": [(FREEZING,), (FREEZING[-1:],)],
+    "binaural.around_the_head": [
+        ({"BAST": AROUND, "trees": AROUND / 2},), ({"BAST": AROUND.loc[["hall"]]},),
+    ],
+    "binaural.confusion": [
+        ({"BAST": np.eye(36), "trees": magnitude(36, 36)},), ({"BAST": np.eye(8)},),
+    ],
+    "binaural.differences": [
+        (np.arange(0, 360, 5), {"sphere": magnitude(72) / 1e3, "formula": magnitude(72) / 1e3},
+         {"sphere": db(72)}),
+    ],
+    "binaural.learning": [({"hybrid": LEARNT, "angular": LEARNT}, 5.0), ({"hybrid": LEARNT[:1]},)],
+    "binaural.masking": [(MASKED,), (MASKED[:2],)],
+    "binaural.responses": [(RNG.normal(size=(2, 2, 64)), 16_000, ["anechoic", "hall"])],
+    "binaural.rollout": [
+        (db(2, 129, 61), {f"TE-{e}": 2 * magnitude(129, 61) for e in "LRC"}, "rain, 90 degrees"),
+        (db(2, 129, 61), {f"TE-{e}": np.ones((129, 61)) for e in "LRC"}),
+    ],
     "data.gallery": [
         (db(3, MEL, FRAMES), NAMES, FRONT_END), (db(7, MEL, 9), [*"abcdefg"], FRONT_END),
     ],
@@ -294,7 +385,8 @@ def data_axes(figure):
 def shows_numbers(axis):
     """Say whether an axis has tick labels that need a unit: numbers, visible."""
     texts = [label.get_text().strip("$−-+").rstrip("k") for label in axis.get_ticklabels()]
-    drawn = axis.get_tick_params()["labelleft" if axis.axis_name == "y" else "labelbottom"]
+    side = "labelleft" if axis.axis_name in ("y", "radius") else "labelbottom"
+    drawn = axis.get_tick_params()[side]
     return drawn and any(text.replace(".", "").isdigit() for text in texts)
 
 

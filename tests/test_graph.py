@@ -148,7 +148,8 @@ def test_bad_settings_end_with_one_sentence():
         ({"PROFILE": "esc51"}, "PROFILE=esc51 is unknown; choose one of demo, "),
         ({"EPOCHS": "-3"}, "EPOCHS=-3 is not a whole number above 0"),
         ({"START": "results/no"}, "START=results/no is not a folder; give a recorded study"),
-        ({"REFERENCE": "no"}, "results/no has no 01_data, 02_features, "),
+        ({"REFERENCE": "no"}, "results/no has no notebooks; record the study"),
+        ({"HRIR": "no.npz"}, "no.npz does not exist; see data/README.md"),
     ):
         done = subprocess.run(
             [sys.executable, "-c", "import dodo"],
@@ -160,6 +161,14 @@ def test_bad_settings_end_with_one_sentence():
         assert done.returncode == 1
         assert expected in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_contents_leave_out_what_is_not_recorded():
+    toc = (dodo.ROOT / "book" / "_toc.yml").read_text("utf-8")
+    lines = dodo.contents_without(toc, ["02_features", "13_efficiency"]).splitlines()
+    gone = [line.strip() for line in toc.splitlines() if line not in lines]
+    assert gone == ["- file: notebooks/02_features", "- file: notebooks/13_efficiency"]
+    assert dodo.contents_without(toc, []) == toc
 
 
 @pytest.mark.parametrize(

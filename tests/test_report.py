@@ -236,6 +236,17 @@ def test_player_takes_float32_and_silence():
     assert len(decoded) == 16_000 and not decoded.any()
 
 
+def test_player_keeps_two_ears_apart():
+    noise = 0.1 * np.random.default_rng(0).normal(size=16_000)
+    ears = np.stack([noise, 0.5 * np.roll(noise, 8)], axis=1)  # the right ear later and quieter
+    (audio,) = Tags(report.player(ears, 16_000, "noise on the left", "MIT")).all("audio")
+    decoded, _ = soundfile.read(io.BytesIO(base64.b64decode(audio["src"].partition(",")[2])))
+    assert decoded.shape == ears.shape
+    assert level_db(decoded[:, 0]) - level_db(decoded[:, 1]) == pytest.approx(6.02, abs=0.3)
+    lags = [np.dot(decoded[:-20, 0], np.roll(decoded[:, 1], -lag)[:-20]) for lag in range(20)]
+    assert np.argmax(lags) == 8
+
+
 def test_caption_is_escaped():
     caption = 'dog & "hen" <script>alert(1)</script>\'s'
     html = report.player(tone(16_000, 0.2, 0.1), 16_000, caption, "CC & BY")

@@ -18,10 +18,14 @@ def build(profile: Profile, n_classes: int) -> nn.Module:
     """
     if profile.architecture == "se_cnn":
         return SECNN(n_classes, profile.network)
+    if profile.architecture.startswith(("ast_8x8", "ast_full")):
+        from esc_lib.models.freezing import build_ast  # transformers takes seconds to import
+
+        return build_ast(profile, n_classes)
     from esc_lib.models.peers import PEERS  # its transformer takes seconds to import
 
     if profile.architecture not in PEERS:
-        known = ", ".join(("se_cnn", *PEERS))
+        known = ", ".join(("se_cnn", *PEERS, "ast_8x8", "ast_full"))
         raise ValueError(
             f"build: architecture={profile.architecture!r} is unknown; choose one of {known}."
         )

@@ -1,0 +1,128 @@
+"""Pictures of two modalities that share classes, and how they are paired."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from esc_lib.config import FrontEnd
+
+PARTS = ("train", "test")
+DIRECTIONS = ("S2I", "I2S")  # sound to image, image to sound
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures of one modality.
+
+    Attributes
+    ----------
+    pixels : uint8 tensor, shape (pictures, channels, 64, 64); of a spectrogram, row 0 is the
+        lowest band.
+    labels : int64 tensor, shape (pictures,).
+    sources : str array, shape (pictures,), what each comes from: a speaker, a recording, a writer,
+        or the picture itself.
+    """
+
+    pixels: torch.Tensor
+    labels: torch.Tensor
+    sources: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def unit(self, rows: np.ndarray | slice = slice(None)) -> torch.Tensor:
+        """Return float pictures in [-1, 1], (rows, channels, 64, 64)."""
+        return self.pixels[rows].float() / 127.5 - 1
+
+    def take(self, rows: np.ndarray) -> Pictures:
+        """Return some of the pictures."""
+        return Pictures(self.pixels[rows], self.labels[rows], self.sources[rows])
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """Two modalities of the same classes, each split in two.
+
+    Attributes
+    ----------
+    name : str
+    class_names : list of str
+    sounds, images : "train" and "test" to Pictures; no source of a sound is in both.
+    front_end : FrontEnd, of the sounds' pictures.
+    """
+
+    name: str
+    class_names: list[str]
+    sounds: Mapping[str, Pictures]
+    images: Mapping[str, Pictures]
+    front_end: FrontEnd
+
+    def __post_init__(self):
+        for modality in ("sounds", "images"):
+            of_part = getattr(self, modality)
+            train, test = (set(of_part[part].sources.tolist()) for part in PARTS)
+            common = train & test
+            if common:
+                raise ValueError(
+                    f"PairSet: {modality} of {sorted(common)[0]!r} are in train and in test; "
+                    "split by source."
+                )
+            for part in PARTS:
+                found = set(of_part[part].labels.tolist())
+                missing = set(range(len(self.class_names))) - found
+                if missing:
+                    raise ValueError(
+                        f"PairSet: no {part} {modality} of class "
+                        f"{self.class_names[min(missing)]!r}; add some or leave the class out."
+                    )
+
+    def sides(self, direction: str) -> tuple[Mapping[str, Pictures], Mapping[str, Pictures]]:
+        """Return what goes in and what comes out, for "S2I" or "I2S"."""
+        if direction not in DIRECTIONS:
+            raise ValueError(f"sides: direction={direction!r}; choose one of {DIRECTIONS}.")
+        both = self.sounds, self.images
+        return both if direction == "S2I" else both[::-1]
+
+
+def from_levels(unit: torch.Tensor) -> torch.Tensor:
+    """Round float pictures in [-1, 1] to uint8, the form in which :class:`Pictures` has them."""
+    return ((unit.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def draw_partners(
+    labels: np.ndarray, others: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw for each item a partner of its own class, and one of another class.
+
+    Parameters
+    ----------
+    labels : int array, shape (items,).
+    others : int array, labels of the possible partners.
+
+    Returns
+    -------
+    matched, mismatched : int arrays, shape (items,), places in `others`.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> matched, mismatched = draw_partners(np.array([0, 1]), np.array([1, 0]), rng)
+    >>> matched.tolist(), mismatched.tolist()
+    ([1, 0], [0, 1])
+    """
+    matched, mismatched = np.empty(len(labels), int), np.empty(len(labels), int)
+    for label in np.unique(labels):
+        here = labels == label
+        same, different = np.flatnonzero(others == label), np.flatnonzero(others != label)
+        if not len(same) or not len(different):
+            raise ValueError(
+                f"draw_partners: class {label} has {len(same)} partners of its own class and "
+                f"{len(different)} of another; both are needed."
+            )
+        matched[here] = rng.choice(same, here.sum())
+        mismatched[here] = rng.choice(different, here.sum())
+    return matched, mismatched

@@ -1,0 +1,265 @@
+"""The audio spectrogram transformer of the transformers package, on this project's features."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.functional import interpolate
+from transformers import ASTConfig, ASTForAudioClassification
+from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer import (  # noqa: E501
+    ASTEmbeddings,
+)
+
+PUBLISHED = "MIT/ast-finetuned-audioset-10-10-0.4593"
+N_SPECIAL = 2  # class and distillation token stand before the patches
+INPUT_SD = 0.5  # the publication shifts and scales its input to mean 0 and deviation 0.5
+
+
+class SpectrogramAST(nn.Module):
+    """Map this project's features to logits with an audio spectrogram transformer.
+
+    Parameters
+    ----------
+    network : ASTForAudioClassification; its embeddings are replaced by :class:`AnySize`, with the
+        same weights.
+    pool : str
+        "tokens": the classifier reads the mean of class and distillation token, as published.
+        "patches": the mean of all patches, as after training without labels, which teaches the
+        two tokens nothing (gong2022ssast, section 2).
+
+    Raises
+    ------
+    ValueError
+        If `pool` is unknown.
+
+    Notes
+    -----
+    The publication reads (batch, frames, mel) with mean 0 and deviation 0.5 over all of its data;
+    here the features, (batch, 1, mel, frames), have mean 0 and deviation 1 per clip, so they are
+    transposed and halved. At the size of its table of positions this is the package's network,
+    number for number.
+
+    A module whose parameters are all frozen stays in evaluation mode, so that dropout does not
+    disturb an encoder that cannot learn to live with it.
+
+    References
+    ----------
+    gong2021ast, section 2.
+    """
+
+    def __init__(self, network: ASTForAudioClassification, pool: str = "tokens"):
+        super().__init__()
+        if pool not in ("tokens", "patches"):
+            raise ValueError(f"SpectrogramAST: pool={pool!r}; choose tokens or patches.")
+        encoder = network.audio_spectrogram_transformer
+        embeddings = AnySize(network.config).to(encoder.embeddings.cls_token.device)
+        embeddings.load_state_dict(encoder.embeddings.state_dict())
+        encoder.embeddings = embeddings
+        self.network, self.pool = network, pool
+
+    @property
+    def encoder(self) -> nn.Module:
+        """Embeddings, layers and the last normalisation: all but the classifier."""
+        return self.network.audio_spectrogram_transformer
+
+    @property
+    def classifier(self) -> nn.Module:
+        """Normalisation and dense layer on the pooled tokens."""
+        return self.network.classifier
+
+    @property
+    def config(self) -> ASTConfig:
+        """The package's settings: width, layers, heads, patch and step."""
+        return self.network.config
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Map (batch, 1, mel, frames) to logits, shape (batch, classes)."""
+        return self.classifier(self.pooled(features))
+
+    def pooled(self, features: torch.Tensor) -> torch.Tensor:
+        """Return what the classifier reads, shape (batch, width), of (batch, 1, mel, frames)."""
+        outputs = self.encoder(input_values_of(features))
+        if self.pool == "tokens":
+            return outputs.pooler_output
+        return outputs.last_hidden_state[:, N_SPECIAL:].mean(dim=1)
+
+    def train(self, mode: bool = True) -> SpectrogramAST:
+        """Set training mode, except in modules whose parameters are all frozen."""
+        super().train(mode)
+        for module in (*self.encoder.children(), *self.encoder.layers, self.classifier):
+            frozen = not any(parameter.requires_grad for parameter in module.parameters())
+            if mode and frozen:
+                module.eval()
+        return self
+
+
+class AnySize(ASTEmbeddings):
+    """Patch, token and position embeddings that take other sizes than that of their table.
+
+    Notes
+    -----
+    For fewer frames than the table has, its middle columns are taken, as in the publication's
+    code: a step of ten frames stays a step. For more, it is interpolated along the frames.
+    Along frequency it is always interpolated, as fewer bands still span all frequencies; the
+    publication's code cuts there, too.
+    """
+
+    def forward(self, input_values: torch.Tensor) -> torch.Tensor:
+        """Return the tokens, shape (batch, 2 + patches, width), of (batch, frames, mel)."""
+        grid = grid_size(self.config, input_values.shape[2], input_values.shape[1])
+        patches = self.patch_embeddings(input_values)
+        positions = self.position_embeddings
+        if grid != grid_size(self.config, self.config.num_mel_bins, self.config.max_length):
+            positions = self._positions(grid)
+        special = (self.cls_token, self.distillation_token)
+        tokens = torch.cat([*(t.expand(len(patches), -1, -1) for t in special), patches], dim=1)
+        return self.dropout(tokens + positions)
+
+    def _positions(self, grid: tuple[int, int]) -> torch.Tensor:
+        """Return the table for another grid of (rows, columns), shape (1, 2 + patches, width)."""
+        table_grid = grid_size(self.config, self.config.num_mel_bins, self.config.max_length)
+        special = self.position_embeddings[:, :N_SPECIAL]
+        table = self.position_embeddings[:, N_SPECIAL:].transpose(1, 2)
+        table = table.unflatten(2, table_grid)  # (1, width, rows, columns)
+        rows, columns = grid
+        if columns < table_grid[1]:
+            first = (table_grid[1] - columns) // 2
+            table = table[..., first : first + columns]
+        if table.shape[2:] != (rows, columns):
+            table = interpolate(table, size=(rows, columns), mode="bilinear", antialias=True)
+        return torch.cat([special, table.flatten(2).transpose(1, 2)], dim=1)
+
+
+def input_values_of(features: torch.Tensor) -> torch.Tensor:
+    """Return the package's input, (batch, frames, mel), of features (batch, 1, mel, frames)."""
+    return INPUT_SD * features[:, 0].transpose(1, 2)
+
+
+def grid_size(config: ASTConfig, n_mels: int, n_frames: int) -> tuple[int, int]:
+    """Return how many patches fit, (rows along mel, columns along frames).
+
+    Raises
+    ------
+    ValueError
+        If the spectrogram is smaller than a patch.
+
+    Examples
+    --------
+    >>> grid_size(ASTConfig(), 128, 512)
+    (12, 50)
+    """
+    if min(n_mels, n_frames) < config.patch_size:
+        raise ValueError(
+            f"grid_size: {n_mels} mel bands x {n_frames} frames hold no patch of "
+            f"{config.patch_size} x {config.patch_size}; give a larger spectrogram."
+        )
+    rows = (n_mels - config.patch_size) // config.frequency_stride + 1
+    return rows, (n_frames - config.patch_size) // config.time_stride + 1
+
+
+def full_ast(n_classes: int, n_frames: int = 512) -> SpectrogramAST:
+    """Return the published network with random weights: width 768, 12 layers, 12 heads.
+
+    85.76 million parameters with 50 classes.
+
+    Parameters
+    ----------
+    n_classes : int
+    n_frames : int, of the table of positions; default: five seconds at the publication's hop of
+        10 ms, 600 patches.
+
+    References
+    ----------
+    gong2021ast, sections 2 and 3.2.
+    """
+    config = ASTConfig(num_labels=n_classes, max_length=n_frames)
+    return SpectrogramAST(_with_random_positions(config))
+
+
+def small_ast(
+    n_classes: int,
+    n_mels: int = 128,
+    n_frames: int = 216,
+    *,
+    width: int = 192,
+    layers: int = 8,
+    heads: int = 8,
+    dropout: float = 0.1,
+    pool: str = "patches",
+) -> SpectrogramAST:
+    """Return a network small enough to be trained here: 8 layers of 8 heads.
+
+    Parameters
+    ----------
+    n_classes : int
+    n_mels, n_frames : int, size of the table of positions: the input it sees most.
+    width : int, a multiple of `heads`; the MLP has four times as many units.
+    layers, heads : int
+    dropout : float, share of units dropped behind embeddings, attention and MLP in training.
+    pool : str, as for :class:`SpectrogramAST`; default: what suits training without labels.
+
+    Notes
+    -----
+    Patches of 16 x 16 with a step of 10, as published.
+
+    Examples
+    --------
+    >>> small_ast(50)(torch.zeros(1, 1, 128, 216)).shape
+    torch.Size([1, 50])
+    """
+    config = ASTConfig(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
+        hidden_dropout_prob=dropout,
+        layer_norm_eps=1e-6,
+        num_mel_bins=n_mels,
+        max_length=n_frames,
+        num_labels=n_classes,
+    )
+    return SpectrogramAST(_with_random_positions(config), pool)
+
+
+def pretrained(name: str, n_classes: int) -> SpectrogramAST:
+    """Return a network with weights from elsewhere and a fresh classifier.
+
+    Parameters
+    ----------
+    name : str, on the Hugging Face hub, as :data:`PUBLISHED`, or a folder with ``config.json`` and
+        ``model.safetensors``. Other formats of weights are not read: they can hold code.
+    n_classes : int, of the fresh classifier, unless the saved one has as many.
+
+    Raises
+    ------
+    ValueError
+        If the weights cannot be had: no connection, no such name, no such folder.
+
+    Notes
+    -----
+    The published weights saw Kaldi's filter bank at 16 kHz with a hop of 10 ms. A front end of
+    another rate or hop works, as positions are fitted, but makes less of these weights.
+    """
+    try:
+        network = ASTForAudioClassification.from_pretrained(
+            name, num_labels=n_classes, ignore_mismatched_sizes=True, use_safetensors=True
+        )
+    except OSError as error:
+        raise ValueError(
+            f"pretrained: the weights of {name!r} cannot be read; check the name and the "
+            "connection, give the folder of a downloaded copy, or train small_ast instead."
+        ) from error
+    return SpectrogramAST(network)
+
+
+def _with_random_positions(config: ASTConfig) -> ASTForAudioClassification:
+    """Return a fresh network; positions and tokens start random as published, not at zero."""
+    network = ASTForAudioClassification(config)
+    embeddings = network.audio_spectrogram_transformer.embeddings
+    for table in (
+        embeddings.cls_token,
+        embeddings.distillation_token,
+        embeddings.position_embeddings,
+    ):
+        nn.init.trunc_normal_(table, std=config.initializer_range)
+    return network
