@@ -409,7 +409,7 @@ PROFILES: dict[str, Profile] = {
             training=Training(epochs=24),
             dictionaries=Dictionaries(steps_per_epoch=3),
             evidence=Evidence(
-                folds=(1,),
+                folds=(1, 2),
                 seeds=(0,),
                 recipes=("strong",),
                 epochs=1,
