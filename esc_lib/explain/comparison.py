@@ -22,12 +22,12 @@ from esc_lib import experiments, gathering
 from esc_lib.artifacts import Data
 from esc_lib.checkpoint import load
 from esc_lib.config import Profile
-from esc_lib.dictionaries import MODELS, MelBasisTransform
+from esc_lib.dictionaries import MODELS
 from esc_lib.explain import scores
 from esc_lib.explain.components import KL, fit_divergence, fit_squared
 from esc_lib.explain.inputs import CONDITIONS, Inputs, take
 from esc_lib.explain.masks import cut_out
-from esc_lib.explain.methods import OURS, Explainer, Fitted, methods
+from esc_lib.explain.methods import OURS, Choice, Explainer, Fitted, methods
 from esc_lib.features import LogMel
 from esc_lib.files import write_atomically
 from esc_lib.hardware import autocast, best_device
@@ -112,8 +112,7 @@ def fit(
 ) -> Fitted:
     """Read the blocks' H on training clips, or open what was read before, and fit dictionaries.
 
-    Every block gets the Gaussians that our method shares sound out by, and the dictionary of least
-    divergence.
+    Every block gets the dictionary of our ``Choice``, and that of least divergence.
 
     Parameters
     ----------
@@ -124,9 +123,10 @@ def fit(
         path, model, front_end, data, data.split.train, BLOCKS, keep=BLOCKS
     )
     own, seed, fitted = profile.dictionaries, profile.training.seed, {}
+    chosen = [model for model in MODELS if model.__name__ == Choice.dictionary]
     for block in BLOCKS:
         every = block in compared
-        models = MODELS if every else (MelBasisTransform,)
+        models = MODELS if every else chosen
         found = fit_squared(train.statistics[block], block, own, seed, models, solve=every)
         fitted |= {(block, KL): fit_divergence(train, block)}
         fitted |= {(block, name): one for name, one in found.items()}
