@@ -477,7 +477,7 @@ PROFILES: dict[str, Profile] = {
                 stride=16,
                 dropout=0.0,
                 shared=True,
-                epochs=40,
+                epochs=100,
                 learning_rate=2e-3,
                 variants=(
                     ("subtract", True, "hybrid"),

@@ -139,6 +139,27 @@ def test_other_weights_or_code_start_anew(changed, data, runs, monkeypatch):
     assert np.allclose(again.p, found.p) == (changed == "code")
 
 
+def test_dictionaries_are_fitted_once(data, runs, monkeypatch):
+    explain(data, runs)
+    asked, really_fit = [], comparison.fit_divergence
+
+    def fit_and_note(train, block):
+        asked.append(block)
+        return really_fit(train, block)
+
+    monkeypatch.setattr(comparison, "fit_divergence", fit_and_note)
+    model = checkpoint.load(next(runs.glob("*/model.safetensors")), PROFILE, NAMES)
+    front_end = LogMel(FRONT_END).to(next(model.parameters()).device)
+    split = experiments.split_for(data, PROFILE)
+    given = runs.parent / "fold1" / "hidden.pt", model, front_end, split, PROFILE
+    kept = comparison.fit(*given, (PROFILE.dictionaries.layer,))
+    assert asked == []
+    other = comparison.fit(*given)  # fewer dictionaries: a fit of their own
+    assert asked == list(comparison.BLOCKS)
+    assert set(other) < set(kept)
+    assert all(torch.equal(one.w, kept[key].w) for key, one in other.items())
+
+
 def test_a_fold_that_was_not_trained_is_named(data, tmp_path):
     message = r"model.safetensors is missing; train the fold first, as with .*--folds 1\.$"
     with pytest.raises(FileNotFoundError, match=message):

@@ -18,13 +18,13 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from esc_lib import experiments, gathering
+from esc_lib import dictionaries, experiments, factorization, gathering
 from esc_lib.artifacts import Data
 from esc_lib.checkpoint import load
-from esc_lib.config import Profile
+from esc_lib.config import Dictionaries, Profile
 from esc_lib.dictionaries import MODELS
-from esc_lib.explain import scores
-from esc_lib.explain.components import KL, fit_divergence, fit_squared
+from esc_lib.explain import components, scores
+from esc_lib.explain.components import KL, Components, fit_divergence, fit_squared
 from esc_lib.explain.inputs import CONDITIONS, Inputs, take
 from esc_lib.explain.masks import cut_out
 from esc_lib.explain.methods import OURS, Choice, Explainer, Fitted, methods
@@ -36,6 +36,7 @@ from esc_lib.report import save_json
 
 BATCH = 16
 SOURCES = ("components", "gradcam", "inputs", "masks", "methods", "relevance", "rivals", "scores")
+FITTED_BY = (dictionaries, factorization, components)
 IN_NOISE = (
     OURS, "Grad-CAM", "saliency", "Deep Feature Factorization", "control: constant",
     "control: random mask", "control: random atoms", "control: another clip's", "oracle",
@@ -110,19 +111,36 @@ def fit(
     profile: Profile,
     compared: Sequence[str] = (),
 ) -> Fitted:
-    """Read the blocks' H on training clips, or open what was read before, and fit dictionaries.
+    """Read the blocks' H on training clips and fit dictionaries, or open what was found before.
 
     Every block gets the dictionary of our ``Choice``, and that of least divergence.
 
     Parameters
     ----------
-    path : Path, where H is kept.
+    path : Path, where H is kept, and the dictionaries beside it.
     compared : blocks that get the other dictionaries of least squared error, too.
     """
     train = gathering.gather_once(
         path, model, front_end, data, data.split.train, BLOCKS, keep=BLOCKS
     )
-    own, seed, fitted = profile.dictionaries, profile.training.seed, {}
+    own, seed = profile.dictionaries, profile.training.seed
+    identity = hashlib.sha256(repr((own, seed, compared, Choice.dictionary)).encode())
+    for file in (path, *(Path(module.__file__) for module in FITTED_BY)):
+        identity.update(file.read_bytes())
+    kept = path.with_name("dictionaries.pt")
+    plain = torch.load(kept, weights_only=True) if kept.is_file() else {}
+    if plain.get("identity") != identity.hexdigest():
+        found = _fit(train, own, seed, compared)
+        plain = {"identity": identity.hexdigest(), "fitted": {k: vars(c) for k, c in found.items()}}
+        write_atomically(kept, lambda scratch: torch.save(plain, scratch))
+    device = next(model.parameters()).device
+    return {key: Components(**one).to(device) for key, one in plain["fitted"].items()}
+
+
+def _fit(
+    train: gathering.Gathered, own: Dictionaries, seed: int, compared: Sequence[str]
+) -> Fitted:
+    fitted: Fitted = {}
     chosen = [model for model in MODELS if model.__name__ == Choice.dictionary]
     for block in BLOCKS:
         every = block in compared
@@ -130,8 +148,7 @@ def fit(
         found = fit_squared(train.statistics[block], block, own, seed, models, solve=every)
         fitted |= {(block, KL): fit_divergence(train, block)}
         fitted |= {(block, name): one for name, one in found.items()}
-    device = next(model.parameters()).device
-    return {key: one.to(device) for key, one in fitted.items()}
+    return fitted
 
 
 def explain_fold(

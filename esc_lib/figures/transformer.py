@@ -99,6 +99,7 @@ def pretraining(history: pd.DataFrame) -> Figure:
             ax.plot(history.epoch, losses, line, color=colour, label=part)
     ax.axhline(1, color="grey", linestyle=":", label="the clip's mean")
     ax.set(xlabel="epoch", ylabel="mean squared error\n(deviations squared)", ylim=(0, None))
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend()
     return figure
 
