@@ -467,7 +467,7 @@ PROFILES: dict[str, Profile] = {
             ),
             efficiency=Efficiency(keep=(0.5,)),
             transformer=Transformer(
-                folds=(1, 2), n_frames=96, views=3, pretraining_epochs=10, epochs=12, full_batch=2
+                folds=(1, 2), n_frames=96, views=3, pretraining_epochs=10, epochs=30, full_batch=2
             ),
             binaural=Binaural(
                 width=64,
@@ -492,7 +492,7 @@ PROFILES: dict[str, Profile] = {
             ),
             cross_modal=CrossModal(
                 width=0.125, pool=4, steps=1500, classifier_steps=1500, batch=32,
-                learning_rate=4e-4, seeds=(0,), validation_steps=1000,
+                learning_rate=4e-4, validation_steps=1000,
             ),  # fmt: skip
         ),
         Profile("esc50", "ESC-50, 44.1 kHz", "CC BY-NC 3.0"),
