@@ -96,7 +96,10 @@ def judged_folds(own: Path, recorded: Path) -> dict[str, Path]:
 
 
 def without_machine(path: Path) -> nbformat.NotebookNode:
-    """Read an executed notebook and leave out what is papermill's: times, and folders' names."""
+    """Read an executed notebook and leave out what is papermill's: times, and folders' names.
+
+    Progress bars go, too, from cells whose tag keeps them off the page.
+    """
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("papermill", None)
     notebook.cells = [
@@ -106,6 +109,8 @@ def without_machine(path: Path) -> nbformat.NotebookNode:
     ]
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
+        if "remove-stderr" in cell.metadata.get("tags", []):
+            cell.outputs = [each for each in cell.outputs if each.get("name") != "stderr"]
     return notebook
 
 

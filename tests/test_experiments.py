@@ -264,6 +264,24 @@ def test_a_recorded_notebook_names_no_folder_of_the_machine(tmp_path):
     assert "home" not in json.dumps(found) and "papermill" not in json.dumps(found)
 
 
+def test_a_recorded_notebook_holds_no_progress_bars(tmp_path):
+    bar = nbformat.v4.new_output("stream", name="stderr", text="100%")
+    said = nbformat.v4.new_output("stream", name="stdout", text="done")
+    hidden = {"tags": ["remove-stderr"]}
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell("a", outputs=[bar, said], metadata=hidden),
+            nbformat.v4.new_code_cell("b", outputs=[bar]),
+        ]
+    )
+    nbformat.write(notebook, tmp_path / "01.ipynb")
+    found = record.without_machine(tmp_path / "01.ipynb")
+    assert [[each.name for each in cell.outputs] for cell in found.cells] == [
+        ["stdout"],
+        ["stderr"],
+    ]
+
+
 def drawn_png(pixels):
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
