@@ -168,6 +168,17 @@ def test_attention_is_paired_by_seed_and_by_input(pairs):
     assert (found.high < 0).all() and (found.low < found.difference).all()
 
 
+def test_seeds_are_compared_where_nothing_else_differs(pairs):
+    runs = study.plan(replace(TINY, seeds=(3, 4)), CHOSEN, pairs)
+    shares = [50 + 20 * (run.settings.seed == 4 and run.direction == "I2S") for run in runs]
+    shares[0] = 90  # sound to image without attention, seed 3
+    tables = [verdicts(np.arange(100) < share) for share in shares]
+    assert study.between_seeds(runs, tables) == pytest.approx(40)
+    first = [run.settings.seed == 3 for run in runs]
+    alone = [[each for each, keep in zip(them, first) if keep] for them in (runs, tables)]
+    assert np.isnan(study.between_seeds(*alone))
+
+
 def test_stages_are_held_against_no_attention_of_the_first_seed(pairs):
     runs = study.plan(TINY, CHOSEN, pairs)
     trained = [training.build(pairs, run.direction, run.settings) for run in runs]

@@ -227,6 +227,18 @@ def mean_of(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     return tables[0].assign(right=np.mean([table.right for table in tables], axis=0))
 
 
+def between_seeds(runs: list[Run], verdicts: list[pd.DataFrame]) -> float:
+    """Return by how many points networks that differ in nothing but their seed differ at most.
+
+    NaN where there is one seed.
+    """
+    found: dict[Run, list[float]] = {}
+    for run, table in zip(runs, verdicts, strict=True):
+        alike = replace(run, settings=replace(run.settings, seed=0))
+        found.setdefault(alike, []).append(100 * table.right.mean())
+    return max((max(of) - min(of) for of in found.values() if len(of) > 1), default=np.nan)
+
+
 def effect_of_stage(
     runs: list[Run], verdicts: list[pd.DataFrame], trained: list[Trained]
 ) -> pd.DataFrame:
