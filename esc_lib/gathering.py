@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,12 +107,27 @@ def gather_once(
     identity.update(data.waveforms[rows].cpu().numpy())
     for source in SOURCES:
         identity.update((Path(__file__).parent / source).read_bytes())
-    plain = torch.load(path, weights_only=True) if path.is_file() else {}
-    if plain.get("identity") != identity.hexdigest():
-        found = gather(model, front_end, data, rows, *args, **kwargs)
-        plain = {"identity": identity.hexdigest()} | _plain(found)
-        write_atomically(path, lambda scratch: torch.save(plain, scratch))
-    return _gathered(plain)
+
+    def make() -> dict:
+        return _plain(gather(model, front_end, data, rows, *args, **kwargs))
+
+    return _gathered(made_once(path, identity.hexdigest(), make))
+
+
+def made_once(path: Path, identity: str, make: Callable[[], dict]) -> dict:
+    """Return the dict of plain types that `make` returns, or the one kept from an earlier call.
+
+    Parameters
+    ----------
+    path : Path, the file to keep it in; it is replaced if `identity` is another.
+    identity : str, says what decides the content.
+    make : function without arguments.
+    """
+    kept = torch.load(path, weights_only=True) if path.is_file() else {}
+    if kept.get("identity") != identity:
+        kept = {"identity": identity} | make()
+        write_atomically(path, lambda scratch: torch.save(kept, scratch))
+    return kept
 
 
 def _plain(found: Gathered) -> dict:

@@ -250,12 +250,10 @@ def effect_of_stage(
     weight of the attention in encoder, generator and discriminator.
     """
     without, rows = first(runs, verdicts, "S2I", None), {}
-    for run in runs:
-        stage = run.settings.attention
-        if run.direction == "S2I" and stage is not None and f"attention at {stage}" not in rows:
-            rows[f"attention at {stage}"] = difference(
-                first(runs, verdicts, "S2I", stage), without
-            ) | gammas(first(runs, trained, "S2I", stage))
+    stages = dict.fromkeys(run.settings.attention for run in runs if run.direction == "S2I")
+    for stage in filter(None, stages):
+        gained = difference(first(runs, verdicts, "S2I", stage), without)
+        rows[f"attention at {stage}"] = gained | gammas(first(runs, trained, "S2I", stage))
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

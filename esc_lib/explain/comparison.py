@@ -117,35 +117,35 @@ def fit(
 
     Parameters
     ----------
-    path : Path, where H is kept, and the dictionaries beside it.
-    compared : blocks that get the other dictionaries of least squared error, too.
+    path : Path, where H is kept, and the dictionaries of every block beside it.
+    compared : blocks that get the other dictionaries of least squared error, too; these are quick
+        to fit, and are not kept.
     """
     train = gathering.gather_once(
         path, model, front_end, data, data.split.train, BLOCKS, keep=BLOCKS
     )
     own, seed = profile.dictionaries, profile.training.seed
-    identity = hashlib.sha256(repr((own, seed, compared, Choice.dictionary)).encode())
+    identity = hashlib.sha256(repr((own, seed, Choice.dictionary)).encode())
     for file in (path, *(Path(module.__file__) for module in FITTED_BY)):
         identity.update(file.read_bytes())
-    kept = path.with_name("dictionaries.pt")
-    plain = torch.load(kept, weights_only=True) if kept.is_file() else {}
-    if plain.get("identity") != identity.hexdigest():
-        found = _fit(train, own, seed, compared)
-        plain = {"identity": identity.hexdigest(), "fitted": {k: vars(c) for k, c in found.items()}}
-        write_atomically(kept, lambda scratch: torch.save(plain, scratch))
+
+    def make() -> dict:
+        return {"fitted": {key: vars(one) for key, one in _fit(train, own, seed).items()}}
+
+    kept = gathering.made_once(path.with_name("dictionaries.pt"), identity.hexdigest(), make)
+    fitted = {key: Components(**one) for key, one in kept["fitted"].items()}
+    for block in compared:
+        found = fit_squared(train.statistics[block], block, own, seed)
+        fitted |= {(block, name): one for name, one in found.items()}
     device = next(model.parameters()).device
-    return {key: Components(**one).to(device) for key, one in plain["fitted"].items()}
+    return {key: one.to(device) for key, one in fitted.items()}
 
 
-def _fit(
-    train: gathering.Gathered, own: Dictionaries, seed: int, compared: Sequence[str]
-) -> Fitted:
+def _fit(train: gathering.Gathered, own: Dictionaries, seed: int) -> Fitted:
     fitted: Fitted = {}
     chosen = [model for model in MODELS if model.__name__ == Choice.dictionary]
     for block in BLOCKS:
-        every = block in compared
-        models = MODELS if every else chosen
-        found = fit_squared(train.statistics[block], block, own, seed, models, solve=every)
+        found = fit_squared(train.statistics[block], block, own, seed, chosen, solve=False)
         fitted |= {(block, KL): fit_divergence(train, block)}
         fitted |= {(block, name): one for name, one in found.items()}
     return fitted
