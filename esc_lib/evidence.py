@@ -34,6 +34,10 @@ def plan(profile: Profile) -> list[Planned]:
     own_epochs = profile.training.epochs
     narrow = replace(profile, network=evidence.network or profile.network)
     small = experiments.variant(narrow, epochs=evidence.epochs or own_epochs)
+    longer = experiments.variant(
+        profile, protocol="no_validation", epochs=evidence.published_epochs or own_epochs
+    )
+    without_gates = replace(small, network=replace(small.network, se_reduction=0))
     peers = {name: replace(profile, architecture=name) for name in ("se_cnn", *PEERS)}
     if evidence.network:
         peers["se_cnn, narrow"] = narrow
@@ -49,6 +53,17 @@ def plan(profile: Profile) -> list[Planned]:
             for fold in evidence.folds
         ),
         *(
+            Planned(
+                "folds",
+                f"{recipe}, no validation",
+                _run(longer, fold, seed, recipe=RECIPES[recipe]),
+            )
+            for recipe in evidence.recipes
+            if RECIPES[recipe].schedule == "one_cycle"
+            for seed in evidence.seeds
+            for fold in evidence.folds
+        ),
+        *(
             Planned("protocols", protocol, _run(small, fold, 0, protocol=protocol))
             for protocol in COMPARED
             for fold in evidence.protocol_folds
@@ -56,6 +71,14 @@ def plan(profile: Profile) -> list[Planned]:
         *(
             Planned("ablation", recipe.name, _run(small, fold, 0, recipe=recipe))
             for recipe in ablated(RECIPES["strong"])
+            for fold in evidence.ablation_folds
+        ),
+        *(
+            Planned("ablation", label, _run(changed, fold, 0))
+            for label, changed in (
+                ("no gates", without_gates),
+                ("thesis recipe", experiments.variant(small, recipe=RECIPES["thesis"])),
+            )
             for fold in evidence.ablation_folds
         ),
         *(

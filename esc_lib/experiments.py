@@ -33,6 +33,8 @@ def name_of(profile: Profile) -> str:
     parts += [f"fold{profile.test_fold}", f"seed{own.seed}"]
     if profile.network != usual.network:
         parts.append(f"width{profile.network.channels[0]}")
+        if not profile.network.se_reduction:
+            parts.append("no_gates")
     if own.epochs != usual.training.epochs:
         parts.append(f"epochs{own.epochs}")
     return "-".join(parts)

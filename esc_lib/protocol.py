@@ -14,7 +14,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 COMPARED = ("source_grouped", "random_clips")
-PROTOCOLS = (*COMPARED, "whole_fold")
+PROTOCOLS = (*COMPARED, "whole_fold", "no_validation")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ def split(
     test_fold : int
     protocol : "source_grouped" keeps every source recording on one side, classes balanced;
         "random_clips" is the thesis's cut, stratified, blind to source recordings; "whole_fold"
-        validates on the fold after the test fold, three train, and has no share or seed.
+        validates on the fold after the test fold, three train, and has no share or seed;
+        "no_validation" trains on all there is outside the test fold, as published accuracies do.
     validation_share : float, share of the clips outside the test fold.
     seed : int
 
@@ -76,6 +77,8 @@ def split(
         )
         return Split(np.sort(train), np.sort(validation), test)
     rest = rest[~clips.src_file.iloc[rest].isin(clips.src_file.iloc[test]).to_numpy()]
+    if protocol == "no_validation":
+        return Split(rest, rest[:0], test)
     if protocol == "whole_fold":
         following = folds[(folds.index(test_fold) + 1) % len(folds)]
         in_validation = (clips.fold.iloc[rest] == following).to_numpy()

@@ -46,7 +46,7 @@ class Fit:
     ----------
     model : network in evaluation mode on the CPU, with the kept weights.
     history : DataFrame, a row per epoch: epoch, train_loss, train_accuracy, validation_loss,
-        validation_accuracy (shares), learning_rate, seconds.
+        validation_accuracy (shares; NaN without validation clips), learning_rate, seconds.
     kept_epoch : int, the epoch that the weights come from.
     """
 
@@ -89,6 +89,8 @@ def fit(
 
     Raises
     ------
+    ValueError
+        If the recipe chooses the epoch on validation clips and there are none.
     FloatingPointError
         If the loss is not finite.
 
@@ -96,6 +98,11 @@ def fit(
     ----------
     Thesis, section 4.6, for the recipe called so; smith2019super for the one-cycle schedule.
     """
+    if profile.training.recipe.schedule == "plateau" and not len(data.split.validation):
+        raise ValueError(
+            f"fit: the recipe {profile.training.recipe.name!r} keeps the epoch that is best on "
+            "validation clips, and the split has none; take another protocol or recipe."
+        )
     keep_freed_memory()
     identity = run_identity(data, profile, precision, start, teacher)
     run = _Run(data, profile, folder / f"run_{identity}", precision, start, teacher)
@@ -262,12 +269,7 @@ class _Run:
 
     def end_epoch(self, stage: Stage, started: float) -> None:
         """Validate the weights that count, write the history's row, and save."""
-        rows = self.data.split.validation
-        with self.fabric.autocast():  # one excerpt of each clip: a look, not the final figure
-            logits = predict(
-                self.kept, self.front_end, self.data, rows, stage.crop_frames, spans=self.spans
-            )
-        loss, accuracy = _loss_and_accuracy(logits, self.data.labels[rows])
+        loss, accuracy = self.validate(stage)
         n_train = len(self.data.split.train)
         self.history.append(
             {
@@ -290,6 +292,17 @@ class _Run:
             self.save()
         else:
             self.save_if_due()
+
+    def validate(self, stage: Stage) -> tuple[float, float]:
+        """Return loss and accuracy by one excerpt of each clip: a look, not the final figure."""
+        rows = self.data.split.validation
+        if not len(rows):
+            return float("nan"), float("nan")
+        with self.fabric.autocast():
+            logits = predict(
+                self.kept, self.front_end, self.data, rows, stage.crop_frames, spans=self.spans
+            )
+        return _loss_and_accuracy(logits, self.data.labels[rows])
 
     def state(self) -> dict:
         """Return all that the rest of the run depends on."""

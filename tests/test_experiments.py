@@ -72,6 +72,7 @@ def test_names_tell_runs_apart():
         experiments.variant(PROFILE, epochs=3),
         experiments.variant(PROFILE, architecture="small_ast"),
         experiments.variant(PROFILE, network=Network(channels=(2, 8, 8, 8, 8))),
+        experiments.variant(PROFILE, network=Network((2, 8, 8, 8, 8), se_reduction=0)),
     ]
     names = [experiments.name_of(variant) for variant in variants]
     assert len(set(names)) == len(names)
@@ -113,6 +114,22 @@ def test_a_run_leaves_predictions_history_record_and_weights(runs, data):
 
 def _split_of(data):
     return experiments.split_for(data, PROFILE).split
+
+
+def test_without_validation_clips_all_but_the_test_trains(data, tmp_path):
+    profile = experiments.variant(PROFILE, protocol="no_validation", epochs=1)
+    folder = experiments.run(data, profile, tmp_path)
+    history = pd.read_csv(folder / "history.csv")
+    assert history.validation_accuracy.isna().all() and history.train_loss.notna().all()
+    predictions = pd.read_csv(folder / "predictions.csv")
+    assert set(predictions.part) == {"test"} and len(predictions) == (data.clips.fold == 1).sum()
+
+
+def test_a_recipe_that_needs_validation_clips_is_refused_without(data, tmp_path):
+    recipe = replace(QUICK, schedule="plateau", name="thesis")
+    profile = experiments.variant(PROFILE, protocol="no_validation", recipe=recipe)
+    with pytest.raises(ValueError, match="'thesis' keeps the epoch .* the split has none"):
+        experiments.run(data, profile, tmp_path)
 
 
 def test_a_finished_run_is_not_done_again_unless_its_settings_change(runs, data, monkeypatch):

@@ -115,6 +115,16 @@ def test_a_whole_fold_validates_and_shares_no_recording(test_fold):
 
 
 @pytest.mark.parametrize("test_fold", FOLDS)
+def test_without_validation_all_trains_that_shares_no_recording_with_the_test(test_fold):
+    parts = protocol.split(CLIPS, test_fold, protocol="no_validation")
+    tested = CLIPS.fold == test_fold
+    assert parts.test.tolist() == np.flatnonzero(tested).tolist()
+    assert not len(parts.validation)
+    shared = CLIPS.src_file.isin(CLIPS.src_file[tested])
+    assert parts.train.tolist() == np.flatnonzero(~tested & ~shared).tolist()
+
+
+@pytest.mark.parametrize("test_fold", FOLDS)
 def test_random_clips_use_every_clip_and_leak(test_fold):
     # the thesis's cut: about two clips in five have a sibling, four fifths of those in training
     parts = protocol.split(CLIPS, test_fold, protocol="random_clips")

@@ -1,5 +1,7 @@
 """The SE-CNN and its cost: the thesis's numbers, and the layers against plain arithmetic."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -224,6 +226,18 @@ def test_network_is_blocks_gates_average_and_two_linear_layers():
     for i in range(2, 6):
         maps = getattr(model, f"conv_block{i}")(maps)
         maps = maps * getattr(model, f"se{i - 1}").gate(maps)[:, :, None, None]
+    hidden = torch.relu(model.fc1(maps.mean(dim=(2, 3))))
+    torch.testing.assert_close(model(features), model.fc2(hidden))
+
+
+def test_without_gates_the_same_layers_are_left():
+    model = SECNN(3, replace(NARROW, se_reduction=0)).eval()
+    gated = SECNN(3, NARROW).state_dict()
+    assert set(model.state_dict()) == {name for name in gated if not name.startswith("se")}
+    features = torch.randn(2, 1, 32, 40)
+    maps = features
+    for i in range(1, 6):
+        maps = getattr(model, f"conv_block{i}")(maps)
     hidden = torch.relu(model.fc1(maps.mean(dim=(2, 3))))
     torch.testing.assert_close(model(features), model.fc2(hidden))
 

@@ -54,6 +54,11 @@ class SqueezeExcitation(nn.Module):
         return maps * self.gate(maps)[:, :, None, None]
 
 
+def gate_or_none(channels: int, reduction: int) -> nn.Module:
+    """Return a gate, or what lets all maps pass if the reduction is 0."""
+    return SqueezeExcitation(channels, reduction) if reduction else nn.Identity()
+
+
 class SECNN(nn.Module):
     """SE-CNN of the thesis; gates follow blocks 2 to 5.
 
@@ -80,13 +85,13 @@ class SECNN(nn.Module):
         c1, c2, c3, c4, c5 = settings.channels
         self.conv_block1 = ConvBlock(1, c1)
         self.conv_block2 = ConvBlock(c1, c2)
-        self.se1 = SqueezeExcitation(c2, settings.se_reduction)
+        self.se1 = gate_or_none(c2, settings.se_reduction)
         self.conv_block3 = ConvBlock(c2, c3)
-        self.se2 = SqueezeExcitation(c3, settings.se_reduction)
+        self.se2 = gate_or_none(c3, settings.se_reduction)
         self.conv_block4 = ConvBlock(c3, c4)
-        self.se3 = SqueezeExcitation(c4, settings.se_reduction)
+        self.se3 = gate_or_none(c4, settings.se_reduction)
         self.conv_block5 = ConvBlock(c4, c5)
-        self.se4 = SqueezeExcitation(c5, settings.se_reduction)
+        self.se4 = gate_or_none(c5, settings.se_reduction)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc1 = nn.Linear(c5, settings.hidden)
         self.relu = nn.ReLU()
