@@ -34,10 +34,22 @@ def plan(profile: Profile) -> list[Planned]:
     own_epochs = profile.training.epochs
     narrow = replace(profile, network=evidence.network or profile.network)
     small = experiments.variant(narrow, epochs=evidence.epochs or own_epochs)
-    longer = experiments.variant(
-        profile, protocol="no_validation", epochs=evidence.published_epochs or own_epochs
-    )
-    without_gates = replace(small, network=replace(small.network, se_reduction=0))
+
+    whole = {name: experiments.variant(profile, recipe=RECIPES[name]) for name in evidence.recipes}
+    whole |= {
+        f"{name}, no validation": experiments.variant(
+            each, protocol="no_validation", epochs=evidence.published_epochs or own_epochs
+        )
+        for name, each in whole.items()
+        if each.training.recipe.schedule == "one_cycle"
+    }
+    protocols = {name: experiments.variant(small, protocol=name) for name in COMPARED}
+    levers = {
+        recipe.name: experiments.variant(small, recipe=recipe)
+        for recipe in ablated(RECIPES["strong"])
+    }
+    levers["no gates"] = replace(small, network=replace(small.network, se_reduction=0))
+    levers["thesis recipe"] = experiments.variant(small, recipe=RECIPES["thesis"])
     peers = {name: replace(profile, architecture=name) for name in ("se_cnn", *PEERS)}
     if evidence.network:
         peers["se_cnn, narrow"] = narrow
@@ -45,52 +57,20 @@ def plan(profile: Profile) -> list[Planned]:
         name: experiments.variant(peer, epochs=evidence.peer_epochs or own_epochs)
         for name, peer in peers.items()
     }
+
+    comparisons = {
+        "folds": (whole, evidence.seeds, evidence.folds),
+        "protocols": (protocols, (0,), evidence.protocol_folds),
+        "ablation": (levers, (0,), evidence.ablation_folds),
+        "peers": (peers, (0,), evidence.peer_folds),
+    }
     return [
-        *(
-            Planned("folds", recipe, _run(profile, fold, seed, recipe=RECIPES[recipe]))
-            for recipe in evidence.recipes
-            for seed in evidence.seeds
-            for fold in evidence.folds
-        ),
-        *(
-            Planned(
-                "folds",
-                f"{recipe}, no validation",
-                _run(longer, fold, seed, recipe=RECIPES[recipe]),
-            )
-            for recipe in evidence.recipes
-            if RECIPES[recipe].schedule == "one_cycle"
-            for seed in evidence.seeds
-            for fold in evidence.folds
-        ),
-        *(
-            Planned("protocols", protocol, _run(small, fold, 0, protocol=protocol))
-            for protocol in COMPARED
-            for fold in evidence.protocol_folds
-        ),
-        *(
-            Planned("ablation", recipe.name, _run(small, fold, 0, recipe=recipe))
-            for recipe in ablated(RECIPES["strong"])
-            for fold in evidence.ablation_folds
-        ),
-        *(
-            Planned("ablation", label, _run(changed, fold, 0))
-            for label, changed in (
-                ("no gates", without_gates),
-                ("thesis recipe", experiments.variant(small, recipe=RECIPES["thesis"])),
-            )
-            for fold in evidence.ablation_folds
-        ),
-        *(
-            Planned("peers", name, _run(peer, fold, 0))
-            for name, peer in peers.items()
-            for fold in evidence.peer_folds
-        ),
+        Planned(group, label, experiments.variant(each, test_fold=fold, seed=seed))
+        for group, (variants, seeds, folds) in comparisons.items()
+        for label, each in variants.items()
+        for seed in seeds
+        for fold in folds
     ]
-
-
-def _run(profile: Profile, fold: int, seed: int, **changes) -> Profile:
-    return experiments.variant(profile, test_fold=fold, seed=seed, **changes)
 
 
 def ablated(recipe: Recipe) -> Iterator[Recipe]:
