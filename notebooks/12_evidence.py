@@ -115,7 +115,7 @@ test = evidence.accuracy_table(by_group["folds"], "test")
 figure = figures.folds(by_group["folds"], test, chance)
 
 # %%
-epochs = groups.groupby("variant", sort=False).epochs.first()
+epochs = groups.query("comparison == 'folds'").groupby("variant").epochs.first()
 test.insert(0, "epochs", epochs[test.index])
 test.style.format(precision=1)
 
@@ -255,8 +255,8 @@ report.publish(
 #   {glue:text}`cv_clips` clips {glue:text}`cv_accuracy:.1f` %, 95 % interval
 #   {glue:text}`cv_low:.1f` to {glue:text}`cv_high:.1f` %. Whole clips instead of excerpts:
 #   {glue:text}`cv_whole_clip:.1f` %.
-# - With nothing held back for validation, {glue:text}`published_epochs:d` epochs on each of
-#   {glue:text}`published_runs:d` folds give {glue:text}`published_accuracy:.1f` %
+# - With nothing held back for validation, {glue:text}`published_runs:d` runs of
+#   {glue:text}`published_epochs:d` epochs each give {glue:text}`published_accuracy:.1f` %
 #   ({glue:text}`published_low:.1f` to {glue:text}`published_high:.1f` %). Where the number of epochs
 #   differs too, this does not say whether time or clips did it.
 # - Validation on random clips flatters by {glue:text}`random_optimism:.1f` points, on whole
