@@ -465,7 +465,6 @@ PROFILES: dict[str, Profile] = {
                 published_epochs=80,
                 network=Network(channels=(16, 32, 64, 128, 256), hidden=512),
                 ablation_folds=(1, 2),
-                peer_folds=(1,),
             ),
             efficiency=Efficiency(keep=(0.5,)),
             transformer=Transformer(
