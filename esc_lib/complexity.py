@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,6 +13,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from torchinfo import summary
 
+from esc_lib.deployment import latency
+from esc_lib.hardware import autocast, best_device
+from esc_lib.models.freezing import step_cost
 from esc_lib.models.se_cnn import BLOCKS, SECNN, ConvBlock, component_of
 
 
@@ -79,6 +84,43 @@ def multiply_adds(model: nn.Module, n_mels: int, n_frames: int) -> int:
     with counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         model.eval()(torch.zeros(1, 1, n_mels, n_frames, device=device))
     return counter.get_total_flops() // 2
+
+
+def side_by_side(
+    networks: Mapping[str, nn.Module], n_mels: int, n_frames: int, batch: int = 8
+) -> pd.DataFrame:
+    """Lay out what networks cost, timed one after the other on this machine's best device.
+
+    Parameters
+    ----------
+    networks : mapping of name to network of log-mel spectrograms; they stay as they are.
+    n_mels, n_frames : int, size of a whole clip's spectrogram.
+    batch : int, clips in a training step.
+
+    Returns
+    -------
+    DataFrame, a row per network: parameters, multiply_adds (of one clip), train_ms (median time of
+        a training step, per clip) and predict_ms (of one clip alone).
+    """
+    device = best_device()
+    clips = torch.randn(batch, 1, n_mels, n_frames, device=device)
+    clips = clips.contiguous(memory_format=torch.channels_last)
+    targets = torch.zeros(batch, dtype=torch.long, device=device)
+    rows = {}
+    for name, network in networks.items():
+        network = copy.deepcopy(network).to(device, memory_format=torch.channels_last)
+        rows[name] = {
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "multiply_adds": multiply_adds(network, n_mels, n_frames),
+            "train_ms": step_cost(network.train(), clips, targets, repeats=3)["step_ms"] / batch,
+            "predict_ms": _prediction_ms(network.eval(), clips[:1]),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _prediction_ms(network: nn.Module, clip: torch.Tensor) -> float:
+    with torch.inference_mode(), autocast(clip.device):
+        return latency(lambda: network(clip).cpu(), repeats=10).median_ms
 
 
 def working_memory_mb(model: nn.Module, n_mels: int, n_frames: int) -> float:

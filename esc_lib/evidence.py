@@ -206,13 +206,14 @@ def against(judged: pd.DataFrame, base: str, part: str = "validation") -> pd.Dat
     clip = ["fold", "filename"]
     wide = table.pivot_table(index=clip, columns="label", values="right", sort=False)
     difference = 100 * wide.astype(float).sub(wide[base].astype(float), axis=0)
-    margin = 1.96 * difference.std(ddof=1) / np.sqrt(len(wide))
+    clips = difference.count()
+    margin = 1.96 * difference.std(ddof=1) / np.sqrt(clips)
     return pd.DataFrame(
         {
             "accuracy": 100 * wide.mean(),
             "difference": difference.mean(),
             "low": difference.mean() - margin,
             "high": difference.mean() + margin,
-            "clips": len(wide),
+            "clips": clips,
         }
     )

@@ -192,10 +192,16 @@ def test_a_paired_difference_by_hand():
             judged([1, 1, 1, 0, 0], "base", part="validation"),
             judged([1, 1, 1, 1, 0], "better", part="validation"),
             judged([1, 1, 1, 0, 0], "same", part="validation"),
+            judged([1, 1, 0], "fewer clips", part="validation"),
         ]
     )
     found = evidence.against(table, "base")
-    assert found.difference.to_dict() == pytest.approx({"base": 0, "better": 20, "same": 0})
+    assert found.difference.drop("fewer clips").to_dict() == pytest.approx(
+        {"base": 0, "better": 20, "same": 0}
+    )
+    assert found.clips.to_dict() == {"base": 5, "better": 5, "same": 5, "fewer clips": 3}
+    sd = 100 * np.std([0, 0, -1], ddof=1) / np.sqrt(3)
+    assert found.low["fewer clips"] == pytest.approx(-100 / 3 - 1.96 * sd)
     assert found.loc["same", ["low", "high"]].tolist() == [0, 0]
     sd = 100 * np.std([0, 0, 0, 1, 0], ddof=1) / np.sqrt(5)
     assert found.high["better"] == pytest.approx(20 + 1.96 * sd)

@@ -1,5 +1,6 @@
 """The SE-CNN and its cost: the thesis's numbers, and the layers against plain arithmetic."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -89,6 +90,22 @@ def test_rows_of_components_add_up_to_the_totals(thesis_net):
     assert cost.components.parameters.sum() == cost.parameters
     assert cost.components.multiply_adds.sum() == cost.multiply_adds
     assert cost.components.output_mb.sum() == pytest.approx(cost.forward_mb, rel=1e-12)
+
+
+def test_networks_side_by_side_keep_their_weights():
+    torch.manual_seed(0)
+    networks = {
+        width: SECNN(3, Network(channels=(width, *[2 * width] * 4), hidden=16)) for width in (4, 8)
+    }
+    before = {width: copy.deepcopy(each.state_dict()) for width, each in networks.items()}
+    table = complexity.side_by_side(networks, 32, 40, batch=2)
+    for width, network in networks.items():
+        cost = complexity.cost(network, 32, 40)
+        assert table.parameters[width] == cost.parameters
+        assert table.multiply_adds[width] == pytest.approx(cost.multiply_adds, rel=0.01)
+        assert network.training
+        torch.testing.assert_close(dict(network.state_dict()), dict(before[width]), rtol=0, atol=0)
+    assert (table[["train_ms", "predict_ms"]] > 0).all(axis=None)
 
 
 def test_the_thesis_rows_do_not_add_up():
