@@ -510,7 +510,7 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         {"params": others, "weight_decay": 0.0},
     ]
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    return kind(groups, lr=recipe.learning_rate)
+    return kind(groups, lr=recipe.learning_rate, fused=True)
 
 
 def _schedule(optimizer, recipe: Recipe, n_steps: int):

@@ -11,7 +11,14 @@ from torch import nn
 
 from esc_lib import activations, complexity
 from esc_lib.config import FrontEnd, Network
-from esc_lib.models.se_cnn import BLOCKS, SECNN, ConvBlock, SqueezeExcitation, component_of
+from esc_lib.models.se_cnn import (
+    BLOCKS,
+    SECNN,
+    ConvBlock,
+    FirstBlock,
+    SqueezeExcitation,
+    component_of,
+)
 
 INPUT = (1, 1, 128, 431)
 NARROW = Network(channels=(4, 8, 8, 16, 16), se_reduction=4, hidden=32)
@@ -233,6 +240,25 @@ def test_block_equals_plain_functions(training):
     # the odd last row and column are dropped by the pooling
     expected = expected[:, :, :8, :10].reshape(3, 5, 4, 2, 5, 2).amax(dim=(3, 5))
     torch.testing.assert_close(block(maps), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [ConvBlock, FirstBlock])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_faster_order_changes_neither_values_nor_gradients(kind, layout):
+    torch.manual_seed(7)
+    block = kind(1, 4).to(dtype=torch.float64, memory_format=layout).train()
+    maps = torch.randn(3, 1, 9, 11, dtype=torch.float64)
+    out = block(maps)
+    out.square().sum().backward()
+    found = [out] + [parameter.grad for parameter in block.parameters()]
+
+    block.zero_grad()
+    first = block.bn1(block.conv1(maps)).relu()
+    plain = nn.functional.max_pool2d(block.bn2(block.conv2(first)).relu(), 2)
+    plain.square().sum().backward()
+    expected = [plain] + [parameter.grad for parameter in block.parameters()]
+    assert (plain == 0).any() and (plain > 0).any()
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_network_is_blocks_gates_average_and_two_linear_layers():

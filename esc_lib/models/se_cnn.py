@@ -9,7 +9,11 @@ from esc_lib.config import Network
 
 
 class ConvBlock(nn.Module):
-    """[Conv 3x3 without bias, BatchNorm, ReLU] twice, then MaxPool 2x2."""
+    """[Conv 3x3 without bias, BatchNorm, ReLU] twice, then MaxPool 2x2.
+
+    The second ReLU follows the pooling: the values and gradients are the same, of a quarter as
+    many units.
+    """
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -17,14 +21,37 @@ class ConvBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Map (batch, in, mel, frames) to (batch, out, mel // 2, frames // 2)."""
         maps = self.relu(self.bn1(self.conv1(maps)))
-        maps = self.relu(self.bn2(self.conv2(maps)))
-        return self.pool(maps)
+        return self.relu(self.pool(self.bn2(self.conv2(maps))))
+
+
+class FirstBlock(ConvBlock):
+    """The block that sees the spectrogram, with mel and frames exchanged while it is trained.
+
+    So it is if it lies on a CPU, channels last: there convolutions cut the last axis into equal
+    pieces, and 431 frames are a prime number. Rows of 128 mel bands take half the time.
+    """
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Map (batch, in, mel, frames) to (batch, out, mel // 2, frames // 2)."""
+        layout = torch.channels_last
+        channels_last = self.conv2.weight.is_contiguous(memory_format=layout)
+        if not (self.training and maps.is_cpu and channels_last):
+            return super().forward(maps)
+        maps = maps.transpose(2, 3).contiguous(memory_format=layout)
+        maps = self.relu(self.bn1(_exchanged(self.conv1, maps)))
+        maps = self.relu(self.pool(self.bn2(_exchanged(self.conv2, maps))))
+        return maps.transpose(2, 3).contiguous(memory_format=layout)
+
+
+def _exchanged(convolution: nn.Conv2d, maps: torch.Tensor) -> torch.Tensor:
+    """Convolve maps whose last two axes are exchanged."""
+    return nn.functional.conv2d(maps, convolution.weight.transpose(2, 3), padding=1)
 
 
 class SqueezeExcitation(nn.Module):
@@ -83,7 +110,7 @@ class SECNN(nn.Module):
         super().__init__()
         settings = settings or Network()
         c1, c2, c3, c4, c5 = settings.channels
-        self.conv_block1 = ConvBlock(1, c1)
+        self.conv_block1 = FirstBlock(1, c1)
         self.conv_block2 = ConvBlock(c1, c2)
         self.se1 = gate_or_none(c2, settings.se_reduction)
         self.conv_block3 = ConvBlock(c2, c3)
