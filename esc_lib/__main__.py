@@ -65,6 +65,18 @@ def evidence(options: argparse.Namespace) -> None:
         print(f"{item.group}, {item.label}, fold {item.profile.test_fold}: done", flush=True)
 
 
+def recipe(options: argparse.Namespace) -> None:
+    """Do the runs by which a recipe is chosen on validation clips, or every n-th of them."""
+    from esc_lib import experiments
+    from esc_lib.recipe_search import plan
+
+    artifacts = root(options.profile, options.artifacts)
+    data = open_data(find(artifacts, "01_data"))
+    first, step = (int(number) for number in options.share.split("/"))
+    for settings in plan(get_profile(options.profile))[first - 1 :: step]:
+        print(experiments.run(data, settings, artifacts / "runs"), flush=True)
+
+
 def explain(options: argparse.Namespace) -> None:
     """Explain the test decisions of the chosen folds by every method, as notebook 08 compares them.
 
@@ -109,6 +121,11 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--groups", nargs="+", default=["folds"], help="or protocols ...")
     command.add_argument("--share", default="1/1", help="2/4: the second of four processes")
     command.set_defaults(run=evidence)
+    command = commands.add_parser("recipe", help="do the runs that choose how to train")
+    command.add_argument("--profile", default="demo", choices=PROFILES)
+    command.add_argument("--artifacts", default="", help="default: build/<profile>/artifacts")
+    command.add_argument("--share", default="1/1", help="2/4: the second of four processes")
+    command.set_defaults(run=recipe)
     command = commands.add_parser("explain", help="explain the decisions that notebook 08 compares")
     command.add_argument("--profile", default="demo", choices=PROFILES)
     command.add_argument("--artifacts", default="", help="default: build/<profile>/artifacts")

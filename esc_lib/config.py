@@ -78,10 +78,13 @@ class Augmentation:
         Largest change of speed at constant pitch, as a natural logarithm, drawn per batch.
     max_mask : float
         Widest masked stripe as a share of the mel bands, and another one of the frames.
+    transform_probability : float
+        Chance of a low- or high-pass, of another gain in a segment, and of a cyclic shift, each
+        independently, per clip and epoch.
 
     Notes
     -----
-    A random gain is missing on purpose: standardisation per clip removes it.
+    A random gain of the whole clip is missing on purpose: standardisation removes it.
     """
 
     probability: float = 0.3
@@ -92,6 +95,7 @@ class Augmentation:
     mix_alpha: float = 0.2
     max_stretch: float = 0.0
     max_mask: float = 0.0
+    transform_probability: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 COMPARED = ("source_grouped", "random_clips")
-PROTOCOLS = (*COMPARED, "whole_fold", "no_validation")
+PROTOCOLS = (*COMPARED, "whole_fold", "no_validation", "no_test")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ def split(
     protocol : "source_grouped" keeps every source recording on one side, classes balanced;
         "random_clips" is the thesis's cut, stratified, blind to source recordings; "whole_fold"
         validates on the fold after the test fold, three train, and has no share or seed;
-        "no_validation" trains on all there is outside the test fold, as published accuracies do.
+        "no_validation" trains on all there is outside the test fold, as published accuracies do;
+        "no_test" is "source_grouped" without the test clips, for choices made beforehand.
     validation_share : float, share of the clips outside the test fold.
     seed : int
 
@@ -89,7 +90,7 @@ def split(
     train, validation = next(
         grouped.split(rest, clips.label.iloc[rest], groups=clips.src_file.iloc[rest])
     )
-    return Split(rest[train], rest[validation], test)
+    return Split(rest[train], rest[validation], test[:0] if protocol == "no_test" else test)
 
 
 def name_parts(clips: pd.DataFrame, parts: Split) -> pd.Series:

@@ -257,6 +257,13 @@ class _Run:
         waveforms = augment.augment_waveforms(
             waveforms, n_valid, settings, self.profile.front_end.sr, generator
         )
+        if settings.transform_probability:
+            waveforms = augment.transform_waveforms(
+                waveforms,
+                settings.transform_probability,
+                self.profile.front_end.sr,
+                generator,
+            )
         mix = augment.draw_mix(len(rows), settings.mix_alpha, rng, device)
         if settings.mixing == "between_class":
             waveforms, targets = augment.between_class(waveforms, targets, *mix)

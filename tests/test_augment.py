@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import signal
 
 from esc_lib import augment
 from esc_lib.audio import sounding_span
@@ -145,3 +146,34 @@ def test_resize_stretches_without_moving_bands():
         assert stretched[0, 0, [0, 1, 2, 4, 5, 6, 7]].abs().max() < 1e-6
     ramp = torch.arange(12.0).expand(1, 1, 8, 12)
     assert (augment.resize(ramp, 24)[0, 0, 0].diff() >= 0).all()
+
+
+# ----------------------------------------------------------------------------------- transforms
+
+
+def test_transforms_are_drawn_for_each_item_and_leave_the_input_alone():
+    clips = noise(64, 4000)
+    before = clips.clone()
+    generator = torch.Generator().manual_seed(1)
+    changed = augment.transform_waveforms(clips, 0.5, 16_000, generator)
+    assert torch.equal(clips, before)
+    same = sum(torch.allclose(a, b, atol=1e-5) for a, b in zip(clips, changed))
+    assert same == pytest.approx(64 / 8, abs=7)  # three coins for each clip
+    none = augment.transform_waveforms(clips, 0.0, 16_000, generator)
+    assert torch.allclose(none, clips)
+
+
+@pytest.mark.parametrize(("low", "corner"), [(True, 2000.0), (False, 500.0)])
+def test_filter_is_a_butterworth_of_second_order(low, corner):
+    sr = 16_000
+    seconds = torch.arange(sr) / sr
+    hz = torch.tensor([125.0, 500.0, 2000.0, 6000.0])
+    tones = torch.sin(2 * np.pi * hz[:, None] * seconds)
+    every = torch.full((4, 1), corner)
+    filtered = augment.second_order(tones, every, every, torch.full((4, 1), low), sr)
+    middle = slice(sr // 4, 3 * sr // 4)
+    gain = filtered[:, middle].square().mean(1) / tones[:, middle].square().mean(1)
+    numerator, denominator = signal.butter(2, corner, "low" if low else "high", analog=False, fs=sr)
+    expected = signal.freqz(numerator, denominator, hz.numpy(), fs=sr)[1]
+    # the digital reference is warped near half the sample rate
+    assert gain[:3].sqrt().numpy() == pytest.approx(np.abs(expected)[:3], abs=0.02)
