@@ -39,7 +39,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PIP) torch
 	@echo "setup: installing the rest"
 	@$(PIP) -e '.[book,test,dev]'
-	@$(BIN)/python -m esc_lib._torchaudio_setup
+	@$(BIN)/python -m esc_lib.machine.torchaudio_setup
 	@touch $(STAMP)
 
 book: override PROFILE := demo

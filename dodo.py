@@ -24,7 +24,9 @@ from doit.reporter import ConsoleReporter
 from doit.tools import config_changed
 from sphinx_external_toc.parsing import parse_toc_yaml
 
-from esc_lib.batch import (
+from esc_lib.config import PROFILES
+from esc_lib.machine.files import write_atomically
+from esc_lib.study.batch import (
     convert,
     library_files,
     notebooks_read,
@@ -32,9 +34,7 @@ from esc_lib.batch import (
     run_notebook,
     to_notebook,
 )
-from esc_lib.config import PROFILES
-from esc_lib.files import write_atomically
-from esc_lib.record import record, without_machine
+from esc_lib.study.record import record, without_machine
 
 ROOT = Path(__file__).resolve().parent
 PROFILE = os.environ.get("PROFILE") or "demo"
@@ -82,7 +82,7 @@ def executed(stem: str) -> Path:
 
 def make_data() -> TaskFailed | None:
     """Have the data made or fetched, and note what it is; unchanged data leaves the note as is."""
-    from esc_lib.datasets import prepare
+    from esc_lib.data import prepare
 
     try:
         folder = Path(prepare(PROFILE, Path(DATA).expanduser() if DATA else None)).resolve()

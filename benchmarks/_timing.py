@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from esc_lib.audio import to_int16
-from esc_lib.files import write_atomically
-from esc_lib.hardware import best_device, best_precision
+from esc_lib.machine.files import write_atomically
+from esc_lib.machine.hardware import best_device, best_precision
+from esc_lib.sound.audio import to_int16
 
 CLIP_S = 5.0
 PACKAGES = ("torch", "torchaudio", "librosa", "numpy", "scipy")

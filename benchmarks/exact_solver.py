@@ -18,7 +18,7 @@ from scipy.optimize import nnls
 from sklearn.decomposition import non_negative_factorization
 
 from benchmarks import _timing
-from esc_lib.factorization import Statistics, solve_exact
+from esc_lib.dictionaries.solvers import Statistics, solve_exact
 
 SLACK = 1e-3  # an objective may lie this share above the best one
 # scikit-learn's default is 1e-4; this is the loosest power of ten that stays within SLACK

@@ -17,8 +17,8 @@ import torch
 
 from benchmarks import _timing
 from esc_lib.config import FrontEnd
-from esc_lib.features import POWER_FLOOR, LogMel, librosa_log_mel
-from esc_lib.hardware import best_device, keep_freed_memory
+from esc_lib.machine.hardware import best_device, keep_freed_memory
+from esc_lib.sound.log_mel import POWER_FLOOR, LogMel, librosa_log_mel
 
 RANGE_DB = 60.0  # compared: what lies within this range below a clip's maximum
 TOLERANCE_DB = 1e-3  # float32 rounding of a 2048-point transform at the lower end of that range

@@ -7,7 +7,7 @@ is how they are computed:
   a DataLoader, the network in float32 in PyTorch's default layout. It runs without worker
   processes and with ``--workers`` of them; the faster of the two is the baseline.
 - ours: int16 waveforms on the device, augmentation and log-mel in a batch there, channels_last,
-  the precision that ``esc_lib.hardware.best_precision`` chooses, freed memory kept.
+  the precision that ``esc_lib.machine.hardware.best_precision`` chooses, freed memory kept.
 
 How memory is allocated is settled for a whole process, so every measurement has its own. They
 take turns.
@@ -30,11 +30,11 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from benchmarks import _timing
-from esc_lib.augment import augment_waveforms, mixup
 from esc_lib.config import Augmentation, FrontEnd, Network, get_profile
-from esc_lib.features import LogMel, librosa_log_mel
-from esc_lib.hardware import best_device, best_precision, keep_freed_memory
+from esc_lib.machine.hardware import best_device, best_precision, keep_freed_memory
 from esc_lib.models.se_cnn import SECNN
+from esc_lib.sound.augment import augment_waveforms, mixup
+from esc_lib.sound.log_mel import LogMel, librosa_log_mel
 
 LEARNING_RATE = 1e-3  # thesis, section 4.6
 DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "32-true": torch.float32}
@@ -149,7 +149,7 @@ def thesis_step(arguments: argparse.Namespace, device: torch.device) -> Callable
 
 
 def our_step(arguments: argparse.Namespace, device: torch.device) -> Callable[[], float]:
-    """Return a function that does one step as ``esc_lib.training`` does and returns its loss."""
+    """Return a function that does one step as ``training.loop`` does and returns its loss."""
     keep_freed_memory()
     settings, network, n_classes = study(arguments)
     augmentation = Augmentation()

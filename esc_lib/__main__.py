@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from esc_lib import datasets
-from esc_lib.artifacts import find, open_data, root
 from esc_lib.config import PROFILES, RECIPES, get_profile
-from esc_lib.datasets import esc50
+from esc_lib.data import decode, esc50, prepare
+from esc_lib.data.clips import find, open_data, root
 
 
 def verify(folder: str | None, profile: str) -> None:
@@ -20,9 +19,9 @@ def verify(folder: str | None, profile: str) -> None:
         With one sentence, naming the file, if the study could not run on the folder.
     """
     settings = get_profile(profile)
-    clips = esc50.read_clips(datasets.prepare(profile, folder), esc10_only=settings.esc10_only)
-    decoded = esc50.decode(clips, settings.front_end.sr, settings.front_end.n_samples)
-    print("\n".join(esc50.describe(clips, decoded.report)))
+    clips = esc50.read_clips(prepare(profile, folder), esc10_only=settings.esc10_only)
+    decoded = decode.decode(clips, settings.front_end.sr, settings.front_end.n_samples)
+    print("\n".join(decode.describe(clips, decoded.report)))
 
 
 def train(options: argparse.Namespace) -> None:
@@ -36,7 +35,7 @@ def train(options: argparse.Namespace) -> None:
     ValueError, OSError
         With one sentence if the study's first notebook did not run, or a setting is wrong.
     """
-    from esc_lib import experiments  # Lightning Fabric takes a while to import
+    from esc_lib.training import runs  # Lightning Fabric takes a while to import
 
     artifacts = root(options.profile, options.artifacts)
     data = open_data(find(artifacts, "01_data"))
@@ -46,15 +45,15 @@ def train(options: argparse.Namespace) -> None:
         changes["epochs"] = options.epochs
     for seed in options.seeds:
         for fold in options.folds:
-            settings = experiments.variant(
+            settings = runs.variant(
                 get_profile(options.profile), test_fold=fold, seed=seed, **changes
             )
-            print(experiments.run(data, settings, artifacts / "runs"), flush=True)
+            print(runs.run(data, settings, artifacts / "runs"), flush=True)
 
 
 def evidence(options: argparse.Namespace) -> None:
     """Do the runs of one comparison of the profile, or every n-th of them."""
-    from esc_lib.evidence import carry_out, plan
+    from esc_lib.training.comparisons import carry_out, plan
 
     artifacts = root(options.profile, options.artifacts)
     data = open_data(find(artifacts, "01_data"))
@@ -67,14 +66,14 @@ def evidence(options: argparse.Namespace) -> None:
 
 def recipe(options: argparse.Namespace) -> None:
     """Do the runs by which a recipe is chosen on validation clips, or every n-th of them."""
-    from esc_lib import experiments
-    from esc_lib.recipe_search import plan
+    from esc_lib.training import runs
+    from esc_lib.training.recipe_search import plan
 
     artifacts = root(options.profile, options.artifacts)
     data = open_data(find(artifacts, "01_data"))
     first, step = (int(number) for number in options.share.split("/"))
     for settings in plan(get_profile(options.profile))[first - 1 :: step]:
-        print(experiments.run(data, settings, artifacts / "runs"), flush=True)
+        print(runs.run(data, settings, artifacts / "runs"), flush=True)
 
 
 def explain(options: argparse.Namespace) -> None:
@@ -85,13 +84,13 @@ def explain(options: argparse.Namespace) -> None:
     ValueError, OSError
         With one sentence if a fold's network was not trained.
     """
-    from esc_lib import experiments
     from esc_lib.explain.comparison import explain_fold
+    from esc_lib.training.runs import variant
 
     artifacts = root(options.profile, options.artifacts)
     data = open_data(find(artifacts, "01_data"))
     for fold in options.folds:
-        settings = experiments.variant(get_profile(options.profile), test_fold=fold)
+        settings = variant(get_profile(options.profile), test_fold=fold)
         folder = artifacts / "explanations" / f"fold{fold}"
         judged = explain_fold(data, settings, artifacts / "runs", folder, options.only)
         print(f"{folder}: {len(judged)} rows", flush=True)

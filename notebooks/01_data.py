@@ -48,14 +48,16 @@ import numpy as np
 import torch
 from IPython.display import display
 
-from esc_lib import datasets, protocol, report
-from esc_lib.artifacts import own, root, save_data
+from esc_lib import data
 from esc_lib.config import get_profile
-from esc_lib.datasets import esc50
-from esc_lib.features import LogMel
+from esc_lib.data import decode, esc50, splits
+from esc_lib.data.clips import own, root, save_data
 from esc_lib.figures import data as figures
 from esc_lib.figures import style
-from esc_lib.report import Metric
+from esc_lib.figures.html import sounds
+from esc_lib.sound.log_mel import LogMel
+from esc_lib.study import metrics
+from esc_lib.study.metrics import Metric
 
 style.apply()
 settings = get_profile(profile)
@@ -70,10 +72,10 @@ folder = own(root(profile, artifacts), "01_data")
 # be decoded stops the study here, with its name.
 
 # %% tags=["remove-stderr"]
-source = datasets.prepare(profile, data_folder)
+source = data.prepare(profile, data_folder)
 clips = esc50.read_clips(source, esc10_only=settings.esc10_only)
-decoded = esc50.decode(clips, settings.front_end.sr, settings.front_end.n_samples)
-verdict = esc50.describe(clips, decoded.report)
+decoded = decode.decode(clips, settings.front_end.sr, settings.front_end.n_samples)
+verdict = decode.describe(clips, decoded.report)
 print("\n".join(verdict))
 
 # %% [markdown]
@@ -81,7 +83,7 @@ print("\n".join(verdict))
 # assumed: the thesis says both that clips vary between 1 and 5 s and that each is exactly 5 s.
 
 # %%
-report.characteristics(clips, decoded.report)
+decode.characteristics(clips, decoded.report)
 
 # %% mystnb={"figure": {"name": "fig-01-levels", "caption": "Durations (left, counts on a logarithmic axis) and levels (right) of all clips. Peak levels near 0 dB mean that clips were normalised one by one, so loudness tells classes apart only within a clip."}, "image": {"alt": "Two histograms. Left: nearly all clips share one duration, with a few shorter and longer ones. Right: distributions of peak and root-mean-square level in decibels, the peak level to the right of the other."}}
 figure = figures.levels(decoded.report)
@@ -104,9 +106,9 @@ figure = figures.gallery(log_mel, first.category.tolist(), settings.front_end)
 
 # %%
 heard = first.iloc[:: max(1, len(first) // 5)]
-report.players(
+sounds.players(
     [
-        report.player(
+        sounds.player(
             decoded.waveforms[row][: decoded.n_valid[row]] / 32768,
             settings.front_end.sr,
             f"{clips.category[row].replace('_', ' ')}: {clips.filename[row]}",
@@ -133,8 +135,8 @@ figure = figures.fold_table(clips)
 # the class. The folds keep recordings together, apart from a few that straddle two folds:
 
 # %%
-shared = protocol.shared_sources(clips)
-straddling = protocol.straddling_sources(clips)
+shared = splits.shared_sources(clips)
+straddling = splits.straddling_sources(clips)
 display(straddling[["src_file", "filename", "fold", "category"]].reset_index(drop=True))
 
 # %% [markdown]
@@ -146,11 +148,11 @@ display(straddling[["src_file", "filename", "fold", "category"]].reset_index(dro
 test_fold, seed = settings.test_fold, settings.training.seed
 share = settings.training.validation_share
 parts = {
-    name: protocol.split(clips, test_fold, protocol=name, validation_share=share, seed=seed)
-    for name in protocol.COMPARED
+    name: splits.split(clips, test_fold, protocol=name, validation_share=share, seed=seed)
+    for name in splits.COMPARED
 }
-leak = {name: protocol.leaked_share(clips, split) for name, split in parts.items()}
-clips["part"] = protocol.name_parts(clips, parts[settings.training.protocol])
+leak = {name: splits.leaked_share(clips, split) for name, split in parts.items()}
+clips["part"] = splits.name_parts(clips, parts[settings.training.protocol])
 
 # %% mystnb={"figure": {"name": "fig-01-leak", "caption": "Left: clips in each part of the split used from here on. Right: share of validation clips that have a sibling from the same recording among the training clips, for the source-grouped cut and for the thesis's random cut."}, "image": {"alt": "Left: three bars with the number of training, validation and test clips. Right: two bars; the source-grouped cut leaks nothing, the random cut leaks a considerable share."}}
 figure = figures.parts(clips, leak["source_grouped"], leak["random_clips"])
@@ -159,7 +161,7 @@ figure = figures.parts(clips, leak["source_grouped"], leak["random_clips"])
 save_data(folder, clips, decoded.waveforms, decoded.n_valid)
 decoded.report.to_csv(folder / "verification.csv", index=False)
 duration_s = decoded.report.duration_s
-report.publish(
+metrics.publish(
     folder,
     {
         "dataset_label": Metric(settings.dataset_label),

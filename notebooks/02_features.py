@@ -49,14 +49,16 @@ import numpy as np
 import torch
 from scipy.signal import welch
 
-from esc_lib import audio, report
-from esc_lib.artifacts import find, open_data, own, root
-from esc_lib.augment import augment_waveforms
 from esc_lib.config import RECIPES, get_profile
-from esc_lib.features import LogMel, librosa_difference_db, librosa_log_mel
+from esc_lib.data.clips import find, open_data, own, root
 from esc_lib.figures import features as figures
 from esc_lib.figures import style
-from esc_lib.report import Metric
+from esc_lib.figures.html import sounds
+from esc_lib.sound import audio
+from esc_lib.sound.augment import augment_waveforms
+from esc_lib.sound.log_mel import LogMel, librosa_difference_db, librosa_log_mel
+from esc_lib.study import metrics
+from esc_lib.study.metrics import Metric
 
 style.apply()
 settings = get_profile(profile)
@@ -109,9 +111,9 @@ print("measured signal-to-noise ratios (dB):", [round(x, 2) for x in measured_db
 # %%
 own_part = slice(0, n_own)
 clip_sounds = {"original": waveform[0], **dict(zip(colours, noisy, strict=True))}
-report.players(
+sounds.players(
     [
-        report.player(
+        sounds.player(
             values[own_part].numpy().clip(-1, 1), sr, f"{name}, {label}", settings.licence
         )
         for label, values in clip_sounds.items()
@@ -241,7 +243,7 @@ stages = [
 figure = figures.pipeline(stages, settings.front_end)
 
 # %% tags=["hide-input"]
-report.publish(
+metrics.publish(
     folder,
     {
         "frames": Metric(int(inputs.shape[2]), "frames"),

@@ -52,15 +52,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from esc_lib import activations, checkpoint, complexity, experiments, report, training
-from esc_lib.artifacts import find, open_data, own, root
 from esc_lib.config import RECIPES, FrontEnd, get_profile
-from esc_lib.features import LogMel
+from esc_lib.data.clips import find, open_data, own, root
+from esc_lib.efficiency import cost as complexity
 from esc_lib.figures import style
 from esc_lib.figures import training as figures
-from esc_lib.hardware import best_device
+from esc_lib.layers import hooks
+from esc_lib.machine.hardware import best_device
 from esc_lib.models.se_cnn import BLOCKS, SECNN
-from esc_lib.report import Metric
+from esc_lib.sound.log_mel import LogMel
+from esc_lib.study import metrics
+from esc_lib.study.metrics import Metric
+from esc_lib.training import checkpoint, loop
+from esc_lib.training import runs as experiments
 
 style.apply()
 settings = get_profile(profile)
@@ -96,7 +100,7 @@ totals.style.format("{:,.2f}").format("{:,.0f}", subset=("parameters", slice(Non
 
 # %%
 shapes = [("input", (1, thesis_input.n_mels, thesis_input.n_frames))]
-with activations.record(thesis_net.eval(), BLOCKS) as maps, torch.no_grad():
+with hooks.record(thesis_net.eval(), BLOCKS) as maps, torch.no_grad():
     thesis_net(torch.zeros(1, 1, thesis_input.n_mels, thesis_input.n_frames))
 shapes += [(f"block {i}", tuple(maps[block].shape[1:])) for i, block in enumerate(BLOCKS, 1)]
 
@@ -191,7 +195,7 @@ figure = figures.history(history, kept_epoch, chance)
 by_excerpts = pd.read_csv(run / "predictions.csv")
 rows = by_excerpts.row.to_numpy()
 front_end = LogMel(settings.front_end).to(best_device())
-logits = training.predict(model, front_end, data, rows)
+logits = loop.predict(model, front_end, data, rows)
 whole = logits.softmax(dim=1).numpy()
 excerpts = by_excerpts.filter(regex="^p_").to_numpy()
 predictions = by_excerpts[["filename", "fold", "part", "category", "label", "row"]].assign(
@@ -216,7 +220,7 @@ blocks |= {"se_parameters": int(components["SE gates"])}
 blocks |= {"fc_parameters": int(components["fc layers"])}
 
 # %% tags=["hide-input"]
-report.publish(
+metrics.publish(
     folder,
     {name: Metric(count) for name, count in blocks.items()}
     | {

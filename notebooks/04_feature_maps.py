@@ -53,17 +53,21 @@ import numpy as np
 import pandas as pd
 import torch
 
-from esc_lib import activations, checkpoint, embeddings, evaluation, gates, report
-from esc_lib.artifacts import find, open_data, own, root
 from esc_lib.config import get_profile
-from esc_lib.datasets import esc50
-from esc_lib.features import LogMel
-from esc_lib.figures import explorer, style
+from esc_lib.data import esc50
+from esc_lib.data.clips import find, open_data, own, root
+from esc_lib.evaluation import classifier
 from esc_lib.figures import feature_maps as figures
 from esc_lib.figures import features as feature_figures
-from esc_lib.hardware import best_device
+from esc_lib.figures import style
+from esc_lib.figures.html import explorer, sounds
+from esc_lib.layers import embeddings, gates, hooks
+from esc_lib.machine.hardware import best_device
 from esc_lib.models.se_cnn import BLOCKS, GATES
-from esc_lib.report import Metric
+from esc_lib.sound.log_mel import LogMel
+from esc_lib.study import metrics as report
+from esc_lib.study.metrics import Metric
+from esc_lib.training import checkpoint
 
 style.apply()
 settings = get_profile(profile)
@@ -89,11 +93,11 @@ clear = (right if len(right) else test_clips).sort_values("confidence").iloc[-1]
 row = int(clear.row)
 batch = data.batch([row], device)
 inputs = front_end.features(*batch)
-with activations.record(model, [*BLOCKS, *GATES]) as maps, torch.no_grad():
+with hooks.record(model, [*BLOCKS, *GATES]) as maps, torch.no_grad():
     model(inputs)
 caption = f"{clear.category}: {clear.filename} (fold {clear.fold})"
 waveform = batch[0][0, : int(batch[1])].cpu().numpy()
-report.player(waveform, settings.front_end.sr, caption, settings.licence)
+sounds.player(waveform, settings.front_end.sr, caption, settings.licence)
 
 # %% mystnb={"figure": {"name": "fig-04-input", "caption": "The network's input: the standardised log-mel spectrogram of the chosen test clip. Answers thesis figure 4.21."}, "image": {"alt": "Standardised log-mel spectrogram of one clip."}}
 figure = feature_figures.single(
@@ -142,14 +146,14 @@ figure = figures.maps(*strongest("conv_block5"), settings.front_end)
 # %%
 def pairs(gate):
     """Return maps before and after a gate, what it multiplied them by, and their channels."""
-    before, channels = strongest(activations.BEFORE[gate])
+    before, channels = strongest(hooks.BEFORE[gate])
     after, values = maps[gate][0].cpu().numpy()[channels], recalibrated[gate][2][channels]
     order = np.argsort(values)
     return before[order], after[order], values[order], channels[order]
 
 
 recalibrated = {}
-for gate, block in activations.BEFORE.items():
+for gate, block in hooks.BEFORE.items():
     with torch.no_grad():
         values = getattr(model, gate).gate(maps[block])[0].cpu().numpy()
     before, after = (maps[layer][0].mean(dim=(1, 2)).cpu().numpy() for layer in (block, gate))
@@ -181,7 +185,7 @@ figure = figures.recalibration(recalibrated)
 
 # %% tags=["remove-stderr"]
 test = data.split.test
-test_gates = activations.se_gates(model, front_end, data, test)
+test_gates = hooks.se_gates(model, front_end, data, test)
 described = gates.describe(test_gates, labels[test])
 described.style.format("{:.2f}").format("{:.1f}", subset=[c for c in described if "%" in c])
 
@@ -207,13 +211,13 @@ figure = figures.gates_per_class(means, data.class_names)
 # and their intervals (95 %) come from drawing whole source recordings.
 
 # %% tags=["remove-stderr"]
-train_gates = activations.se_gates(model, front_end, data, data.split.train)
+train_gates = hooks.se_gates(model, front_end, data, data.split.train)
 variants = gates.variants({gate: values.mean(axis=0) for gate, values in train_gates.items()})
 forced = {}
 for part in ("validation", "test"):
     rows = getattr(data.split, part)
-    logits = activations.forced_logits(model, front_end, data, rows, variants)
-    draws = evaluation.source_draws(sources[rows])
+    logits = hooks.forced_logits(model, front_end, data, rows, variants)
+    draws = classifier.source_draws(sources[rows])
     forced[part] = gates.compare(logits, labels[rows], draws)
 columns = ["accuracy", "changed", "nll"]
 together = pd.concat({part: table[columns] for part, table in forced.items()}, axis=1)

@@ -51,16 +51,19 @@ import pandas as pd
 from IPython.display import Markdown, display
 from tqdm import tqdm
 
-from esc_lib import atoms, checkpoint, dictionaries, gathering, held_out, report, training
-from esc_lib.artifacts import find, open_data, own, root
 from esc_lib.config import get_profile
-from esc_lib.datasets import esc50
-from esc_lib.features import LogMel, mel_frequencies_hz
+from esc_lib.data import esc50
+from esc_lib.data.clips import find, open_data, own, root
+from esc_lib.dictionaries import atoms, gather, judge, models
 from esc_lib.figures import dictionaries as figures
-from esc_lib.figures import intervals, slider, style
-from esc_lib.hardware import best_device
+from esc_lib.figures import intervals, style
+from esc_lib.figures.html import slider
+from esc_lib.machine.hardware import best_device
 from esc_lib.models.se_cnn import BLOCKS, GATES
-from esc_lib.report import Metric
+from esc_lib.sound.log_mel import LogMel, mel_frequencies_hz
+from esc_lib.study import metrics as report
+from esc_lib.study.metrics import Metric
+from esc_lib.training import checkpoint, loop
 
 style.apply()
 settings = get_profile(profile)
@@ -94,7 +97,7 @@ figure = figures.mel_bank(front_end.mel_basis.cpu().numpy(), settings.front_end)
 # random, and for uniform noise in the place of $H$.
 
 # %% tags=["remove-stderr"]
-untrained = training.initial_model(settings, len(data.class_names)).to(device).eval()
+untrained = loop.initial_model(settings, len(data.class_names)).to(device).eval()
 layers, hidden = (*BLOCKS, *GATES), {}
 networks = {"trained": (model.to(device), None), "untrained": (untrained, 0)}
 for network, part, keep in (
@@ -102,7 +105,7 @@ for network, part, keep in (
     ("untrained", "train", ()), ("untrained", "test", ()),
 ):  # fmt: skip
     net, noise = networks[network]
-    hidden[network, part] = gathering.gather_once(
+    hidden[network, part] = gather.gather_once(
         folder / f"hidden_{network}_{part}.pt", net, front_end, data, getattr(data.split, part),
         layers, keep=keep, reduction=reduction, noise_seed=noise,
     )  # fmt: skip
@@ -116,7 +119,7 @@ train, validation, test = (hidden["trained", part] for part in style.PARTS)
 # weight of least error on *validation* clips is taken for all models that follow.
 
 # %%
-tried = dictionaries.try_smoothness(
+tried = models.try_smoothness(
     train.statistics[layer], validation.statistics[layer], settings.dictionaries, seed
 )
 chosen = float(tried.validation.idxmin())
@@ -136,13 +139,13 @@ figure = figures.smoothness(tried, chosen)
 
 # %% tags=["remove-stderr"]
 fits = {
-    name: dictionaries.fit_layer(
+    name: models.fit_layer(
         train.statistics[name], settings.dictionaries, seed, smoothness=chosen
     )
     for name in tqdm(BLOCKS, desc="fitting")
 }
 names = list(fits[layer].traces)
-above = held_out.above_optimum(fits, train, settings.dictionaries, seed)
+above = judge.above_optimum(fits, train, settings.dictionaries, seed)
 
 # %% mystnb={"figure": {"name": "fig-05-learning", "caption": "Relative error on the training clips per epoch, main layer, above the least error that any non-negative W can reach with this H."}, "image": {"alt": "Three falling curves over 200 epochs; the free dictionary approaches the horizontal line of the optimum, the two constrained ones stay above it."}}
 errors = {name: trace.errors for name, trace in fits[layer].traces.items()}
@@ -160,7 +163,7 @@ figure = figures.learning(errors, least)
 # more, leave no error: one atom per band). *Mean spectrum* is one atom that is always on.
 
 # %% tags=["remove-stderr"]
-table = held_out.by_layer(fits, hidden, settings.dictionaries, seed)
+table = judge.by_layer(fits, hidden, settings.dictionaries, seed)
 table.rename(index=lambda block: block.removeprefix("conv_")).T.style.format("{:.3f}")
 
 # %% mystnb={"figure": {"name": "fig-05-layers", "caption": "Relative error on test clips by layer: three constrained dictionaries, the optimum with the trained network's H, with an untrained network's and with noise, free NMF, and the mean spectrum alone. Lower is better."}, "image": {"alt": "Eight lines over the five blocks showing relative error between 0 and 1, with the mean spectrum as an almost horizontal reference and free NMF at or near zero in the layers with many channels."}}
@@ -177,11 +180,11 @@ figure = figures.errors_by_layer(table)
 carried = {}
 for name in layers:
     if name not in fits:
-        fits[name] = dictionaries.fit_layer(
+        fits[name] = models.fit_layer(
             train.statistics[name], settings.dictionaries, seed, models=()
         )
-    clips = held_out.by_clip(fits[name], test, name, data.clips.iloc[data.split.test])
-    carried[name] = held_out.errors(clips, ["optimum"]).loc["optimum"]
+    clips = judge.by_clip(fits[name], test, name, data.clips.iloc[data.split.test])
+    carried[name] = judge.errors(clips, ["optimum"]).loc["optimum"]
 order = [name for pair in zip(BLOCKS, ("", *GATES), strict=True) for name in pair if name]
 carried = pd.DataFrame(carried).T.loc[order]
 
@@ -195,12 +198,12 @@ figure = intervals.per_row(carried, "error", "relative error, test clips", refer
 # Each model's error on the test clips as a multiple of the optimum's, main layer, clip for clip.
 
 # %%
-clips = held_out.by_clip(fits[layer], test, layer, data.clips.iloc[data.split.test])
-prices = held_out.prices(clips, names)
+clips = judge.by_clip(fits[layer], test, layer, data.clips.iloc[data.split.test])
+prices = judge.prices(clips, names)
 prices.style.format("{:.3f}")
 
 # %% mystnb={"figure": {"name": "fig-05-classes", "caption": "Relative error of the optimum per class, main layer, test clips, with 95 % intervals over source recordings, whose number stands in brackets: over few of them an interval is too short. Dotted: all test clips."}, "image": {"alt": "A dot with a horizontal bar per class, sorted from the largest error at the top to the smallest."}}
-by_class = held_out.errors_by_class(clips, "optimum")
+by_class = judge.errors_by_class(clips, "optimum")
 by_class.index = [f"{name} ({n})" for name, n in by_class.recordings.items()]
 label = "relative error of the optimum, test clips"
 figure = intervals.per_row(by_class, "error", label, carried.loc[layer, "error"])
@@ -213,7 +216,7 @@ figure = intervals.per_row(by_class, "error", label, carried.loc[layer, "error"]
 # clips, relative to the training clips' mean spectrum: below 1 is better than that, above 1 worse.
 
 # %%
-losses = held_out.by_loss(train, test, layer, fits[layer].scale, settings.dictionaries, seed)
+losses = judge.by_loss(train, test, layer, fits[layer].scale, settings.dictionaries, seed)
 losses.rename_axis(["fitted by", "model"]).style.format("{:.2f}")
 
 # %% [markdown]
@@ -305,7 +308,7 @@ figure = figures.patterns(mean, settings.front_end)
 # noise and artefacts. As numbers, on all test clips:
 
 # %%
-character = held_out.character(fits[layer], test, layer)
+character = judge.character(fits[layer], test, layer)
 character.style.format("{:.3f}", na_rep="")
 
 # %% [markdown]
@@ -321,7 +324,7 @@ truth, templates = None, None
 if settings.procedural:
     templates = atoms.source_templates(front_end)
     first = hidden["untrained", "train"].statistics[layer]
-    other = dictionaries.fit_layer(first, settings.dictionaries, seed, smoothness=chosen)
+    other = models.fit_layer(first, settings.dictionaries, seed, smoothness=chosen)
     found = {
         network: {n: atoms.match(w.numpy(), templates) for n, w in each.dictionaries().items()}
         for network, each in (("trained", fits[layer]), ("untrained", other))
@@ -342,7 +345,7 @@ if settings.procedural:
 # ## Atoms and groups of classes
 #
 # The thesis names filters for speech, music, noise, animals and machinery, which are not ESC-50's
-# categories. Our mapping stands in `esc_lib/datasets/esc50.py`; clips that fit none are left out,
+# categories. Our mapping stands in `esc_lib/data/esc50.py`; clips that fit none are left out,
 # and procedural clips keep their own classes. The use of an atom in a clip is its mean activation
 # times its norm; its score for a group is the difference between the group's mean use and the
 # others', in standard deviations. A negative score means *less used*: the activations themselves

@@ -48,15 +48,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from esc_lib import checkpoint, mistakes, neighbours, report
-from esc_lib.artifacts import find, open_data, own, root
 from esc_lib.config import get_profile
+from esc_lib.data.clips import find, open_data, own, root
+from esc_lib.evaluation import mistakes
 from esc_lib.explain.gradcam import gradcam, map_correlations
-from esc_lib.features import LogMel
 from esc_lib.figures import misclassification as figures
-from esc_lib.figures import player, style
-from esc_lib.hardware import best_device
-from esc_lib.report import Metric
+from esc_lib.figures import style
+from esc_lib.figures.html import player
+from esc_lib.layers import neighbours
+from esc_lib.machine.hardware import best_device
+from esc_lib.sound.log_mel import LogMel
+from esc_lib.study import metrics as report
+from esc_lib.study.metrics import Metric
+from esc_lib.training import checkpoint
 
 # %% tags=["hide-input"]
 style.apply()

@@ -54,18 +54,20 @@ import numpy as np
 import pandas as pd
 import torch
 
-from esc_lib import checkpoint, report, training
-from esc_lib.artifacts import find, open_data, own, root
 from esc_lib.config import get_profile
+from esc_lib.data.clips import find, open_data, own, root
 from esc_lib.explain import checks, comparison, masks, scores, table, tuning
 from esc_lib.explain.components import open_dictionaries
 from esc_lib.explain.inputs import CONDITIONS, take
 from esc_lib.explain.methods import OURS, SHAPES, Choice, Explainer, methods
-from esc_lib.features import LogMel
 from esc_lib.figures import explanations as figures
-from esc_lib.figures import player, style
-from esc_lib.hardware import best_device
-from esc_lib.report import Metric
+from esc_lib.figures import style
+from esc_lib.figures.html import player
+from esc_lib.machine.hardware import best_device
+from esc_lib.sound.log_mel import LogMel
+from esc_lib.study import metrics as report
+from esc_lib.study.metrics import Metric
+from esc_lib.training import checkpoint, loop
 
 style.apply()
 settings = get_profile(profile)
@@ -373,7 +375,7 @@ areas.style.format("{:.3f}")
 
 # %% tags=["remove-stderr"]
 PASSES = 0.5
-fresh = training.initial_model(settings, len(data.class_names)).to(device)
+fresh = loop.initial_model(settings, len(data.class_names)).to(device)
 again = {name: (lambda e, name=name: methods(e)[name]()) for name in (OURS, *SHAPES)}
 changed = checks.randomisation(asked, fresh, again)
 last = changed[changed.stage == checks.STAGES[-1][-1]].drop(columns=["clip", "stage"]).mean()

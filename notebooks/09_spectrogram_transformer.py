@@ -54,18 +54,23 @@ import pandas as pd
 import torch
 from IPython.display import display
 
-from esc_lib import attention, attention_study, experiments, report
-from esc_lib import transformer_study as study
-from esc_lib.artifacts import find, open_data, own, root
+from esc_lib.companions.transformer import (
+    attention,
+    attention_figures,
+    attention_study,
+    figures,
+    study,
+)
+from esc_lib.companions.transformer.freezing import costs, n_trainable
+from esc_lib.companions.transformer.network import N_SPECIAL, full_ast, pretrained
+from esc_lib.companions.transformer.pretraining import random_masks
 from esc_lib.config import get_profile
-from esc_lib.figures import attention as attention_figures
+from esc_lib.data.clips import find, open_data, own, root
 from esc_lib.figures import intervals, style
-from esc_lib.figures import transformer as figures
-from esc_lib.hardware import best_device
-from esc_lib.masked_pretraining import random_masks
-from esc_lib.models.ast import N_SPECIAL, full_ast, pretrained
-from esc_lib.models.freezing import costs, n_trainable
-from esc_lib.report import Metric
+from esc_lib.machine.hardware import best_device
+from esc_lib.study import metrics
+from esc_lib.study.metrics import Metric
+from esc_lib.training import runs
 
 style.apply()
 settings = get_profile(profile)
@@ -73,7 +78,7 @@ plan, front_end = settings.transformer, settings.front_end
 data = open_data(find(root(profile, artifacts), "01_data"))
 folder = own(root(profile, artifacts), "09_spectrogram_transformer")
 n_classes, first_fold = len(data.class_names), plan.folds[0]
-split = experiments.split_for(data, study.settings_of(settings, first_fold)).split
+split = runs.split_for(data, study.settings_of(settings, first_fold)).split
 network = study.fresh(data, settings, first_fold)
 
 # %% [markdown]
@@ -260,7 +265,7 @@ figure = attention_figures.heads(log_mel, among, grid, asked[1], tuple(asked), l
 # %%
 measured = []
 for fold in plan.folds:
-    rows = experiments.split_for(data, study.settings_of(settings, fold)).split.validation
+    rows = runs.split_for(data, study.settings_of(settings, fold)).split.validation
     compared = {
         "fresh": study.fresh(data, settings, fold),
         "filling in": taught[fold].model.network,
@@ -283,7 +288,7 @@ figure = attention_figures.reach(tables, alike)
 # *Change* is layer 8 minus layer 1 within a clip, over all folds; *low* and *high* are the ends of
 # its 95 % interval over source recordings. A change counts if the interval leaves zero out and it is
 # not below a twentieth of what a head has that looks at all patches alike (`CLEAR` in
-# `esc_lib/attention_study.py`).
+# `esc_lib/companions/transformer/attention_study.py`).
 
 # %%
 by_depth = attention_study.depth(measured, layers)
@@ -354,7 +359,7 @@ keys = {"full": full, "last2": last2, "frozen": frozen, "scratch": scratch, "pro
 keys |= {"fresh_probe": probe_fresh}
 against = ("pretraining", "teaching", "last2_full", "frozen_full", "probe_full")
 against = dict(zip(against, gaps.index, strict=True))
-report.publish(
+metrics.publish(
     folder,
     sizes_and_costs
     | heads_said
@@ -408,6 +413,6 @@ report.publish(
 #    a step is left? Time it.
 # 2. Set `share` of `Pretraining` to 0.2 and to 0.8 and compare the linear probes, not the errors
 #    on hidden patches. Why can those errors not be compared?
-# 3. Give `pretrained_name` the name in `PUBLISHED` of `esc_lib/models/ast.py`. Does the claim about
+# 3. Give `pretrained_name` the name in `PUBLISHED` of `esc_lib/companions/transformer/network.py`. Does the claim about
 #    early and late layers hold there?
 # 4. Draw {numref}`fig-09-heads` for the fresh network. Which arcs are left, and what do they mean?

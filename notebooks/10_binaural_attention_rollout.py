@@ -58,14 +58,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from esc_lib import report
-from esc_lib.artifacts import find, open_data, own, root
-from esc_lib.binaural import experiment, heads, judging, masking, rollout, rooms
-from esc_lib.binaural.spectrograms import levels_db, standardise
+from esc_lib.companions.binaural import experiment, figures, heads, judging, masking, rollout, rooms
+from esc_lib.companions.binaural.spectrograms import levels_db, standardise
 from esc_lib.config import get_profile
-from esc_lib.figures import binaural as figures
+from esc_lib.data.clips import find, open_data, own, root
 from esc_lib.figures import style
-from esc_lib.report import Metric
+from esc_lib.figures.html import sounds
+from esc_lib.study import metrics
+from esc_lib.study.metrics import Metric
 
 style.apply()
 settings = get_profile(profile)
@@ -134,9 +134,9 @@ figure = figures.responses(clicks, head.sr, ["anechoic", "lecture hall"])
 first = int(np.flatnonzero(study.excerpts.table.part == "test")[shown])
 name = study.excerpts.table.category[first].replace("_", " ")
 walks = experiment.around(study, first)
-report.players(
+sounds.players(
     [
-        report.player(heard, head.sr, f"{name}, around the head, {room}", settings.licence)
+        sounds.player(heard, head.sr, f"{name}, around the head, {room}", settings.licence)
         for room, heard in walks.items()
     ]
 )
@@ -344,7 +344,7 @@ for key, row in (("c", truth.loc["TE-C"]), ("level", truth.iloc[-2]), ("ears", t
 in_short = variants.error.unstack().mean()
 
 # %% tags=["hide-input"]
-report.publish(
+metrics.publish(
     folder,
     by_room
     | outcomes

@@ -57,16 +57,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from esc_lib import report
-from esc_lib.artifacts import own, root
+from esc_lib.companions.crossmodal import experiment, figures, study
+from esc_lib.companions.crossmodal.judge import train_judge
+from esc_lib.companions.crossmodal.pairs import DIRECTIONS
+from esc_lib.companions.crossmodal.spectrograms import pictures_of, waveform_of
 from esc_lib.config import get_profile
-from esc_lib.crossmodal import experiment, study
-from esc_lib.crossmodal.judge import train_judge
-from esc_lib.crossmodal.pairs import DIRECTIONS
-from esc_lib.crossmodal.spectrograms import pictures_of, waveform_of
-from esc_lib.figures import crossmodal as figures
+from esc_lib.data.clips import own, root
 from esc_lib.figures import intervals, style
-from esc_lib.report import Metric
+from esc_lib.figures.html import sounds
+from esc_lib.study import metrics as report
+from esc_lib.study.metrics import Metric
 
 style.apply()
 effort = get_profile(profile).cross_modal
@@ -108,7 +108,7 @@ pd.DataFrame.from_dict(parts, orient="index")
 # - attention at 64 channels looks at the maxima of squares of `pool` x `pool` places;
 # - generated pictures are judged by a small network of another shape, trained on real pictures of
 #   the training part only;
-# - the departures that the notes of `esc_lib/crossmodal/networks.py` name.
+# - the departures that the notes of `esc_lib/companions/crossmodal/networks.py` name.
 
 # %%
 own_size = ("width", "steps", "classifier_steps", "batch", "learning_rate", "generator_rate")
@@ -121,7 +121,7 @@ pd.DataFrame({"this build": chosen, "published": as_published}).style.format("{:
 #
 # A picture drawn from a misheard code is wrong, however good it looks: the encoder bounds what the
 # generator can reach. How strongly its pictures are changed is chosen here: strength 0 is not at
-# all, as published, and `esc_lib/crossmodal/distort.py` says what 1 is. The training sources are
+# all, as published, and `esc_lib/companions/crossmodal/distort.py` says what 1 is. The training sources are
 # split into groups; two of the groups are held back in turn, and the strength with the best mean
 # accuracy is taken. The test part is not looked at.
 
@@ -288,8 +288,8 @@ real = grids["I2S"]["a real sound"][:, 0]
 heard = [(f"made from an image of {pairs.class_names[k]}", made[k]) for k in range(5)]
 heard.append((f"a real {pairs.class_names[0]}, there and back", real[0]))
 waves = [waveform_of(torch.from_numpy(values), pairs.front_end) for _, values in heard]
-report.players([
-    report.player(wave, pairs.front_end.sr, caption, study.LICENCES[pairs.name])
+sounds.players([
+    sounds.player(wave, pairs.front_end.sr, caption, study.LICENCES[pairs.name])
     for (caption, _), wave in zip(heard, waves)
 ])
 

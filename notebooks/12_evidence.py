@@ -55,12 +55,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from esc_lib import complexity, evidence, experiments, models, protocol, report
-from esc_lib.artifacts import find, open_data, own, root
+from esc_lib import models
 from esc_lib.config import get_profile
+from esc_lib.data import splits
+from esc_lib.data.clips import find, open_data, own, root
+from esc_lib.efficiency import cost
 from esc_lib.figures import evidence as figures
 from esc_lib.figures import intervals, style
-from esc_lib.report import Metric
+from esc_lib.study import metrics
+from esc_lib.study.metrics import Metric
+from esc_lib.training import comparisons, runs
 
 style.apply()
 settings = get_profile(profile)
@@ -76,7 +80,7 @@ folder = own(root(profile, artifacts), "12_evidence")
 # rehearses them. Read the numbers of epochs and runs before anything below.
 
 # %%
-planned = evidence.plan(settings)
+planned = comparisons.plan(settings)
 groups = pd.DataFrame(
     {
         "comparison": [item.group for item in planned],
@@ -91,9 +95,9 @@ groups = pd.DataFrame(
 groups.groupby(list(groups), sort=False).size().rename("runs").reset_index().style.hide()
 
 # %% tags=["remove-stderr"]
-judged = evidence.carry_out(planned, data, root(profile, artifacts) / "runs", recorded)
+judged = comparisons.carry_out(planned, data, root(profile, artifacts) / "runs", recorded)
 by_group = dict(list(judged.groupby("group", sort=False)))
-names = {experiments.name_of(item.profile) for item in planned}
+names = {runs.name_of(item.profile) for item in planned}
 print(f"{judged.run.nunique()} of {len(names)} runs are there, {len(judged):,} judged clips")
 
 # %% [markdown]
@@ -111,7 +115,7 @@ print(f"{judged.run.nunique()} of {len(names)} runs are there, {len(judged):,} j
 
 # %% mystnb={"figure": {"name": "fig-12-folds", "caption": "Test accuracy of each run (dots, numbered by fold) and over all clips (squares, Wilson 95 % interval); the dotted line is guessing."}, "image": {"alt": "A row per recipe with one dot per fold and a black square with a horizontal bar for the pooled accuracy."}}
 chance = 100 / len(data.class_names)
-test = evidence.accuracy_table(by_group["folds"], "test")
+test = comparisons.accuracy_table(by_group["folds"], "test")
 figure = figures.folds(by_group["folds"], test, chance)
 
 # %%
@@ -129,7 +133,7 @@ missed = wrong.groupby(["category", "label"]).size().unstack().reindex(columns=t
 missed.fillna(0).astype(int).sort_values(list(test.index[::-1]), ascending=False).head(10)
 
 # %%
-straddling = protocol.straddling_sources(data.clips)
+straddling = splits.straddling_sources(data.clips)
 columns = ["src_file", "fold", "category", "filename"]
 print(straddling[columns].to_string(index=False) if len(straddling) else "none of these clips")
 
@@ -141,10 +145,10 @@ print(straddling[columns].to_string(index=False) if len(straddling) else "none o
 # the two protocols is what shared recordings add; its interval comes from drawing recordings again.
 
 # %%
-leaks = evidence.optimism(by_group["protocols"], data.clips)
-by_protocol = evidence.accuracy_table(by_group["protocols"], "validation")[["runs", "pooled"]]
+leaks = comparisons.optimism(by_group["protocols"], data.clips)
+by_protocol = comparisons.accuracy_table(by_group["protocols"], "validation")[["runs", "pooled"]]
 by_protocol = by_protocol.rename(columns={"pooled": "validation"}).assign(
-    test=evidence.accuracy_table(by_group["protocols"], "test").pooled
+    test=comparisons.accuracy_table(by_group["protocols"], "test").pooled
 )
 by_protocol.style.format(precision=1)
 
@@ -161,7 +165,7 @@ figure = intervals.per_row(leaks, "optimism", "validation minus test accuracy (p
 # that these runs cannot tell.
 
 # %% mystnb={"figure": {"name": "fig-12-ablation", "caption": "Validation accuracy with one lever of the recipe changed, without gates and with the thesis's recipe, minus that of the strong recipe, with 95 % intervals over clips. Left of zero: what was changed or taken away helps."}, "image": {"alt": "A dot with a horizontal bar per change, against a dotted vertical line at zero."}}
-levers = evidence.against(by_group["ablation"], "strong")
+levers = comparisons.against(by_group["ablation"], "strong")
 changed = levers.drop(index="strong")
 figure = intervals.per_row(changed, "difference", "difference to the recipe (points)", 0)
 
@@ -182,11 +186,11 @@ trained = set(by_group["peers"].run)
 networks = {
     item.label: models.build(item.profile, len(data.class_names))
     for item in planned
-    if item.group == "peers" and experiments.name_of(item.profile) in trained
+    if item.group == "peers" and runs.name_of(item.profile) in trained
 }
 front_end = settings.front_end
-peers = complexity.side_by_side(networks, front_end.n_mels, front_end.n_frames)
-peers = peers.join(evidence.accuracy_table(by_group["peers"], "test"))
+peers = cost.side_by_side(networks, front_end.n_mels, front_end.n_frames)
+peers = peers.join(comparisons.accuracy_table(by_group["peers"], "test"))
 
 # %% mystnb={"figure": {"name": "fig-12-peers", "caption": "Test accuracy (with Wilson 95 % interval) over multiply-adds per clip; the area of a dot is the number of parameters."}, "image": {"alt": "A dot per network, of different size, in a plane of accuracy over multiply-adds on a logarithmic axis, each with a vertical bar."}}
 figure = figures.price(peers)
@@ -200,7 +204,7 @@ peers[[*peers.columns[:4], "clips", "pooled", "low", "high"]].style.format(
 # Clip by clip against the full network, on the same test clips:
 
 # %%
-rivals = evidence.against(by_group["peers"], "se_cnn", "test").drop(index="se_cnn")
+rivals = comparisons.against(by_group["peers"], "se_cnn", "test").drop(index="se_cnn")
 best = rivals.loc[rivals.difference.idxmax()]
 rivals.style.format(precision=1)
 
@@ -247,7 +251,7 @@ size = {
 } | {f"{name}_accuracy": Metric(row.pooled, "%", int(row.clips)) for name, row in peers.iterrows()}
 
 # %% tags=["hide-input"]
-report.publish(
+metrics.publish(
     folder,
     accuracies
     | {

@@ -57,13 +57,18 @@ import platform
 import pandas as pd
 import torch
 
-from esc_lib import checkpoint, complexity, compression, efficiency, report, training
-from esc_lib.artifacts import find, open_data, own, root
 from esc_lib.config import get_profile
-from esc_lib.features import LogMel
+from esc_lib.data.clips import find, open_data, own, root
+from esc_lib.efficiency import cost as complexity
+from esc_lib.efficiency import forms as efficiency
+from esc_lib.efficiency import pruning, stream
 from esc_lib.figures import efficiency as figures
 from esc_lib.figures import style
-from esc_lib.report import Metric
+from esc_lib.figures.html import sounds
+from esc_lib.sound.log_mel import LogMel
+from esc_lib.study import metrics as report
+from esc_lib.study.metrics import Metric
+from esc_lib.training import checkpoint, loop
 
 style.apply()
 settings = get_profile(profile)
@@ -131,13 +136,13 @@ efficiency.presented(by_form).iloc[:, :5].style
 # %%
 first_of_class = data.clips.loc[judged].drop_duplicates("category").index.to_numpy()
 some = first_of_class[:: max(1, len(first_of_class) // 5)][:5]
-recording, parts = efficiency.join_clips(data, some, settings.front_end.sr)
+recording, parts = stream.join_clips(data, some, settings.front_end.sr)
 window = front_end.of_frames(settings.training.recipe.stages[0].crop_frames or grid[1])
-windows = efficiency.listen(forms[1], window, recording, hop_s, data.class_names)
-truth = efficiency.truth_of_windows(windows, parts)
+windows = stream.listen(forms[1], window, recording, hop_s, data.class_names)
+truth = stream.truth_of_windows(windows, parts)
 right = windows[data.class_names].idxmax(axis=1)[truth.notna()] == truth.dropna()
 caption = "validation clips: " + ", ".join(parts.category.str.replace("_", " "))
-report.player(recording.numpy(), settings.front_end.sr, caption, settings.licence)
+sounds.player(recording.numpy(), settings.front_end.sr, caption, settings.licence)
 
 # %% mystnb={"figure": {"name": "fig-13-stream", "caption": "Above, the recording. Below, the probability of each class that occurs in it, every window drawn where it ends: what a listening device knows at that time; white, the first window is not full yet. Orange: what is really heard. Where a clip begins, the decision lags behind by up to a window."}, "image": {"alt": "A waveform with dashed boundaries above a grid of probabilities, with an orange frame from clip to clip that the bright cells follow."}}
 figure = figures.stream(recording.numpy(), settings.front_end.sr, windows, parts)
@@ -154,7 +159,7 @@ figure = figures.stream(recording.numpy(), settings.front_end.sr, windows, parts
 # %%
 def accuracy_of(model):
     """Return the accuracy on validation clips in percent."""
-    logits = training.predict(model.cpu(), front_end, data, judged)
+    logits = loop.predict(model.cpu(), front_end, data, judged)
     return 100 * float((logits.argmax(1).numpy() == labels[judged]).mean())
 
 
@@ -162,10 +167,10 @@ def accuracy_of(model):
 networks, histories, untuned = {}, {}, {}
 for keep in settings.efficiency.keep:
     name = f"pruned-{keep:g}"
-    pruned = compression.prune_channels(full, keep)
-    short = efficiency.short_training(settings, compression.settings_of(pruned), short_epochs)
+    pruned = pruning.prune_channels(full, keep)
+    short = efficiency.short_training(settings, pruning.settings_of(pruned), short_epochs)
     untuned[name] = accuracy_of(pruned)
-    fit = training.fit(data, short, folder / "runs" / name, start=pruned)
+    fit = loop.fit(data, short, folder / "runs" / name, start=pruned)
     networks[name], histories[name] = fit.model, fit.history
 tuned = {name: accuracy_of(model) for name, model in networks.items()}
 pd.DataFrame({"before fine-tuning": untuned, "after": tuned}).style.format(precision=1)
@@ -176,12 +181,12 @@ pd.DataFrame({"before fine-tuning": untuned, "after": tuned}).style.format(preci
 # A narrow network is trained from the start, once on the labels alone, once with the full network
 # as its teacher {cite:p}`hinton2015distilling`: beside the labels it learns the teacher's softened
 # probabilities of all classes for the very same mixed clips (weight and temperature are
-# `TEACHER_WEIGHT` and `TEACHER_TEMPERATURE` in `esc_lib/training.py`).
+# `TEACHER_WEIGHT` and `TEACHER_TEMPERATURE` in `esc_lib/training/loop.py`).
 
 # %% tags=["remove-stderr"]
 narrow = efficiency.short_training(settings, efficiency.narrow_network(settings), short_epochs)
 for name, teacher in (("narrow", None), ("taught", full)):
-    fit = training.fit(data, narrow, folder / "runs" / name, teacher=teacher)
+    fit = loop.fit(data, narrow, folder / "runs" / name, teacher=teacher)
     networks[name], histories[name] = fit.model, fit.history
 full = full.cpu()
 

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks import _timing, exact_solver, front_end, training_step
 from esc_lib.config import Augmentation, FrontEnd
-from esc_lib.features import LogMel
+from esc_lib.sound.log_mel import LogMel
 
 ROOT = Path(__file__).resolve().parent.parent
 NARROW = ["--channels", "4", "8", "8", "8", "8"]

@@ -5,8 +5,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from esc_lib.artifacts import Data
 from esc_lib.config import FrontEnd
+from esc_lib.data.clips import Data
 from esc_lib.explain.inputs import Inputs
 
 FRONT_END = FrontEnd(

@@ -20,7 +20,7 @@ from esc_lib.explain.inputs import Inputs
 from esc_lib.explain.masks import cut_out
 from esc_lib.explain.methods import Explainer
 from esc_lib.explain.table import SCORES
-from esc_lib.features import LogMel
+from esc_lib.sound.log_mel import LogMel
 
 STAGES = (
     ("fc2",),

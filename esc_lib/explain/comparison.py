@@ -18,25 +18,25 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from esc_lib import dictionaries, experiments, factorization, gathering
-from esc_lib.artifacts import Data
-from esc_lib.checkpoint import load
 from esc_lib.config import Dictionaries, Profile
-from esc_lib.dictionaries import MODELS
+from esc_lib.data.clips import Data
+from esc_lib.dictionaries import gather, models, solvers
+from esc_lib.dictionaries.models import MODELS
 from esc_lib.explain import components, scores
 from esc_lib.explain.components import KL, Components, fit_divergence, fit_squared
 from esc_lib.explain.inputs import CONDITIONS, Inputs, take
 from esc_lib.explain.masks import cut_out
 from esc_lib.explain.methods import OURS, Choice, Explainer, Fitted, methods
-from esc_lib.features import LogMel
-from esc_lib.files import write_atomically
-from esc_lib.hardware import autocast, best_device
+from esc_lib.machine.files import save_json, write_atomically
+from esc_lib.machine.hardware import autocast, best_device
 from esc_lib.models.se_cnn import BLOCKS
-from esc_lib.report import save_json
+from esc_lib.sound.log_mel import LogMel
+from esc_lib.training import runs as experiments
+from esc_lib.training.checkpoint import load
 
 BATCH = 16
 SOURCES = ("components", "gradcam", "inputs", "masks", "methods", "relevance", "rivals", "scores")
-FITTED_BY = (dictionaries, factorization, components)
+FITTED_BY = (models, solvers, components)
 IN_NOISE = (
     OURS, "Grad-CAM", "saliency", "Deep Feature Factorization", "control: constant",
     "control: random mask", "control: random atoms", "control: another clip's", "oracle",
@@ -121,7 +121,7 @@ def fit(
     compared : blocks that get the other dictionaries of least squared error, too; these are quick
         to fit, and are not kept.
     """
-    train = gathering.gather_once(
+    train = gather.gather_once(
         path, model, front_end, data, data.split.train, BLOCKS, keep=BLOCKS
     )
     own, seed = profile.dictionaries, profile.training.seed
@@ -132,7 +132,7 @@ def fit(
     def make() -> dict:
         return {"fitted": {key: vars(one) for key, one in _fit(train, own, seed).items()}}
 
-    kept = gathering.made_once(path.with_name("dictionaries.pt"), identity.hexdigest(), make)
+    kept = gather.made_once(path.with_name("dictionaries.pt"), identity.hexdigest(), make)
     fitted = {key: Components(**one) for key, one in kept["fitted"].items()}
     for block in compared:
         found = fit_squared(train.statistics[block], block, own, seed)
@@ -141,7 +141,7 @@ def fit(
     return {key: one.to(device) for key, one in fitted.items()}
 
 
-def _fit(train: gathering.Gathered, own: Dictionaries, seed: int) -> Fitted:
+def _fit(train: gather.Gathered, own: Dictionaries, seed: int) -> Fitted:
     fitted: Fitted = {}
     chosen = [model for model in MODELS if model.__name__ == Choice.dictionary]
     for block in BLOCKS:

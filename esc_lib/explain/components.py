@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from esc_lib import config
-from esc_lib.dictionaries import MODELS, Dictionary, fit_layer
+from esc_lib.dictionaries.gather import Gathered
+from esc_lib.dictionaries.models import MODELS, Dictionary, fit_layer
+from esc_lib.dictionaries.solvers import Statistics, atom_scale, solve_divergence
 from esc_lib.explain import relevance
 from esc_lib.explain.masks import share, stretch
-from esc_lib.factorization import Statistics, atom_scale, solve_divergence
-from esc_lib.gathering import Gathered
 
 KL = "Kullback-Leibler"
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from esc_lib.artifacts import Data
-from esc_lib.audio import coloured_noise
+from esc_lib.data.clips import Data
+from esc_lib.sound.audio import coloured_noise
 
 CONDITIONS = ("clean", "other clip", "white noise")
 

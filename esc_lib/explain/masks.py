@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from esc_lib.activations import frames_per_step
-from esc_lib.features import LogMel
+from esc_lib.layers.hooks import frames_per_step
+from esc_lib.sound.log_mel import LogMel
 
 BATCH = 16  # clips at a time
 

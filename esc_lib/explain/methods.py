@@ -9,14 +9,14 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from esc_lib.atoms import used
+from esc_lib.dictionaries.atoms import used
 from esc_lib.explain import rivals
 from esc_lib.explain.components import Asked, Components, ask
 from esc_lib.explain.gradcam import gradcam
 from esc_lib.explain.inputs import Inputs
 from esc_lib.explain.relevance import of_atoms, to_one_level
-from esc_lib.features import LogMel
 from esc_lib.models.se_cnn import BLOCKS
+from esc_lib.sound.log_mel import LogMel
 
 OURS = "components"
 CONTROLS = ("constant", "shuffled", "random mask", "random atoms", "another clip's", "negative")

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import nn
 
-from esc_lib.activations import frames_per_step, pool_frames, record, reduce_frequency
-from esc_lib.features import LogMel, standardise
-from esc_lib.hardware import autocast
+from esc_lib.layers.hooks import frames_per_step, pool_frames, record, reduce_frequency
+from esc_lib.machine.hardware import autocast
+from esc_lib.sound.log_mel import LogMel, standardise
 
 BATCH = 16  # clips at a time: the backward pass holds every layer's maps
 Score = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

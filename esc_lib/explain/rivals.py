@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from esc_lib.explain.relevance import logits_score, maps_and_gradients
-from esc_lib.hardware import autocast
+from esc_lib.machine.hardware import autocast
 
 SAMPLES = 8  # noisy copies of SmoothGrad, and steps of the integrated gradients
 NOISE = 0.3  # deviation of SmoothGrad's noise; the features have deviation 1

@@ -14,8 +14,8 @@ from esc_lib.explain.comparison import judge, probabilities
 from esc_lib.explain.inputs import Inputs
 from esc_lib.explain.methods import SHAPES, Choice, Explainer, Fitted, Shape
 from esc_lib.explain.table import FIVE, SCORES, criterion
-from esc_lib.features import LogMel
 from esc_lib.models.se_cnn import BLOCKS
+from esc_lib.sound.log_mel import LogMel
 
 Options = Mapping[Hashable, Callable[[Explainer], torch.Tensor]]
 

@@ -20,7 +20,7 @@ def latency(table: pd.DataFrame) -> Figure:
 
     Parameters
     ----------
-    table : as :func:`esc_lib.efficiency.costs` returns it.
+    table : as ``forms.costs`` returns it.
     """
     figure, ax = plt.subplots(figsize=(8, 0.9 + 0.4 * len(table)))
     places = np.arange(len(table))
@@ -43,8 +43,8 @@ def stream(waveform: np.ndarray, sr: int, windows: pd.DataFrame, parts: pd.DataF
     ----------
     waveform : array, shape (samples,).
     sr : int, Hz.
-    windows : as :func:`esc_lib.efficiency.listen` returns it.
-    parts : as :func:`esc_lib.efficiency.join_clips` returns it.
+    windows : as ``forms.listen`` returns it.
+    parts : as ``forms.join_clips`` returns it.
     """
     names = list(dict.fromkeys(parts.category))
     shares = windows.drop(columns=["start_s", "end_s", "ms"])

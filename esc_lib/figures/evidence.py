@@ -14,8 +14,8 @@ def folds(judged: pd.DataFrame, table: pd.DataFrame, chance: float) -> Figure:
 
     Parameters
     ----------
-    judged : as :func:`esc_lib.evidence.carry_out` returns it, one group of runs.
-    table : as :func:`esc_lib.evidence.accuracy_table` returns it for the test part.
+    judged : as ``comparisons.carry_out`` returns it, one group of runs.
+    table : as ``comparisons.accuracy_table`` returns it for the test part.
     chance : float, accuracy of guessing in percent.
     """
     figure, ax = plt.subplots(figsize=(8, 0.7 + 0.7 * len(table)))

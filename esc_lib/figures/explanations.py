@@ -83,7 +83,7 @@ def scores(
 
     Parameters
     ----------
-    tables : condition to a table as :func:`esc_lib.explain.table.summary` returns it; the methods
+    tables : condition to a table as ``table.summary`` returns it; the methods
         of the first one set the order.
     names : scores to show.
     published : source to {score: value}, drawn as dotted lines.
@@ -141,7 +141,7 @@ def randomisation(found: pd.DataFrame, passes: float) -> Figure:
 
     Parameters
     ----------
-    found : as :func:`esc_lib.explain.checks.randomisation` returns it.
+    found : as ``checks.randomisation`` returns it.
     passes : float, the similarity that a method has to fall below in the end.
     """
     means = found.drop(columns="clip").groupby("stage", sort=False).mean()

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from esc_lib.config import FrontEnd
-from esc_lib.figures import explorer
+from esc_lib.figures.html import explorer
 from esc_lib.figures.style import COLOURS, MAP_CMAP, spectrogram
 
 
@@ -119,7 +119,7 @@ def forced(tables: dict[str, pd.DataFrame]) -> Figure:
 
     Parameters
     ----------
-    tables : part to table, as :func:`esc_lib.gates.compare` returns it.
+    tables : part to table, as ``gates.compare`` returns it.
     """
     names = list(next(iter(tables.values())).index)
     figure, axes = plt.subplots(1, 2, figsize=(10, 0.8 + 0.26 * len(names)), sharey=True)
@@ -149,7 +149,7 @@ def clip_maps(clips: pd.DataFrame, maps: explorer.Maps) -> Figure:
 
     Parameters
     ----------
-    clips, maps : as for :func:`esc_lib.figures.explorer.explorer`.
+    clips, maps : as for ``explorer.explorer``.
     """
     groups, wrong = explorer.groups_of(clips), explorer.heard_wrong(clips)
     n_columns = len(next(iter(maps.values())))

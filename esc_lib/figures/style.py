@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
 from esc_lib.config import FrontEnd
-from esc_lib.features import mel_frequencies_hz
+from esc_lib.sound.log_mel import mel_frequencies_hz
 
 MAGNITUDE_CMAP = "magma"
 SIGNED_CMAP = "RdBu_r"

@@ -1,0 +1,133 @@
+"""The classical way: time and level differences between the ears, and nearest neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from esc_lib.companions.binaural.heads import SR, Head, level_difference_db, time_difference_s
+
+MAX_LAG = 14  # samples, 0.9 ms: no head is wider
+OVERSAMPLE = 4
+BAND_EDGES_HZ = (100, 300, 600, 1000, 1500, 2200, 3000, 4000, 5200, 6500, 8000)
+NEIGHBOURS = 15
+
+
+def gcc_phat(waveforms: torch.Tensor) -> torch.Tensor:
+    """Return the correlation of two ears with all frequencies made equally strong.
+
+    Parameters
+    ----------
+    waveforms : tensor, shape (batch, 2, samples), left ear first.
+
+    Returns
+    -------
+    tensor, shape (batch, lags), lags as :func:`lags_s` counts them.
+
+    References
+    ----------
+    knapp1976generalized
+    """
+    n_fft = 2 * waveforms.shape[-1]
+    left, right = torch.fft.rfft(waveforms, n_fft).unbind(1)
+    cross = left.conj() * right
+    white = cross / cross.abs().clamp_min(1e-12)
+    correlation = torch.fft.irfft(white, n_fft * OVERSAMPLE) * OVERSAMPLE
+    reach = MAX_LAG * OVERSAMPLE
+    return torch.cat([correlation[:, -reach:], correlation[:, : reach + 1]], dim=1)
+
+
+def lags_s() -> np.ndarray:
+    """Return the lags of :func:`gcc_phat` in s, positive where the left ear leads."""
+    reach = MAX_LAG * OVERSAMPLE
+    return np.arange(-reach, reach + 1) / (OVERSAMPLE * SR)
+
+
+def band_levels_db(waveforms: torch.Tensor) -> torch.Tensor:
+    """Return energy in ten bands, dB, shape (batch, 2, bands)."""
+    power = torch.fft.rfft(waveforms).abs().square()
+    hz = torch.fft.rfftfreq(waveforms.shape[-1], 1 / SR, device=waveforms.device)
+    bands = [
+        power[..., (hz >= low) & (hz < high)].sum(-1)
+        for low, high in zip(BAND_EDGES_HZ[:-1], BAND_EDGES_HZ[1:], strict=True)
+    ]
+    levels = torch.stack(bands, dim=-1)
+    floor = 1e-8 * levels.amax(dim=(1, 2), keepdim=True)
+    return 10 * torch.maximum(levels, floor).clamp_min(1e-20).log10()
+
+
+def simple_cues(waveforms: torch.Tensor) -> np.ndarray:
+    """Return time difference in s and level difference in dB, shape (batch, 2)."""
+    time_s = lags_s()[gcc_phat(waveforms).argmax(dim=1).cpu().numpy()]
+    energy = waveforms.square().sum(-1).clamp_min(1e-20).log10().cpu().numpy()
+    return np.stack([time_s, 10 * (energy[:, 0] - energy[:, 1])], axis=1)
+
+
+def level_cues(waveforms: torch.Tensor) -> np.ndarray:
+    """Return what magnitudes alone tell, shape (batch, cues): as much as BAST can know.
+
+    Level differences in bands, and the shape of the spectrum, both ears summed: only it tells
+    front from back right ahead. BAST's frames follow each other every 8 ms, so the ears' time
+    difference, below 1 ms, is hidden from it.
+    """
+    levels = band_levels_db(waveforms)
+    mean = levels.mean(dim=1)
+    parts = [levels[:, 0] - levels[:, 1], mean - mean.mean(dim=1, keepdim=True)]
+    return torch.cat(parts, dim=1).cpu().numpy()
+
+
+def rich_cues(waveforms: torch.Tensor) -> np.ndarray:
+    """Return :func:`level_cues`, both :func:`simple_cues`, and the correlation at every lag."""
+    parts = [level_cues(waveforms), simple_cues(waveforms), gcc_phat(waveforms)[:, ::2].cpu()]
+    return np.concatenate(parts, axis=1)
+
+
+def of_batches(batches: Iterable[torch.Tensor], cues=rich_cues) -> np.ndarray:
+    """Return the cues of all batches, shape (scenes, cues)."""
+    return np.concatenate([cues(batch) for batch in batches])
+
+
+def look_up(cues: np.ndarray, head: Head) -> np.ndarray:
+    """Return the azimuth in degrees whose own cues are nearest: a model of the head, no learning.
+
+    Parameters
+    ----------
+    cues : array, shape (scenes, 2), as :func:`simple_cues` returns it.
+    head : Head
+
+    Notes
+    -----
+    Distances count in standard deviations of the head's own differences. On a sphere a sound
+    ahead and its mirror image behind differ by next to nothing.
+    """
+    own = np.stack([time_difference_s(head.responses), level_difference_db(head.responses)], 1)
+    own, cues = own / own.std(axis=0), cues / own.std(axis=0)
+    distance = np.square(cues[:, None] - own).sum(axis=2)
+    return head.azimuths[distance.argmin(axis=1)]
+
+
+def localiser(kind: str, seed: int = 0):
+    """Return an untrained machine from scikit-learn that maps cues to points (x, y).
+
+    Parameters
+    ----------
+    kind : "neighbours" averages the points of the 15 nearest training scenes, near ones weighing
+        more; "trees" is a forest, which picks the cues that help by itself.
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        If there is no such kind.
+    """
+    if kind == "neighbours":
+        return make_pipeline(StandardScaler(), KNeighborsRegressor(NEIGHBOURS, weights="distance"))
+    if kind == "trees":
+        return ExtraTreesRegressor(200, min_samples_leaf=2, max_features=0.3, random_state=seed)
+    raise ValueError(f"localiser: kind={kind!r}, expected 'neighbours' or 'trees'.")

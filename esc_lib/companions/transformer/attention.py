@@ -1,0 +1,297 @@
+"""Where the heads of a spectrogram transformer look: in seconds, octaves, mel bands and nats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from esc_lib.companions.transformer.network import (
+    N_SPECIAL,
+    SpectrogramAST,
+    grid_size,
+    input_values_of,
+)
+from esc_lib.config import FrontEnd
+from esc_lib.sound.log_mel import mel_frequencies_hz
+
+MEASURES = ("time_s", "octaves", "mel_bands", "entropy_nat")
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """Where the patches of a spectrogram lie.
+
+    Patches are counted from the lowest bands upwards, all of one row of bands first; token
+    ``2 + patch`` is patch ``patch``.
+
+    Attributes
+    ----------
+    rows, columns : int, patches along mel and along the frames.
+    size, step : int, in bands and frames.
+    settings : FrontEnd, for Hz and s.
+    """
+
+    rows: int
+    columns: int
+    size: int
+    step: int
+    settings: FrontEnd
+
+    @classmethod
+    def of(cls, network: SpectrogramAST, settings: FrontEnd, n_frames: int = 0) -> PatchGrid:
+        """Return the grid of a network on spectrograms of `n_frames`; 0: the front end's own.
+
+        Raises
+        ------
+        ValueError
+            If the network steps differently along frequency and time.
+        """
+        config = network.config
+        if config.frequency_stride != config.time_stride:
+            raise ValueError(
+                f"PatchGrid.of: steps of {config.frequency_stride} bands and {config.time_stride} "
+                "frames differ; give a network with one step."
+            )
+        rows, columns = grid_size(config, settings.n_mels, n_frames or settings.n_frames)
+        return cls(rows, columns, config.patch_size, config.time_stride, settings)
+
+    def __len__(self) -> int:
+        return self.rows * self.columns
+
+    def patch(self, row: int, column: int) -> int:
+        """Return the number of the patch in a row and a column.
+
+        Raises
+        ------
+        ValueError
+            If it lies outside the grid.
+        """
+        if not (0 <= row < self.rows and 0 <= column < self.columns):
+            raise ValueError(
+                f"PatchGrid.patch: row {row}, column {column} lie outside {self.rows} rows and "
+                f"{self.columns} columns."
+            )
+        return row * self.columns + column
+
+    def at(self, frequency_hz: float, time_s: float) -> int:
+        """Return the patch whose centre is nearest to a point, in bands and in frames."""
+        centres_hz = mel_frequencies_hz(self.settings).numpy()
+        band = np.interp(frequency_hz, centres_hz, np.arange(len(centres_hz)) + 0.5)
+        frame = time_s / self.settings.frame_s
+        row, column = ((place - self.size / 2) / self.step for place in (band, frame))
+        row = int(np.clip(round(row), 0, self.rows - 1))
+        return self.patch(row, int(np.clip(round(column), 0, self.columns - 1)))
+
+    def corner(self, patch: int) -> tuple[int, int]:
+        """Return the lowest band and the first frame of a patch."""
+        row, column = divmod(int(patch), self.columns)
+        return row * self.step, column * self.step
+
+    def centres(self) -> pd.DataFrame:
+        """Return where the middles lie, a row per patch: band, hz, time_s.
+
+        Bands and frames span from their number to the next, as on the axes of the figures: the
+        middle of a patch of 16 bands from band 0 lies at band 8.
+        """
+        corners = np.array([self.corner(patch) for patch in range(len(self))])
+        band, frame = (corners + self.size / 2).T
+        centres_hz = mel_frequencies_hz(self.settings).numpy()
+        hz = np.interp(band, np.arange(len(centres_hz)) + 0.5, centres_hz)
+        return pd.DataFrame({"band": band, "hz": hz, "time_s": frame * self.settings.frame_s})
+
+    def distances(self) -> dict[str, torch.Tensor]:
+        """Return how far the middles of any two patches lie apart, each (patches, patches).
+
+        Keys are the first three of :data:`MEASURES`: seconds, octaves, mel bands.
+        """
+        centres = self.centres()
+        axes = {
+            "time_s": centres.time_s,
+            "octaves": np.log2(centres.hz),
+            "mel_bands": centres.band,
+        }
+        places = {name: torch.tensor(axis.to_numpy()) for name, axis in axes.items()}
+        return {name: (axis[:, None] - axis[None]).abs() for name, axis in places.items()}
+
+
+@torch.no_grad()
+def attentions(network: SpectrogramAST, features: torch.Tensor) -> torch.Tensor:
+    """Return the attention of every layer and head, without dropout, on the CPU.
+
+    Parameters
+    ----------
+    network : SpectrogramAST; its mode and its way to compute attention are restored.
+    features : tensor, shape (batch, 1, mel, frames). A clip of 500 patches takes 64 MB with 8
+        layers of 8 heads: a few clips at a time.
+
+    Returns
+    -------
+    attention : tensor, shape (layers, batch, heads, tokens, tokens); the last axis sums to 1. Row
+        is the token that asks, column the one it looks at; the first two are class and
+        distillation token.
+    """
+    was_training, usual = network.training, network.config._attn_implementation
+    network.eval()
+    network.network.set_attn_implementation("eager")  # the fast ways do not hand out weights
+    try:
+        device = next(network.parameters()).device
+        found = network.encoder(input_values_of(features).to(device), output_attentions=True)
+    finally:
+        network.network.set_attn_implementation(usual)
+        network.train(was_training)
+    return torch.stack([layer.float().cpu() for layer in found.attentions])
+
+
+def between_patches(attention: torch.Tensor) -> torch.Tensor:
+    """Leave class and distillation token out, and have rows sum to 1 again.
+
+    Parameters
+    ----------
+    attention : tensor, shape (..., tokens, tokens).
+
+    Returns
+    -------
+    tensor, shape (..., patches, patches). A row that looked at the two tokens only is 0.
+    """
+    among = attention[..., N_SPECIAL:, N_SPECIAL:]
+    return among / among.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(among.dtype).tiny)
+
+
+def share_on_tokens(attention: torch.Tensor) -> torch.Tensor:
+    """Return which share the patches give to class and distillation token: their mean, (...)."""
+    return attention[..., N_SPECIAL:, :N_SPECIAL].sum(dim=-1).mean(dim=-1)
+
+
+def mean_distance(among: torch.Tensor, distances: torch.Tensor) -> torch.Tensor:
+    """Return how far a head looks, as a mean over the patches that ask.
+
+    Parameters
+    ----------
+    among : tensor, shape (..., patches, patches), rows sum to 1.
+    distances : tensor, shape (patches, patches), of any unit.
+
+    Returns
+    -------
+    tensor, shape (...), in that unit: sum_k A[q, k] d[q, k], mean over q.
+
+    References
+    ----------
+    dosovitskiy2021vit, appendix D.7.
+    """
+    return (among * distances.to(among)).sum(dim=-1).mean(dim=-1)
+
+
+def entropy(among: torch.Tensor) -> torch.Tensor:
+    """Return how spread the attention of a head is, as a mean over the patches that ask, in nat.
+
+    0 looks at one patch only; the logarithm of the number of patches looks at all alike.
+
+    Parameters
+    ----------
+    among : tensor, shape (..., patches, patches), rows sum to 1.
+    """
+    return torch.special.entr(among).sum(dim=-1).mean(dim=-1)
+
+
+def measure(attention: torch.Tensor, grid: PatchGrid) -> pd.DataFrame:
+    """Measure every head: how far it looks and how widely.
+
+    Parameters
+    ----------
+    attention : tensor, shape (layers, batch, heads, tokens, tokens).
+    grid : PatchGrid of the spectrograms.
+
+    Returns
+    -------
+    DataFrame, a row per layer, clip and head, all counted from 1 but clips from 0: layer, clip,
+    head, :data:`MEASURES`, and ``on_tokens``, the share that class and distillation token get.
+
+    Raises
+    ------
+    ValueError
+        If the grid has another number of patches.
+    """
+    if attention.shape[-1] != N_SPECIAL + len(grid):
+        raise ValueError(
+            f"measure: attention among {attention.shape[-1] - N_SPECIAL} patches, but the grid has "
+            f"{len(grid)}; make it for the same number of frames."
+        )
+    among = between_patches(attention)
+    values = {name: mean_distance(among, d) for name, d in grid.distances().items()}
+    values |= {"entropy_nat": entropy(among), "on_tokens": share_on_tokens(attention)}
+    layer, clip, head = np.indices(attention.shape[:3]).reshape(3, -1)
+    places = {"layer": layer + 1, "clip": clip, "head": head + 1}
+    return pd.DataFrame(places | {name: v.flatten().numpy() for name, v in values.items()})
+
+
+def measure_clips(
+    network: SpectrogramAST, features: torch.Tensor, settings: FrontEnd, batch: int = 4
+) -> pd.DataFrame:
+    """Measure every head on many clips, a few at a time.
+
+    Parameters
+    ----------
+    network : SpectrogramAST
+    features : tensor, shape (clips, 1, mel, frames).
+    settings : FrontEnd
+    batch : int, clips at a time.
+
+    Returns
+    -------
+    DataFrame like that of :func:`measure`.
+    """
+    grid = PatchGrid.of(network, settings, features.shape[3])
+    tables = []
+    for first in range(0, len(features), batch):
+        table = measure(attentions(network, features[first : first + batch]), grid)
+        tables.append(table.assign(clip=table["clip"] + first))
+    return pd.concat(tables, ignore_index=True)
+
+
+def per_head(measured: pd.DataFrame) -> pd.DataFrame:
+    """Average :func:`measure`'s table over clips: a row per layer and head."""
+    return measured.drop(columns="clip").groupby(["layer", "head"], as_index=False).mean()
+
+
+def uniform(grid: PatchGrid) -> dict[str, float]:
+    """Return :data:`MEASURES` of a head that looks at all patches alike."""
+    among = torch.full((len(grid), len(grid)), 1 / len(grid), dtype=torch.double)
+    values = {name: float(mean_distance(among, d)) for name, d in grid.distances().items()}
+    return values | {"entropy_nat": float(np.log(len(grid)))}
+
+
+def attended(weights: torch.Tensor, n: int = 4) -> list[tuple[int, float]]:
+    """Return the patches that one patch looks at most, strongest first, with their weights.
+
+    Parameters
+    ----------
+    weights : tensor, shape (patches,), a row of :func:`between_patches`.
+    n : int, how many.
+    """
+    best = weights.topk(min(n, len(weights)))
+    return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+
+
+def loudest_patches(log_mel: torch.Tensor, grid: PatchGrid, n: int) -> list[int]:
+    """Return patches worth asking about: the loudest of each of `n` ranges of frequency, upwards.
+
+    Parameters
+    ----------
+    log_mel : tensor, shape (mel, frames).
+    grid : PatchGrid
+    n : int, at most the grid's rows.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer rows.
+    """
+    if not 1 <= n <= grid.rows:
+        raise ValueError(f"loudest_patches: n={n}; give a number from 1 to {grid.rows} rows.")
+    cut = log_mel.unfold(0, grid.size, grid.step).unfold(1, grid.size, grid.step)
+    levels = cut.mean(dim=(2, 3)).flatten()  # (rows * columns,)
+    ranges = np.array_split(np.arange(len(grid)).reshape(grid.rows, -1), n)
+    return [int(patches.flat[levels[patches.ravel()].argmax()]) for patches in ranges]

@@ -1,0 +1,117 @@
+"""What notebooks hand to each other, in ``build/<profile>/artifacts/NN_name/``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from esc_lib.config import get_profile
+from esc_lib.data.splits import Split, name_parts
+from esc_lib.machine.files import write_atomically
+
+
+def root(profile: str, folder: str = "") -> Path:
+    """Return the artefact folder of a profile; `folder` overrides the default below the project."""
+    get_profile(profile)
+    if folder:
+        return Path(folder)
+    here = Path.cwd()
+    project = next((p for p in (here, *here.parents) if (p / "dodo.py").is_file()), here)
+    return project / "build" / profile / "artifacts"
+
+
+def own(artifacts: Path, notebook: str) -> Path:
+    """Return the folder that `notebook` writes to, made if need be, and not yet complete."""
+    folder = artifacts / notebook
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").unlink(missing_ok=True)  # see find
+    return folder
+
+
+def find(artifacts: Path, notebook: str) -> Path:
+    """Return the folder of an earlier notebook that ran to its end.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it did not, naming the notebook to run first.
+    """
+    folder = artifacts / notebook
+    if not (folder / "metrics.json").is_file():  # every notebook writes its metrics last
+        raise FileNotFoundError(
+            f"find: {folder} is missing or incomplete; "
+            f"run notebook {notebook} with the same profile first."
+        )
+    return folder
+
+
+@dataclass(frozen=True)
+class Data:
+    """The clips of a study, ready for the device.
+
+    Attributes
+    ----------
+    clips : DataFrame, a row per clip (official columns, ``label``, ``path``, ``part``).
+    waveforms : int16 tensor, shape (clips, samples).
+    n_valid : int64 tensor, shape (clips,).
+    """
+
+    clips: pd.DataFrame
+    waveforms: torch.Tensor
+    n_valid: torch.Tensor
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """Class index of every clip, shape (clips,)."""
+        return torch.from_numpy(self.clips.label.to_numpy(np.int64).copy())
+
+    @property
+    def class_names(self) -> list[str]:
+        """Category of each class index."""
+        named = self.clips.drop_duplicates("label").sort_values("label")
+        return named.category.tolist()
+
+    @property
+    def split(self) -> Split:
+        """Row numbers of each part, as written by notebook 01."""
+        parts = self.clips.part.to_numpy()
+        return Split(*(np.flatnonzero(parts == p) for p in ("train", "validation", "test")))
+
+    def with_split(self, parts: Split) -> Data:
+        """Return the same clips with other parts."""
+        clips = self.clips.assign(part=name_parts(self.clips, parts))
+        return Data(clips, self.waveforms, self.n_valid)
+
+    def to(self, device: torch.device | str) -> Data:
+        """Return the same clips with the waveforms, as int16, in the memory of `device`."""
+        return Data(self.clips, self.waveforms.to(device), self.n_valid.to(device))
+
+    def batch(self, rows: np.ndarray, device: torch.device | str = "cpu"):
+        """Return waveforms in [-1, 1], shape (batch, samples), and their valid lengths."""
+        rows = torch.tensor(np.asarray(rows), device=self.waveforms.device)
+        waveforms = self.waveforms[rows].to(device).float() / 32768
+        return waveforms, self.n_valid[rows].to(device)
+
+
+def save_data(folder: Path, clips: pd.DataFrame, waveforms: np.ndarray, n_valid: np.ndarray):
+    """Write the clips that :func:`open_data` opens."""
+    write_atomically(folder / "waveforms.npy", lambda p: _save_npy(p, waveforms))
+    write_atomically(folder / "n_valid.npy", lambda p: _save_npy(p, n_valid))
+    write_atomically(folder / "clips.csv", lambda p: clips.to_csv(p, index=False))
+
+
+def open_data(folder: Path) -> Data:
+    """Open what notebook 01 wrote; waveforms stay on disk until they are used."""
+    waveforms = np.load(folder / "waveforms.npy", mmap_mode="c")
+    n_valid = np.load(folder / "n_valid.npy")
+    clips = pd.read_csv(folder / "clips.csv")
+    return Data(clips, torch.from_numpy(waveforms), torch.from_numpy(n_valid))
+
+
+def _save_npy(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:
+        np.save(file, array)

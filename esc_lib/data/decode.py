@@ -1,0 +1,103 @@
+"""Clips decoded once, and what was found: durations, levels, silence."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from esc_lib.sound import audio
+
+SILENCE_DB = -80.0
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Clips in memory.
+
+    Attributes
+    ----------
+    waveforms : int16 array, shape (clips, samples), zero beyond a clip's end.
+    n_valid : int64 array, shape (clips,), samples of each clip that were kept.
+    report : DataFrame, a row per clip: filename, sr (Hz), duration_s, peak_db, rms_db, silent.
+    """
+
+    waveforms: np.ndarray
+    n_valid: np.ndarray
+    report: pd.DataFrame
+
+
+def decode(clips: pd.DataFrame, sr: int, n_samples: int) -> Decoded:
+    """Decode every clip once: mono, resampled to `sr` Hz, cut to `n_samples`, 16 bits.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        From ``audio.read``, naming the clip.
+    """
+    waveforms = np.zeros((len(clips), n_samples), np.int16)
+    n_valid = np.zeros(len(clips), np.int64)
+
+    def decode_one(job: tuple[int, str]) -> dict:
+        row, path = job
+        waveform, own_sr = audio.read(path)
+        samples = audio.to_int16(audio.resample(waveform, own_sr, sr))
+        n_valid[row] = min(len(samples), n_samples)
+        waveforms[row] = audio.fit_length(samples, n_samples)
+        return {
+            "sr": own_sr,
+            "duration_s": len(waveform) / own_sr,
+            "peak_db": _decibel(np.abs(waveform).max()),
+            "rms_db": _decibel(np.sqrt(np.mean(waveform**2))),
+        }
+
+    with ThreadPoolExecutor() as pool:
+        jobs = pool.map(decode_one, enumerate(clips.path))
+        rows = list(tqdm(jobs, total=len(clips), desc="decoding", unit="clip"))
+    report = pd.DataFrame(rows)
+    report.insert(0, "filename", clips.filename.to_numpy())
+    report["silent"] = report.peak_db < SILENCE_DB
+    return Decoded(waveforms, n_valid, report)
+
+
+def describe(clips: pd.DataFrame, report: pd.DataFrame) -> list[str]:
+    """Say in sentences what the verification found, the clips that stand out by name."""
+    rates = ", ".join(str(rate) for rate in sorted(report.sr.unique()))
+    per_class = clips.groupby("category").size()
+    lines = [
+        f"{len(clips)} clips, {len(per_class)} classes of {per_class.min()} to {per_class.max()} "
+        f"clips, {clips.fold.nunique()} folds, sample rate {rates} Hz, every clip decoded.",
+        f"Durations from {report.duration_s.min():.2f} to {report.duration_s.max():.2f} s.",
+    ]
+    for name in report.filename[report.silent]:
+        lines.append(f"{name} is silent (peak below {SILENCE_DB:g} dB of full scale).")
+    return lines
+
+
+def _decibel(amplitude: float) -> float:
+    return float(20 * np.log10(max(amplitude, 1e-10)))
+
+
+def characteristics(clips: pd.DataFrame, verification: pd.DataFrame) -> pd.DataFrame:
+    """Return the set's characteristics as measured, one per row (thesis table 4.1)."""
+    suffixes = sorted({Path(path).suffix[1:].upper() for path in clips.path})
+    per_class = clips.groupby("category").size()
+    rates = ", ".join(f"{rate:,}" for rate in sorted(verification.sr.unique()))
+    duration_s = verification.duration_s
+    rows = {
+        "audio format": ", ".join(suffixes),
+        "sample rate (Hz)": rates,
+        "channels": "mono",
+        "clips": f"{len(clips):,}",
+        "classes": str(len(per_class)),
+        "clips per class": f"{per_class.min()} to {per_class.max()}",
+        "folds": str(clips.fold.nunique()),
+        "duration (s), median": f"{duration_s.median():.2f}",
+        "duration (s), range": f"{duration_s.min():.2f} to {duration_s.max():.2f}",
+        "clips of another duration": str(int((abs(duration_s - duration_s.median()) > 0.01).sum())),
+    }
+    return pd.DataFrame({"measured": rows})

@@ -1,0 +1,147 @@
+"""V and H of many clips: summed up for fitting, kept for judging, and saved for the next time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from esc_lib.data.clips import Data
+from esc_lib.dictionaries.solvers import Statistics
+from esc_lib.layers.hooks import pool_frames, reduce_frequency, stream
+from esc_lib.machine.files import write_atomically
+from esc_lib.sound.log_mel import LogMel
+
+SOURCES = (  # the code that decides what is gathered
+    "gathering.py", "activations.py", "features.py", "mel_kernel.py", "factorization.py",
+    "models/se_cnn.py",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What some clips show of a network's layers.
+
+    Attributes
+    ----------
+    statistics : layer name to Statistics of V and the layer's H.
+    noise : layer name to Statistics of V and uniform noise of H's shape, or empty.
+    h : layer name to H, float32 of shape (clips, atoms, frames), for the layers that were kept.
+    mel : float32 tensor, shape (clips, mel, frames of the finest layer): V, pooled that far.
+    """
+
+    statistics: dict[str, Statistics]
+    noise: dict[str, Statistics]
+    h: dict[str, torch.Tensor]
+    mel: torch.Tensor
+
+    def v(self, layer: str) -> torch.Tensor:
+        """Return V on a layer's time grid, shape (clips, mel, frames)."""
+        return pool_frames(self.mel, self.statistics[layer].n_frames // len(self.mel))
+
+
+def gather(
+    model: nn.Module,
+    front_end: LogMel,
+    data: Data,
+    rows: np.ndarray,
+    layers: Sequence[str],
+    *,
+    keep: Sequence[str] = (),
+    reduction: str = "mean",
+    noise_seed: int | None = None,
+) -> Gathered:
+    """Read the layers' H of some clips, batch by batch; only what is asked for is kept.
+
+    Parameters
+    ----------
+    layers : names of layers, the one with the most frames first.
+    keep : the layers whose H is kept clip by clip.
+    reduction : str, over frequency: "mean" or "max".
+    noise_seed : int, to sum up uniform noise in the place of every H, too.
+    """
+    statistics: dict[str, Statistics] = {}
+    noise: dict[str, Statistics] = {}
+    kept: dict[str, list] = {layer: [] for layer in keep}
+    mels = []
+    generator = None if noise_seed is None else torch.Generator().manual_seed(noise_seed)
+    for _, mel, maps in stream(model, front_end, data, rows, layers):
+        mels.append(pool_frames(mel, maps[layers[0]].shape[-1]).cpu())
+        for layer in layers:
+            h = reduce_frequency(maps[layer].float(), reduction).cpu()
+            v = pool_frames(mels[-1], h.shape[-1])
+            if layer not in statistics:
+                statistics[layer] = Statistics(v.shape[1], h.shape[1])
+                noise[layer] = Statistics(v.shape[1], h.shape[1])
+            statistics[layer].add(v, h)
+            if generator is not None:
+                noise[layer].add(v, torch.rand(h.shape, generator=generator))
+            if layer in kept:
+                kept[layer].append(h)
+    return Gathered(
+        statistics,
+        noise if generator is not None else {},
+        {layer: torch.cat(parts) for layer, parts in kept.items()},
+        torch.cat(mels),
+    )
+
+
+def gather_once(
+    path: Path, model: nn.Module, front_end: LogMel, data: Data, rows: np.ndarray, *args, **kwargs
+) -> Gathered:
+    """Do as :func:`gather`, or open what it found before for the same network, clips and choices.
+
+    Parameters
+    ----------
+    path : Path, the file to keep it in, named after what was chosen; it is replaced if network,
+        clips, choices or the code that computes it have changed since.
+    """
+    identity = hashlib.sha256(repr((args, kwargs, front_end.settings, rows.tolist())).encode())
+    for value in model.state_dict().values():
+        identity.update(value.cpu().contiguous().numpy())
+    identity.update(data.waveforms[rows].cpu().numpy())
+    for source in SOURCES:
+        identity.update((Path(__file__).parent / source).read_bytes())
+
+    def make() -> dict:
+        return _plain(gather(model, front_end, data, rows, *args, **kwargs))
+
+    return _gathered(made_once(path, identity.hexdigest(), make))
+
+
+def made_once(path: Path, identity: str, make: Callable[[], dict]) -> dict:
+    """Return the dict of plain types that `make` returns, or the one kept from an earlier call.
+
+    Parameters
+    ----------
+    path : Path, the file to keep it in; it is replaced if `identity` is another.
+    identity : str, says what decides the content.
+    make : function without arguments.
+    """
+    kept = torch.load(path, weights_only=True) if path.is_file() else {}
+    if kept.get("identity") != identity:
+        kept = {"identity": identity} | make()
+        write_atomically(path, lambda scratch: torch.save(kept, scratch))
+    return kept
+
+
+def _plain(found: Gathered) -> dict:
+    """Return the same as nested dicts of tensors and numbers."""
+    sums = {
+        name: {layer: vars(one) for layer, one in getattr(found, name).items()}
+        for name in ("statistics", "noise")
+    }
+    return sums | {"h": found.h, "mel": found.mel}
+
+
+def _gathered(plain: dict) -> Gathered:
+    sums = {
+        name: {layer: Statistics.of(**one) for layer, one in plain[name].items()}
+        for name in ("statistics", "noise")
+    }
+    return Gathered(**sums, h=plain["h"], mel=plain["mel"])

@@ -1,0 +1,214 @@
+"""What each layer makes of whole clips: one point per clip, its neighbours, and maps of them.
+
+References
+----------
+vandermaaten2008tsne, mcinnes2018umap, venna2001neighborhood
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.linalg import orthogonal_procrustes
+from sklearn.manifold import TSNE, trustworthiness
+from sklearn.metrics.pairwise import cosine_similarity
+from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_limits
+
+from esc_lib.data.clips import Data
+from esc_lib.evaluation.classifier import mean_interval, source_draws
+from esc_lib.layers.hooks import stream
+from esc_lib.machine.hardware import torch_threads
+from esc_lib.models.se_cnn import BLOCKS, SECNN
+from esc_lib.sound import audio
+from esc_lib.sound.log_mel import LogMel
+
+LAYERS = {block: f"block {block[-1]}" for block in BLOCKS} | {"relu": "fc1"}  # name for readers
+METHODS = ("t-SNE", "UMAP")
+NEIGHBOURS = 5
+EXCERPT_S, EXCERPT_SR, FADE_S = 1.5, 16_000, 0.01
+
+
+def evenly(classes: np.ndarray, at_most: int, seed: int = 0) -> np.ndarray:
+    """Draw positions of at most `at_most` clips, in order, no class preferred.
+
+    Parameters
+    ----------
+    classes : array, shape (clips,).
+    at_most : int
+    seed : int
+    """
+    order = np.random.default_rng(seed).permutation(len(classes))
+    rank_in_class = pd.Series(order).groupby(np.asarray(classes)[order]).cumcount()
+    return np.sort(order[np.argsort(rank_in_class.to_numpy(), kind="stable")[:at_most]])
+
+
+def embed(model: SECNN, front_end: LogMel, data: Data, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Return each layer's embedding of whole clips: its output, averaged over mel and frames.
+
+    Returns
+    -------
+    dict, name for readers to float32 array, shape (clips, channels): the five blocks, and the
+        hidden layer fc1 after its ReLU.
+    """
+    found: dict[str, list] = {name: [] for name in LAYERS.values()}
+    for _, _, outputs in stream(model, front_end, data, rows, list(LAYERS)):
+        for layer, name in LAYERS.items():
+            values = outputs[layer].float()
+            found[name].append(values.reshape(*values.shape[:2], -1).mean(dim=2).cpu())
+    return {name: torch.cat(parts).numpy() for name, parts in found.items()}
+
+
+def neighbours_right(
+    embedding: np.ndarray, labels: np.ndarray, sources: np.ndarray, k: int = NEIGHBOURS
+) -> np.ndarray:
+    """Say of each clip whether its `k` nearest neighbours vote for its class.
+
+    Near is a high cosine. Clips cut from the same source recording do not vote. A tie goes to the
+    class whose first neighbour is nearer.
+
+    Parameters
+    ----------
+    embedding : array, shape (clips, channels).
+    labels : int array, shape (clips,), from 0.
+    sources : array, shape (clips,), the source recording of each clip.
+    k : int
+
+    Returns
+    -------
+    bool array, shape (clips,).
+
+    Raises
+    ------
+    ValueError
+        If a clip has fewer than `k` others that may vote.
+    """
+    _, source = np.unique(sources, return_inverse=True)
+    same = source[:, None] == source
+    if len(same) - same.sum(axis=1).max() < k:
+        raise ValueError(
+            f"neighbours_right: a clip has fewer than k={k} clips of other recordings; "
+            "give more clips or a smaller k."
+        )
+    similarity = np.where(same, -np.inf, cosine_similarity(embedding))
+    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+    votes = np.zeros((len(labels), labels.max() + 1))
+    for rank in range(k):  # the fractions sum to less than one vote: they only part ties
+        votes[np.arange(len(labels)), labels[nearest[:, rank]]] += 1 + 0.5 ** (rank + 1)
+    return votes.argmax(axis=1) == labels
+
+
+def lay_out(embedding: np.ndarray, method: str, seed: int = 0) -> np.ndarray:
+    """Return a map of the clips in the plane, shape (clips, 2), from cosine distances.
+
+    Parameters
+    ----------
+    embedding : array, shape (clips, channels).
+    method : "t-SNE" or "UMAP", with their usual settings.
+    seed : int; the same seed gives the same map.
+
+    Raises
+    ------
+    ValueError
+        If the method is unknown.
+    """
+    n = len(embedding)
+    if method == "t-SNE":
+        with threadpool_limits(1):  # sums over several threads have no fixed order
+            return TSNE(
+                perplexity=min(30, (n - 1) / 3), metric="cosine", init="pca", random_state=seed
+            ).fit_transform(embedding)
+    if method != "UMAP":
+        raise ValueError(f"lay_out: method={method!r}, expected one of {', '.join(METHODS)}.")
+    k = min(15, n - 1)
+    # its own search for neighbours would be compiled first, which takes longer than all the rest
+    found = NearestNeighbors(n_neighbors=k, metric="cosine").fit(embedding).kneighbors(embedding)
+    # it sets the number of threads of the whole process, on which torch's last digits depend
+    with torch_threads(torch.get_num_threads()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)  # not needed
+        warnings.filterwarnings("ignore", "precomputed_knn", UserWarning)  # no use for new clips
+        from umap import UMAP  # its import takes seconds
+
+        return UMAP(
+            n_neighbors=k, metric="cosine", precomputed_knn=(found[1], np.float32(found[0])),
+            random_state=seed, n_jobs=1,
+        ).fit_transform(embedding)  # fmt: skip
+
+
+def all_maps(embeddings: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, dict]:
+    """Return method to layer to map, shape (clips, 2).
+
+    Directions in such a map mean nothing: each is turned or mirrored to lie as the last layer's
+    t-SNE map does, so that clips keep their place where they can.
+    """
+    last = None
+    maps: dict[str, dict] = {method: {} for method in METHODS}
+    for method in METHODS:
+        for name in reversed(embeddings):
+            places = lay_out(embeddings[name], method, seed)
+            places = places - places.mean(axis=0)
+            last = places if last is None else last
+            maps[method][name] = places @ orthogonal_procrustes(places, last)[0]
+    return {method: dict(reversed(of_layer.items())) for method, of_layer in maps.items()}
+
+
+def measure(
+    embeddings: Mapping[str, np.ndarray],
+    maps: Mapping[str, Mapping[str, np.ndarray]],
+    labels: np.ndarray,
+    sources: np.ndarray,
+) -> pd.DataFrame:
+    """Return how well each layer parts the classes, and how far its maps can be trusted.
+
+    Returns
+    -------
+    DataFrame, a row per layer: channels; the share of clips whose neighbours vote for their class
+        (%), with the ends of its 95 % interval over source recordings; and the trustworthiness of
+        each method's map, in [0, 1], higher is better: 1 where neighbours in the map were
+        neighbours in the layer.
+    """
+    draws = source_draws(sources)
+    rows = {}
+    for name, embedding in embeddings.items():
+        right = neighbours_right(embedding, labels, sources)
+        share, low, high = mean_interval(100.0 * right, draws)
+        rows[name] = {"channels": embedding.shape[1], "right": share, "low": low, "high": high} | {
+            method: trustworthiness(
+                embedding, maps[method][name], n_neighbors=NEIGHBOURS, metric="cosine"
+            )
+            for method in maps
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").astype({"channels": int})
+
+
+def excerpts(
+    data: Data, rows: np.ndarray, sr: int, excerpt_s: float = EXCERPT_S
+) -> tuple[list[np.ndarray], int]:
+    """Return the loudest part of each clip, for quick listening, and its sample rate.
+
+    Parameters
+    ----------
+    data : Data
+    rows : int array, of the clips.
+    sr : int, Hz, of the clips; above 16 kHz they are resampled to it.
+    excerpt_s : float, s.
+
+    Returns
+    -------
+    list of float arrays, shape (samples,), full scale 1, faded at both ends; int, Hz.
+    """
+    low_sr = min(sr, EXCERPT_SR)
+    parts = []
+    for row in rows:
+        waveform = data.waveforms[row, : int(data.n_valid[row])].cpu().numpy() / 32768
+        part = audio.loudest(waveform, round(excerpt_s * sr))
+        part = audio.resample(part, sr, low_sr).copy()
+        fade = np.linspace(0, 1, min(round(FADE_S * low_sr), len(part)))
+        part[: len(fade)] *= fade
+        part[len(part) - len(fade) :] *= fade[::-1]
+        parts.append(part)
+    return parts, low_sr

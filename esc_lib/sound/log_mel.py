@@ -1,0 +1,234 @@
+"""The front end: waveforms to standardised log-mel spectrograms, batched on any device."""
+
+from __future__ import annotations
+
+import copy
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import lru_cache
+
+import librosa
+import numpy as np
+import torch
+from torch import nn
+
+from esc_lib.config import FrontEnd
+from esc_lib.sound import log_mel_cpu
+
+POWER_FLOOR = 1e-10  # librosa.power_to_db's `amin`: -100 dB
+
+
+@lru_cache
+def _threads(n: int) -> ThreadPoolExecutor:
+    """Return `n` threads that wait for work: to start them takes as long as a clip."""
+    return ThreadPoolExecutor(n)
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads
+    os.register_at_fork(after_in_child=_threads.cache_clear)
+
+
+class LogMel(nn.Module):
+    """Log-mel spectrogram of a batch of waveforms, as ``librosa.power_to_db(melspectrogram)``.
+
+    Hann window, zero padding at both ends (librosa's default), power spectrum, Slaney mel bank,
+    10 log10 with the reference 1, floor at `top_db` below each clip's own maximum.
+
+    Parameters
+    ----------
+    settings : FrontEnd
+
+    Examples
+    --------
+    >>> import torch
+    >>> from esc_lib.config import FrontEnd
+    >>> front_end = FrontEnd()
+    >>> LogMel(front_end)(torch.randn(2, front_end.n_samples)).shape
+    torch.Size([2, 128, 431])
+
+    References
+    ----------
+    Thesis, sections 3.3.1 and 4.2; librosa 0.11.
+    """
+
+    def __init__(self, settings: FrontEnd):
+        super().__init__()
+        self.settings = settings
+        basis = librosa.filters.mel(
+            sr=settings.sr,
+            n_fft=settings.n_fft,
+            n_mels=settings.n_mels,
+            fmin=settings.f_min_hz,
+            fmax=settings.f_max_hz,
+        )
+        self.register_buffer("mel_basis", torch.from_numpy(basis), persistent=False)
+        window = torch.hann_window(settings.win_length)
+        left = (settings.n_fft - settings.win_length) // 2
+        window = nn.functional.pad(window, (left, settings.n_fft - settings.win_length - left))
+        self.register_buffer("window", window, persistent=False)
+        self.plan = log_mel_cpu.plan(window.numpy(), basis)
+
+    def of_frames(self, n_frames: int) -> LogMel:
+        """Return the same front end for excerpts of another length; window and bank are shared."""
+        other = copy.copy(self)
+        other.settings = replace(self.settings, n_frames=n_frames)
+        return other
+
+    def stft(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """Return the complex spectrum, shape (batch, bins, frames), of (batch, samples)."""
+        return self._spectra(waveforms).transpose(1, 2)
+
+    def _spectra(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """Return the spectrum of every frame, (batch, frames, bins): as it lies in memory."""
+        settings = self.settings
+        half = settings.n_fft // 2
+        missing = settings.n_samples - waveforms.shape[-1]
+        # (batch, samples) -> (batch, half + n_samples), so that frame i is centred on i * hop
+        padded = nn.functional.pad(waveforms, (half, missing))
+        frames = padded.unfold(-1, settings.n_fft, settings.hop_length)
+        return torch.fft.rfft(frames * self.window)
+
+    def mel_power(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """Return the mel power, shape (batch, mel, frames), of (batch, samples)."""
+        with torch.autocast(waveforms.device.type, enabled=False):
+            power = torch.view_as_real(self._spectra(waveforms)).square().sum(-1)
+            return (power @ self.mel_basis.T).transpose(1, 2)
+
+    def n_valid_frames(self, n_valid: torch.Tensor) -> torch.Tensor:
+        """Return how many frames a clip of `n_valid` samples has, at most ``n_frames``."""
+        return (1 + n_valid // self.settings.hop_length).clamp_max(self.settings.n_frames)
+
+    def forward(self, waveforms: torch.Tensor, n_valid: torch.Tensor | None = None) -> torch.Tensor:
+        """Compute the log-mel spectrogram in dB.
+
+        Parameters
+        ----------
+        waveforms : float tensor, shape (batch, samples), full scale 1, zero beyond a clip's end.
+        n_valid : int tensor, shape (batch,), clip lengths in samples; default: the full width.
+
+        Returns
+        -------
+        log_mel : tensor, shape (batch, mel, frames), dB re 1; frames after a clip's end hold the
+            minimum of its own frames.
+        """
+        if n_valid is None:
+            n_valid = torch.full((len(waveforms),), waveforms.shape[-1], device=waveforms.device)
+        if waveforms.device.type == "cpu" and not waveforms.requires_grad:
+            return self._log_mel_on_cores(waveforms, n_valid)
+        return self._log_mel(waveforms, n_valid)
+
+    def _log_mel_on_cores(self, waveforms: torch.Tensor, n_valid: torch.Tensor) -> torch.Tensor:
+        """Do what :meth:`_log_mel` does, each core of the processor at clips of its own."""
+        settings = self.settings
+        log_mel = torch.empty(len(waveforms), settings.n_mels, settings.n_frames)
+        clips = (waveforms.numpy(), self.n_valid_frames(n_valid).tolist(), log_mel.numpy())
+        for _ in _threads(torch.get_num_threads()).map(self._log_mel_of_clip, *clips):
+            pass
+        return log_mel
+
+    def _log_mel_of_clip(self, waveform: np.ndarray, n_inside: int, log_mel: np.ndarray) -> None:
+        log_mel_cpu.mel_power(waveform, self.plan, self.settings.hop_length, log_mel)
+        np.maximum(log_mel, POWER_FLOOR, out=log_mel)
+        np.log10(log_mel, out=log_mel)
+        log_mel *= 10
+        inside, beyond = log_mel[:, :n_inside], log_mel[:, n_inside:]
+        floor = max(inside.max() - self.settings.top_db, 10 * np.log10(POWER_FLOOR))
+        np.maximum(inside, floor, out=inside)
+        beyond[:] = inside.min()
+
+    def _log_mel(self, waveforms: torch.Tensor, n_valid: torch.Tensor) -> torch.Tensor:
+        power = self.mel_power(waveforms)
+        log_mel = 10 * power.clamp_min(POWER_FLOOR).log10()
+        inside = self._inside(n_valid, log_mel)
+        peak = log_mel.masked_fill(~inside, -torch.inf).amax(dim=(1, 2), keepdim=True)
+        log_mel = torch.maximum(log_mel, peak - self.settings.top_db)
+        return _pad_with_minimum(log_mel, inside)
+
+    def features(self, waveforms: torch.Tensor, n_valid: torch.Tensor) -> torch.Tensor:
+        """Return what the network sees: (batch, 1, mel, frames), per clip zero mean, unit sd."""
+        log_mel = self(waveforms, n_valid)
+        return standardise(log_mel, self._inside(n_valid, log_mel)).unsqueeze(1)
+
+    def _inside(self, n_valid: torch.Tensor, log_mel: torch.Tensor) -> torch.Tensor:
+        """Return a mask, shape (batch, 1, frames), of the frames that belong to the clip."""
+        index = torch.arange(log_mel.shape[2], device=log_mel.device)
+        return (index < self.n_valid_frames(n_valid)[:, None])[:, None]
+
+
+def standardise(log_mel: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """Shift and scale each clip to zero mean and unit deviation: ``(x - mean) / (std + 1e-6)``.
+
+    Parameters
+    ----------
+    log_mel : tensor, shape (batch, mel, frames), dB.
+    inside : bool tensor, shape (batch, 1, frames): frames of the clip; only they set mean and
+        deviation, and the rest is filled with the minimum of the result.
+
+    Notes
+    -----
+    Thesis section 4.2.2. It cuts long clips after this step, we cut before it: a network that
+    sees five seconds is not told about the sixth.
+    """
+    count = inside.sum(dim=(1, 2), keepdim=True) * log_mel.shape[1]
+    mean = (log_mel * inside).sum(dim=(1, 2), keepdim=True) / count
+    centred = (log_mel - mean) * inside
+    deviation = (centred.square().sum(dim=(1, 2), keepdim=True) / count).sqrt()
+    return _pad_with_minimum((log_mel - mean) / (deviation + 1e-6), inside)
+
+
+def _pad_with_minimum(log_mel: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    minimum = log_mel.masked_fill(~inside, torch.inf).amin(dim=(1, 2), keepdim=True)
+    return torch.where(inside, log_mel, minimum)
+
+
+def librosa_log_mel(settings: FrontEnd, waveform: np.ndarray) -> np.ndarray:
+    """Return librosa's log-mel spectrogram, (mel, own frames) in dB, of (samples,).
+
+    The independent reference for :class:`LogMel`, and the thesis's own front end.
+    """
+    power = librosa.feature.melspectrogram(
+        y=waveform,
+        sr=settings.sr,
+        n_fft=settings.n_fft,
+        win_length=settings.win_length,
+        hop_length=settings.hop_length,
+        window="hann",
+        center=True,
+        pad_mode="constant",
+        power=2.0,
+        n_mels=settings.n_mels,
+        fmin=settings.f_min_hz,
+        fmax=settings.f_max_hz,
+        htk=False,
+        norm="slaney",
+    )
+    return librosa.power_to_db(power, ref=1.0, amin=POWER_FLOOR, top_db=settings.top_db)
+
+
+def librosa_difference_db(
+    front_end: LogMel, waveform: torch.Tensor, n_valid: torch.Tensor, range_db: float = 60.0
+) -> float:
+    """Return the largest difference between ours and librosa's log-mel of one clip, in dB.
+
+    Parameters
+    ----------
+    front_end : LogMel
+    waveform : tensor, shape (1, samples).
+    n_valid : tensor, shape (1,).
+    range_db : float, only points within this range below the clip's maximum are compared.
+    """
+    reference = librosa_log_mel(front_end.settings, waveform[0, : int(n_valid)].cpu().numpy())
+    n_frames = int(front_end.n_valid_frames(n_valid))
+    ours = front_end(waveform, n_valid)[0, :, :n_frames].cpu().numpy()
+    reference = reference[:, :n_frames]
+    audible = reference > reference.max() - range_db
+    return float(np.abs(ours - reference)[audible].max())
+
+
+def mel_frequencies_hz(settings: FrontEnd) -> torch.Tensor:
+    """Return the centre frequency of each mel band in Hz, shape (mel,)."""
+    edges = librosa.mel_frequencies(
+        settings.n_mels + 2, fmin=settings.f_min_hz, fmax=settings.f_max_hz
+    )
+    return torch.from_numpy(edges[1:-1].copy()).float()

@@ -1,0 +1,149 @@
+"""The committed record of a study: what ``results/<profile>/`` holds, and how it gets there."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+from pathlib import Path
+
+import nbformat
+import numpy as np
+from PIL import Image
+
+from esc_lib.config import get_profile
+from esc_lib.data.clips import find, open_data
+from esc_lib.machine.files import save_json
+from esc_lib.training import checkpoint
+from esc_lib.training.runs import record_of
+
+RUN_FILES = ("run.json", "history.csv", "predictions.csv")
+MAX_FILE_MB, MAX_CHECKPOINT_MB = 4.0, 45.0
+COLOURS = 256  # of a figure in the record
+MAX_CHANGE = 16  # of 255, in all but one pixel of a hundred; figures that change more stay as is
+
+
+def record(profile: str, artifacts: Path, notebooks: list[Path], target: Path) -> None:
+    """Gather a finished study: numbers, provenance, runs, executed notebooks, one checkpoint.
+
+    Everything is laid out in a folder beside `target`, checked, and moved there as a whole.
+
+    Parameters
+    ----------
+    profile : str
+    artifacts : Path of the study's artefacts.
+    notebooks : list of Path of its executed notebooks.
+    target : Path, ``results/<profile>``.
+
+    Raises
+    ------
+    ValueError
+        If a file is larger than a light repository can carry.
+    """
+    scratch = target.with_name(f".{target.name}.new")
+    shutil.rmtree(scratch, ignore_errors=True)
+    (scratch / "notebooks").mkdir(parents=True)
+    metrics = {}
+    for path in notebooks:
+        notebook = with_light_figures(without_machine(path))
+        nbformat.write(notebook, scratch / "notebooks" / path.name)
+        metrics |= json.loads((find(artifacts, path.stem) / "metrics.json").read_text())
+    save_json(scratch / "metrics.json", metrics)
+    trained = find(artifacts, "03_training")
+    shutil.copy2(trained / "run.json", scratch / "run.json")
+    for run in finished_runs(artifacts / "runs", target / "runs"):
+        (scratch / "runs" / run.name).mkdir(parents=True)
+        for name in RUN_FILES:
+            shutil.copy2(run / name, scratch / "runs" / run.name / name)
+    for fold, scores in judged_folds(artifacts / "explanations", target / "explanations").items():
+        (scratch / "explanations").mkdir(exist_ok=True)
+        shutil.copy2(scores, scratch / "explanations" / f"{fold}.csv")
+    settings = get_profile(profile)
+    names = open_data(find(artifacts, "01_data")).class_names
+    model = checkpoint.load(trained / "model.safetensors", settings, names)
+    checkpoint.save(scratch / "model.safetensors", model.half(), settings, names)
+    try:
+        check_sizes(scratch)
+    except ValueError:
+        shutil.rmtree(scratch)
+        raise
+    shutil.rmtree(target, ignore_errors=True)
+    scratch.rename(target)
+
+
+def finished_runs(own: Path, recorded: Path) -> list[Path]:
+    """Return the folders of all finished runs, of the study and of the record it started from.
+
+    A run that the study adopted is taken from the record: it was trained there.
+    """
+    runs = {}
+    for folder in (recorded, own):
+        for run in sorted(folder.iterdir()) if folder.is_dir() else ():
+            finished = (run / "run.json").is_file()
+            if finished and not (run.name in runs and "adopted_from" in record_of(run)):
+                runs[run.name] = run
+    return sorted(runs.values(), key=lambda run: run.name)
+
+
+def judged_folds(own: Path, recorded: Path) -> dict[str, Path]:
+    """Return the table of every fold whose explanations were judged, name to file.
+
+    What the study judged itself goes before what an earlier record holds.
+    """
+    found = {path.stem: path for path in sorted(recorded.glob("fold*.csv"))}
+    return found | {path.parent.name: path for path in sorted(own.glob("fold*/scores.csv"))}
+
+
+def without_machine(path: Path) -> nbformat.NotebookNode:
+    """Read an executed notebook and leave out what is papermill's: times, and folders' names.
+
+    Progress bars go, too, from cells whose tag keeps them off the page.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.pop("papermill", None)
+    notebook.cells = [
+        cell
+        for cell in notebook.cells
+        if "injected-parameters" not in cell.metadata.get("tags", [])
+    ]
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        if "remove-stderr" in cell.metadata.get("tags", []):
+            cell.outputs = [each for each in cell.outputs if each.get("name") != "stderr"]
+    return notebook
+
+
+def with_light_figures(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Give the notebook's figures a palette where that can hardly be seen: a third of the bytes."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            if "image/png" in output.get("data", {}):
+                png = light_figure(base64.b64decode(output.data["image/png"]))
+                output.data["image/png"] = base64.b64encode(png).decode()
+    return notebook
+
+
+def light_figure(png: bytes) -> bytes:
+    """Return the figure in 256 colours, or as it is if its colours would change visibly."""
+    figure = Image.open(io.BytesIO(png)).convert("RGB")
+    light = figure.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    change = np.abs(np.asarray(figure, np.int16) - np.asarray(light.convert("RGB"), np.int16))
+    if np.percentile(change.max(axis=2), 99) > MAX_CHANGE:
+        return png
+    buffer = io.BytesIO()
+    light.save(buffer, format="PNG", optimize=True)
+    return min(png, buffer.getvalue(), key=len)
+
+
+def check_sizes(folder: Path) -> None:
+    """Raise ValueError, naming the file, if one is too large to be committed."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            limit = MAX_CHECKPOINT_MB if path.suffix == ".safetensors" else MAX_FILE_MB
+            size = path.stat().st_size / 1e6
+            if size > limit:
+                raise ValueError(
+                    f"record: {path.name} has {size:.1f} MB, the limit is {limit:.0f} MB; "
+                    "nothing was recorded."
+                )

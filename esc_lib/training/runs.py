@@ -1,0 +1,183 @@
+"""Training runs as independent, named, resumable pieces: folds, seeds, recipes, networks.
+
+A run's folder ``artifacts/runs/<name>/`` holds ``history.csv``, ``predictions.csv``,
+``model.safetensors`` and, written last, ``run.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from esc_lib.config import Profile, get_profile
+from esc_lib.data import splits
+from esc_lib.data.clips import Data
+from esc_lib.machine.distributed import is_first_process
+from esc_lib.machine.files import save_json, write_atomically
+from esc_lib.machine.hardware import autocast, best_device
+from esc_lib.machine.provenance import provenance
+from esc_lib.sound.log_mel import LogMel
+from esc_lib.training import loop
+from esc_lib.training.checkpoint import load, save
+
+
+def name_of(profile: Profile) -> str:
+    """Return the run's name, made of what distinguishes runs of one study."""
+    own, usual = profile.training, get_profile(profile.name)
+    parts = [profile.architecture, own.recipe.name.replace(" ", "_"), own.protocol]
+    parts += [f"fold{profile.test_fold}", f"seed{own.seed}"]
+    if profile.network != usual.network:
+        parts.append(f"width{profile.network.channels[0]}")
+        if not profile.network.se_reduction:
+            parts.append("no_gates")
+    if own.epochs != usual.training.epochs:
+        parts.append(f"epochs{own.epochs}")
+    return "-".join(parts)
+
+
+def folder_of(profile: Profile, runs: Path, recorded: Path | None = None) -> Path:
+    """Return the folder of a run: that of the recorded study if it is there, else its own."""
+    if recorded and (recorded / "runs" / name_of(profile) / "run.json").is_file():
+        return recorded / "runs" / name_of(profile)
+    return runs / name_of(profile)
+
+
+def run(data: Data, profile: Profile, runs: Path) -> Path:
+    """Train and test the profile's network on its fold, unless that was done before.
+
+    The test clips are read once, after the last epoch.
+
+    Parameters
+    ----------
+    data : Data; its own split is replaced by the one the profile asks for.
+    profile : Profile, with fold, seed, protocol, recipe and architecture.
+    runs : Path of the folder of all runs.
+
+    Returns
+    -------
+    Path of the run's folder.
+    """
+    data = split_for(data, profile)
+    folder = runs / name_of(profile)
+    identity = loop.run_identity(data, profile)
+    if (folder / "run.json").is_file() and record_of(folder)["identity"] == identity:
+        return folder
+    started = time.perf_counter()
+    fit = loop.fit(data, profile, folder)
+    if not is_first_process():
+        return folder
+    _finish(folder, fit.model, fit.history, data, profile)
+    record = provenance(profile.as_dict(), data.waveforms, float(fit.history.seconds.sum())) | {
+        "identity": identity,
+        "kept_epoch": fit.kept_epoch,
+        "last_session_s": round(time.perf_counter() - started, 1),
+    }
+    save_json(folder / "run.json", record)
+    return folder
+
+
+def adopt(recorded: str | Path, data: Data, profile: Profile, runs: Path) -> Path:
+    """Take the weights of a recorded run instead of training, and test them on the clips at hand.
+
+    Parameters
+    ----------
+    recorded : folder with ``model.safetensors`` and the run's ``runs/<name>/``.
+    data, profile, runs : as for :func:`run`.
+
+    Returns
+    -------
+    Path of the run's folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no such run.
+    ValueError
+        If the weights belong to other settings or classes.
+    """
+    source = Path(recorded) / "runs" / name_of(profile)
+    weights = Path(recorded) / "model.safetensors"
+    for path in (weights, source / "run.json", source / "history.csv"):
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"adopt: {path} is missing; give the folder of a recorded run of this profile, "
+                "or leave start_from empty to train."
+            )
+    data = split_for(data, profile)
+    folder = runs / name_of(profile)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = load(weights, profile, data.class_names)
+    _finish(folder, model, pd.read_csv(source / "history.csv"), data, profile)
+    save_json(folder / "run.json", record_of(source) | {"adopted_from": Path(recorded).name})
+    return folder
+
+
+def record_of(run: Path) -> dict:
+    """Return what is known about a finished run: settings, versions, hardware, time."""
+    return json.loads((run / "run.json").read_text(encoding="utf-8"))
+
+
+def split_for(data: Data, profile: Profile) -> Data:
+    """Return the clips with the split that the profile's fold, protocol and seed ask for."""
+    own = profile.training
+    parts = splits.split(
+        data.clips,
+        profile.test_fold,
+        protocol=own.protocol,
+        validation_share=own.validation_share,
+        seed=own.seed,
+    )
+    return data.with_split(parts)
+
+
+def _finish(folder: Path, model, history: pd.DataFrame, data: Data, profile: Profile) -> None:
+    """Write what a run leaves behind, all but its record."""
+    _write_csv(folder / "history.csv", history)
+    _write_csv(folder / "predictions.csv", predict(model, data, profile))
+    if profile.architecture == "se_cnn":
+        save(folder / "model.safetensors", model, profile, data.class_names)
+
+
+def predict(model: torch.nn.Module, data: Data, profile: Profile) -> pd.DataFrame:
+    """Return one row per validation and test clip: what the network makes of it.
+
+    Columns are filename, fold, part, category, label, row, then ``predicted``, ``confidence`` and
+    ``p_<class>`` from the mean over the recipe's excerpts, and ``whole_clip``, the class predicted
+    from the whole clip at once.
+    """
+    device = best_device()
+    model = model.to(device)
+    front_end = LogMel(profile.front_end).to(device)
+    rows = np.concatenate([data.split.validation, data.split.test])
+    recipe = profile.training.recipe
+    views = {"crops": (recipe.stages[-1].crop_frames, recipe.test_crops), "whole": (0, 1)}
+    with autocast(device):
+        probabilities = {
+            name: loop.predict(model, front_end, data, rows, *view).softmax(1).numpy()
+            for name, view in views.items()
+        }
+    crops = probabilities["crops"]
+    table = data.clips.loc[rows, ["filename", "fold", "part", "category", "label"]].assign(
+        row=rows,
+        predicted=crops.argmax(1),
+        confidence=crops.max(1),
+        whole_clip=probabilities["whole"].argmax(1),
+    )
+    columns = [f"p_{name}" for name in data.class_names]
+    return table.join(pd.DataFrame(crops.round(6), index=table.index, columns=columns))
+
+
+def variant(profile: Profile, **changes) -> Profile:
+    """Return the profile with other fold, architecture, seed, recipe, protocol, epochs, ..."""
+    own = {key: changes.pop(key) for key in list(changes) if hasattr(profile.training, key)}
+    return replace(profile, training=replace(profile.training, **own), **changes)
+
+
+def _write_csv(path: Path, table: pd.DataFrame) -> None:
+    write_atomically(path, lambda scratch: table.to_csv(scratch, index=False))

@@ -1,0 +1,203 @@
+"""The task graph: what a notebook depends on, conversion, execution, the torchaudio remedy."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import dodo
+from esc_lib.machine import torchaudio_setup
+from esc_lib.study import batch
+
+HEADER = """\
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% tags=["parameters"]
+profile = "demo"  # which settings
+epochs: int = 0
+
+"""
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def library(tmp_path):
+    write(
+        tmp_path,
+        {
+            "esc_lib/__init__.py": "",
+            "esc_lib/config.py": "",
+            "esc_lib/sound/audio.py": "from esc_lib.config import FrontEnd",
+            "esc_lib/alone.py": "import esc_lib.sound.audio",
+            "esc_lib/explain/__init__.py": "from . import masks",
+            "esc_lib/explain/masks.py": "from ..audio import read\nfrom .shared import soft",
+            "esc_lib/explain/shared.py": "",
+            "esc_lib/explain/scores.py": "",
+        },
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("source", "files"),
+    [
+        ("import numpy", []),
+        ("import esc_lib", ["__init__"]),
+        ("import esc_lib.config as c", ["__init__", "config"]),
+        ("from esc_lib import config, not_a_module", ["__init__", "config"]),
+        ("from esc_lib.alone import x", ["__init__", "alone", "audio", "config"]),
+        ("def f():\n    from esc_lib.sound.audio import read", ["__init__", "audio", "config"]),
+        (
+            "from esc_lib.explain import scores",
+            ["__init__", "audio", "config", "explain/__init__"]
+            + ["explain/masks", "explain/scores", "explain/shared"],
+        ),
+    ],
+)
+def test_library_files_are_those_imported_directly_or_not(library, source, files):
+    write(library, {"05_x.py": source})
+    found = batch.library_files(library / "05_x.py", library)
+    assert found == sorted(library / "esc_lib" / f"{name}.py" for name in files)
+
+
+@pytest.mark.parametrize(
+    ("source", "reads"),
+    [
+        ("x = 1  # as in 01_data", []),
+        ("own = '05_x'; later = '06_last'", []),
+        ("read('01_data'); text = 'see 03_training'", ["01_data"]),
+        ("f(a=['03_training', '01_data'])", ["01_data", "03_training"]),
+    ],
+)
+def test_notebooks_read_are_the_earlier_ones_named(tmp_path, source, reads):
+    write(tmp_path, {"05_x.py": source})
+    stems = ["01_data", "03_training", "05_x", "06_last"]
+    assert batch.notebooks_read(tmp_path / "05_x.py", stems) == reads
+
+
+def test_source_that_is_not_python_is_named(tmp_path):
+    write(tmp_path, {"05_x.py": "a = 1\nb = = 2\n"})
+    with pytest.raises(SystemExit, match=r"05_x.py line 2 is not valid Python"):
+        batch.library_files(tmp_path / "05_x.py", tmp_path)
+
+
+def test_conversion_gives_the_same_bytes_each_time(tmp_path):
+    source, target, kept = (tmp_path / name for name in ("a.py", "a.ipynb", "kept/a.ipynb"))
+    write(tmp_path, {"a.py": HEADER + "# %% [markdown]\n# Text\n\n# %%\n# %pip --version\n1 + 1\n"})
+    batch.convert(source, target, kept)
+    first = target.read_bytes()
+    target.unlink()
+    batch.convert(source, target, kept)
+    assert target.read_bytes() == first
+    notebook = nbformat.read(target, as_version=4)
+    nbformat.validate(notebook)
+    assert [cell.id for cell in notebook.cells] == ["cell-000", "cell-001", "cell-002"]
+    assert notebook.cells[2].source == "%pip --version\n1 + 1"
+    assert batch.parameter_names(notebook) == {"profile", "epochs"}
+    assert not kept.exists()
+
+
+def test_conversion_keeps_a_notebook_that_somebody_changed(tmp_path, capsys):
+    source, target, kept = (tmp_path / name for name in ("a.py", "a.ipynb", "kept/a.ipynb"))
+    write(tmp_path, {"a.py": HEADER})
+    batch.convert(source, target, kept)
+    good = target.read_text()
+    target.write_text("mine")
+    dodo.os.utime(source, (0, 0))
+    batch.convert(source, target, kept)
+    assert (target.read_text(), kept.read_text()) == (good, "mine")
+    assert str(kept) in capsys.readouterr().out
+
+
+def run(folder: Path, code: str) -> tuple[str | None, Path]:
+    write(folder, {"02_two.py": HEADER + "# %%\n" + code})
+    batch.convert(folder / "02_two.py", folder / "02_two.ipynb", folder / "kept.ipynb")
+    target = folder / "out" / "02_two.ipynb"
+    return batch.run_notebook(folder / "02_two.ipynb", target, {"epochs": 7}, folder), target
+
+
+def test_failure_is_one_sentence_and_leaves_what_was_good(tmp_path):
+    sentence, target = run(tmp_path, "import os\nprint(epochs, os.environ['PYTHONHASHSEED'])")
+    assert sentence is None
+    assert "7 0" in target.read_text()
+    good = target.read_bytes()
+
+    sentence, target = run(tmp_path, "raise ValueError('clip a.wav is silent;\\n  remove it')")
+    assert sentence == "02_two failed in cell 3: ValueError: clip a.wav is silent; remove it"
+    assert target.read_bytes() == good
+    failed = target.with_name("02_two.failed.ipynb")
+    assert "clip a.wav" in failed.read_text()
+    assert sorted(path.name for path in target.parent.iterdir()) == [failed.name, target.name]
+
+
+def test_bad_settings_end_with_one_sentence():
+    for setting, expected in (
+        ({"PROFILE": "esc51"}, "PROFILE=esc51 is unknown; choose one of demo, "),
+        ({"EPOCHS": "-3"}, "EPOCHS=-3 is not a whole number above 0"),
+        ({"START": "results/no"}, "START=results/no is not a folder; give a recorded study"),
+        ({"REFERENCE": "no"}, "results/no has no notebooks; record the study"),
+        ({"HRIR": "no.npz"}, "no.npz does not exist; see data/README.md"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", "import dodo"],
+            cwd=dodo.ROOT,
+            env={**dodo.os.environ, "PROFILE": "", "EPOCHS": "", "START": "", **setting},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1
+        assert expected in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_contents_leave_out_what_is_not_recorded():
+    toc = (dodo.ROOT / "book" / "_toc.yml").read_text("utf-8")
+    lines = dodo.contents_without(toc, ["02_features", "13_efficiency"]).splitlines()
+    gone = [line.strip() for line in toc.splitlines() if line not in lines]
+    assert gone == ["- file: notebooks/02_features", "- file: notebooks/13_efficiency"]
+    assert dodo.contents_without(toc, []) == toc
+
+
+@pytest.mark.parametrize(
+    ("errors", "says", "names"),
+    [
+        ([""], "nothing to do", ["a.so"]),
+        (["OSError: no CUDA", ""], "1 CUDA shared objects set aside", ["a.so.disabled"]),
+    ],
+)
+def test_torchaudio_remedy_renames_on_that_error_alone(tmp_path, monkeypatch, errors, says, names):
+    (tmp_path / "a.so").touch()
+    monkeypatch.setattr(torchaudio_setup, "import_error", lambda: errors.pop(0))
+    assert says in torchaudio_setup.set_up(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == names
+
+
+@pytest.mark.parametrize("errors", [["ImportError: x"], ["OSError: x", "OSError: y"]])
+def test_torchaudio_remedy_that_does_not_help_is_undone(tmp_path, monkeypatch, errors):
+    (tmp_path / "a.so").touch()
+    monkeypatch.setattr(torchaudio_setup, "import_error", lambda: errors.pop(0))
+    with pytest.raises(RuntimeError, match="reinstall torch and torchaudio"):
+        torchaudio_setup.set_up(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.so"]
+
+
+def test_make_lists_its_targets():
+    if shutil.which("make") is None:
+        pytest.skip("make is not on this machine")
+    done = subprocess.run(["make"], cwd=dodo.ROOT, capture_output=True, text=True, check=True)
+    for target in ("setup", "book", "study", "test", "lint", "clean"):
+        assert f"make {target}" in done.stdout

@@ -1,0 +1,267 @@
+"""From notebook to book: metrics and glue, provenance, audio players."""
+
+import base64
+import hashlib
+import io
+import json
+import math
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+
+from esc_lib.config import PROFILES
+from esc_lib.data import decode
+from esc_lib.figures.html import sounds
+from esc_lib.machine import files, provenance
+from esc_lib.study import metrics as report
+from esc_lib.study.metrics import Metric
+
+GLUE = "application/papermill.record/text/plain"  # what myst-nb looks for
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Collect what `publish` displays."""
+    calls = []
+    monkeypatch.setattr(report, "display", lambda data, **options: calls.append((data, options)))
+    return calls
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "03_training").mkdir()
+    return tmp_path / "03_training"
+
+
+# ------------------------------------------------------------------------------------- publish
+
+
+def test_publish_writes_one_record_per_metric(folder, shown):
+    report.publish(
+        folder,
+        {
+            "accuracy": Metric(81.25, "%", 80, (71.3, 88.4)),
+            "clips": Metric(400),
+            "layer": Metric("conv_block4"),
+        },
+    )
+    assert json.loads((folder / "metrics.json").read_text()) == {
+        "accuracy": {
+            "value": 81.25, "unit": "%", "n": 80, "interval": [71.3, 88.4],
+            "notebook": "03_training",
+        },
+        "clips": {
+            "value": 400, "unit": "", "n": None, "interval": None, "notebook": "03_training",
+        },
+        "layer": {
+            "value": "conv_block4", "unit": "", "n": None, "interval": None,
+            "notebook": "03_training",
+        },
+    }  # fmt: skip
+    assert [path.name for path in folder.iterdir()] == ["metrics.json"]
+
+
+def test_publish_glues_every_value_as_plain_text(folder, shown):
+    metrics = {"accuracy": Metric(81.25, "%"), "clips": Metric(400), "layer": Metric("conv_block4")}
+    report.publish(folder, metrics)
+    assert [data for data, _ in shown] == [{GLUE: "81.25"}, {GLUE: "400"}, {GLUE: "conv_block4"}]
+    for (_, options), name in zip(shown, metrics, strict=True):
+        assert options == {
+            "raw": True,
+            "metadata": {
+                "scrapbook": {"name": name, "mime_prefix": "application/papermill.record/"}
+            },
+        }
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.float64(0.5), "0.5"),
+        (np.float32(0.25), "0.25"),
+        (np.int64(7), "7"),
+        (np.int32(-3), "-3"),
+        (np.str_("hum"), "hum"),
+    ],
+    ids=["float64", "float32", "int64", "int32", "str"],
+)
+def test_numpy_scalars_become_plain_values(folder, shown, value, text):
+    report.publish(folder, {"x": Metric(value)})
+    assert shown[0][0] == {GLUE: text}
+    assert json.loads((folder / "metrics.json").read_text())["x"]["value"] == value.item()
+
+
+def test_numpy_counts_and_intervals_become_plain_values(folder, shown):
+    interval = (np.float32(0.25), np.float64(0.75))
+    report.publish(folder, {"x": Metric(0.5, n=np.int64(5), interval=interval)})
+    record = json.loads((folder / "metrics.json").read_text())["x"]
+    assert (record["n"], record["interval"]) == (5, [0.25, 0.75])
+
+
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, -math.inf, np.float64("nan"), np.float32("nan")]
+)
+def test_values_that_are_not_finite_are_refused_and_nothing_is_written(folder, shown, value):
+    metrics = {"good": Metric(1.0), "bad": Metric(value)}
+    with pytest.raises(ValueError, match=r"publish: metric 'bad' is (nan|-?inf); nothing was"):
+        report.publish(folder, metrics)
+    assert not list(folder.iterdir()) and not shown
+
+
+def test_intervals_that_are_not_finite_are_refused_too(folder, shown):
+    # NaN is no JSON: other readers of metrics.json would stop at it
+    with pytest.raises(ValueError, match="publish: metric 'bad'"):
+        report.publish(folder, {"bad": Metric(1.0, interval=(0.5, math.nan))})
+    assert not list(folder.iterdir()) and not shown
+
+
+def test_a_refused_publication_leaves_the_one_before(folder, shown):
+    report.publish(folder, {"x": Metric(1)})
+    before = (folder / "metrics.json").read_bytes()
+    with pytest.raises(ValueError, match="nothing was written"):
+        report.publish(folder, {"x": Metric(math.nan)})
+    assert (folder / "metrics.json").read_bytes() == before
+
+
+# ------------------------------------------------------------------------------------- records
+
+
+def test_save_json_is_all_or_nothing(tmp_path):
+    path = tmp_path / "run.json"
+    files.save_json(path, {"profile": "demo", "threads": 2})
+    before = path.read_text()
+    assert json.loads(before) == {"profile": "demo", "threads": 2} and before.endswith("\n")
+    with pytest.raises(TypeError):
+        files.save_json(path, {"profile": object()})
+    assert path.read_text() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_provenance_tells_settings_data_versions_and_hardware(tmp_path):
+    waveforms = torch.arange(12, dtype=torch.int16).view(3, 4)
+    found = provenance.provenance(PROFILES["demo"], waveforms, wall_s=12.345)
+    assert set(found) == {
+        "profile", "waveforms_sha256", "commit", "python", "versions", "device", "threads",
+        "wall_s",
+    }  # fmt: skip
+    assert found["profile"]["front_end"]["sr"] == 16_000 and found["profile"]["name"] == "demo"
+    content = waveforms.numpy().tobytes()
+    assert found["waveforms_sha256"] == hashlib.sha256(content).hexdigest()
+    assert {"torch", "numpy", "librosa"} <= set(found["versions"])
+    assert found["threads"] >= 1 and found["wall_s"] == 12.3
+    assert all(found[name] for name in ("commit", "python", "device"))
+    files.save_json(tmp_path / "run.json", found)
+    assert json.loads((tmp_path / "run.json").read_text())["commit"] == found["commit"]
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError("git"), subprocess.CalledProcessError(128, "git")]
+)
+def test_provenance_outside_a_repository(monkeypatch, error):
+    def run(*_arguments, **_options):
+        raise error
+
+    monkeypatch.setattr(provenance.subprocess, "run", run)
+    waveforms = torch.zeros(1, 3, dtype=torch.int16)
+    assert provenance.provenance(PROFILES["demo"], waveforms, 1.0)["commit"] == "unknown"
+
+
+def test_characteristics_are_counted():
+    clips = pd.DataFrame(
+        {"path": ["a.wav", "b.wav", "c.ogg"], "category": ["hum", "hum", "bell"], "fold": [1, 2, 2]}
+    )
+    verification = pd.DataFrame({"sr": [16000, 16000, 44100], "duration_s": [5.0, 5.0, 2.5]})
+    table = decode.characteristics(clips, verification).measured
+    assert table["audio format"] == "OGG, WAV"
+    assert table["sample rate (Hz)"] == "16,000, 44,100"
+    assert (table["clips"], table["classes"], table["folds"]) == ("3", "2", "2")
+    assert table["clips per class"] == "1 to 2"
+    assert table["duration (s), median"] == "5.00"
+    assert table["duration (s), range"] == "2.50 to 5.00"
+    assert table["clips of another duration"] == "1"
+
+
+# ------------------------------------------------------------------------------------- players
+
+
+class Tags(HTMLParser):
+    """Collect start tags with their attributes, and text."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.text = [], []
+        self.feed(html.data)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def all(self, name):
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+
+def tone(sr, duration_s, amplitude):
+    time_s = np.arange(int(sr * duration_s)) / sr
+    return amplitude * np.sin(2 * np.pi * 440 * time_s)
+
+
+def level_db(waveform):
+    return 10 * np.log10(np.mean(np.square(waveform)))
+
+
+@pytest.mark.parametrize(
+    ("sr", "duration_s", "amplitude"), [(44_100, 5.0, 0.5), (16_000, 3.0, 0.01), (16_000, 0.3, 0.9)]
+)
+def test_player_holds_the_sound_at_its_own_level(sr, duration_s, amplitude):
+    waveform = tone(sr, duration_s, amplitude)
+    kept = waveform.copy()
+    (audio,) = Tags(sounds.player(waveform, sr, "a tone", "MIT")).all("audio")
+    kind, _, encoded = audio["src"].partition(",")
+    assert kind == "data:audio/ogg;base64"
+    decoded, decoded_sr = soundfile.read(io.BytesIO(base64.b64decode(encoded, validate=True)))
+    assert decoded_sr == sr
+    assert len(decoded) / sr == pytest.approx(duration_s, abs=1e-3)
+    assert level_db(decoded) == pytest.approx(level_db(waveform), abs=0.5)  # Vorbis is lossy
+    assert "controls" in audio and audio["preload"] == "none"
+    np.testing.assert_array_equal(waveform, kept)
+
+
+def test_player_takes_float32_and_silence():
+    silence = np.zeros(16_000, np.float32)
+    (audio,) = Tags(sounds.player(silence, 16_000, "silence", "MIT")).all("audio")
+    decoded, _ = soundfile.read(io.BytesIO(base64.b64decode(audio["src"].partition(",")[2])))
+    assert len(decoded) == 16_000 and not decoded.any()
+
+
+def test_player_keeps_two_ears_apart():
+    noise = 0.1 * np.random.default_rng(0).normal(size=16_000)
+    ears = np.stack([noise, 0.5 * np.roll(noise, 8)], axis=1)  # the right ear later and quieter
+    (audio,) = Tags(sounds.player(ears, 16_000, "noise on the left", "MIT")).all("audio")
+    decoded, _ = soundfile.read(io.BytesIO(base64.b64decode(audio["src"].partition(",")[2])))
+    assert decoded.shape == ears.shape
+    assert level_db(decoded[:, 0]) - level_db(decoded[:, 1]) == pytest.approx(6.02, abs=0.3)
+    lags = [np.dot(decoded[:-20, 0], np.roll(decoded[:, 1], -lag)[:-20]) for lag in range(20)]
+    assert np.argmax(lags) == 8
+
+
+def test_caption_is_escaped():
+    caption = 'dog & "hen" <script>alert(1)</script>\'s'
+    html = sounds.player(tone(16_000, 0.2, 0.1), 16_000, caption, "CC & BY")
+    page = Tags(html)
+    assert "<script>" not in html.data and not page.all("script")
+    assert "".join(page.text) == f"{caption} (CC & BY)"
+    assert page.all("audio")[0]["aria-label"] == f"{caption} (CC & BY)"
+
+
+def test_players_are_one_block_in_order():
+    sound = tone(16_000, 0.2, 0.1)
+    items = [sounds.player(sound, 16_000, name, "MIT") for name in ("one", "two")]
+    page = Tags(sounds.players(items))
+    assert [audio["aria-label"] for audio in page.all("audio")] == ["one (MIT)", "two (MIT)"]
+    assert page.tags[0][0] == "div" and len(page.all("div")) == 1

@@ -1,0 +1,367 @@
+"""Named runs, comparisons between them, and the record of a study."""
+
+import io
+import json
+from dataclasses import replace
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from esc_lib.__main__ import main
+from esc_lib.config import PROFILES, RECIPES, Evidence, FrontEnd, Network, Recipe, Stage, Training
+from esc_lib.data.clips import Data, save_data
+from esc_lib.study import record
+from esc_lib.training import checkpoint, comparisons
+from esc_lib.training import runs as experiments
+
+FRONT_END = FrontEnd(
+    sr=8000, n_fft=256, win_length=256, hop_length=128, n_mels=32, f_max_hz=4000.0, n_frames=33
+)
+QUICK = replace(RECIPES["strong"], stages=(Stage(1.0, 32),), test_crops=2)
+PROFILE = replace(
+    PROFILES["demo"],
+    front_end=FRONT_END,
+    network=Network(channels=(4, 8, 8, 8, 8), hidden=16),
+    training=Training(QUICK, epochs=2),
+    evidence=Evidence(folds=(1, 2), seeds=(0, 1)),
+)
+NAMES = ["high", "low"]
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Return 80 clips in two classes and four folds, two clips from each recording."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(80) // 2 % 2
+    time_s = np.arange(FRONT_END.n_samples) / FRONT_END.sr
+    waveforms = 9000 * np.sin(2 * np.pi * np.where(labels, 400, 2500)[:, None] * time_s)
+    waveforms += rng.normal(scale=300, size=waveforms.shape)
+    clips = pd.DataFrame(
+        {
+            "filename": [f"{i}.wav" for i in range(80)],
+            "fold": np.arange(80) // 2 // 2 % 4 + 1,
+            "label": labels,
+            "category": np.array(NAMES)[labels],
+            "src_file": np.arange(80) // 2,
+            "part": "train",
+        }
+    )
+    n_valid = torch.full((80,), FRONT_END.n_samples)
+    return Data(clips, torch.from_numpy(waveforms.astype(np.int16)), n_valid)
+
+
+@pytest.fixture(scope="module")
+def runs(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study") / "runs"
+    experiments.run(data, PROFILE, folder)
+    return folder
+
+
+# ---------------------------------------------------------------------------------------- runs
+
+
+def test_names_tell_runs_apart():
+    variants = [
+        PROFILE,
+        experiments.variant(PROFILE, test_fold=2),
+        experiments.variant(PROFILE, seed=1),
+        experiments.variant(PROFILE, recipe=Recipe()),
+        experiments.variant(PROFILE, protocol="random_clips"),
+        experiments.variant(PROFILE, epochs=3),
+        experiments.variant(PROFILE, architecture="small_ast"),
+        experiments.variant(PROFILE, network=Network(channels=(2, 8, 8, 8, 8))),
+        experiments.variant(PROFILE, network=Network((2, 8, 8, 8, 8), se_reduction=0)),
+    ]
+    names = [experiments.name_of(variant) for variant in variants]
+    assert len(set(names)) == len(names)
+    assert all(name == "".join(name.split()) for name in names)
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+def test_planned_runs_of_one_name_are_the_same_run(profile):
+    planned = comparisons.plan(profile)
+    assert {item.group for item in planned} == set(comparisons.GROUPS)
+    by_name = {}
+    for item in planned:
+        by_name.setdefault(experiments.name_of(item.profile), []).append(item.profile)
+    assert all(len(set(profiles)) == 1 for profiles in by_name.values())
+
+
+def test_a_run_leaves_predictions_history_record_and_weights(runs, data):
+    (run,) = runs.iterdir()
+    predictions = pd.read_csv(run / "predictions.csv")
+    assert set(predictions.part) == {"validation", "test"}
+    test = predictions[predictions.part == "test"]
+    assert set(test.fold) == {1} and len(test) == 20
+    assert set(predictions[predictions.part == "validation"].fold) <= {2, 3, 4}
+    probabilities = predictions[["p_high", "p_low"]].to_numpy()
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-4)
+    assert (probabilities.argmax(1) == predictions.predicted).all()
+    assert len(pd.read_csv(run / "history.csv")) == 2
+    found = experiments.record_of(run)
+    assert found["profile"]["training"]["recipe"]["name"] == "strong" and found["kept_epoch"] == 2
+    model = checkpoint.load(run / "model.safetensors", PROFILE, NAMES)
+    again = experiments.predict(model, data.with_split(_split_of(data)), PROFILE)
+    pd.testing.assert_frame_equal(
+        again.reset_index(drop=True),
+        predictions,
+        check_dtype=False,
+        atol=2e-6,
+    )
+
+
+def _split_of(data):
+    return experiments.split_for(data, PROFILE).split
+
+
+def test_without_validation_clips_all_but_the_test_trains(data, tmp_path):
+    profile = experiments.variant(PROFILE, protocol="no_validation", epochs=1)
+    folder = experiments.run(data, profile, tmp_path)
+    history = pd.read_csv(folder / "history.csv")
+    assert history.validation_accuracy.isna().all() and history.train_loss.notna().all()
+    predictions = pd.read_csv(folder / "predictions.csv")
+    assert set(predictions.part) == {"test"} and len(predictions) == (data.clips.fold == 1).sum()
+
+
+def test_a_recipe_that_needs_validation_clips_is_refused_without(data, tmp_path):
+    recipe = replace(QUICK, schedule="plateau", name="thesis")
+    profile = experiments.variant(PROFILE, protocol="no_validation", recipe=recipe)
+    with pytest.raises(ValueError, match="'thesis' keeps the epoch .* the split has none"):
+        experiments.run(data, profile, tmp_path)
+
+
+def test_a_finished_run_is_not_done_again_unless_its_settings_change(runs, data, monkeypatch):
+    monkeypatch.setattr(experiments.loop, "fit", lambda *_: pytest.fail("trained"))
+    assert experiments.run(data, PROFILE, runs).is_dir()
+    changed = replace(QUICK, learning_rate=0.5)  # the name is the same
+    with pytest.raises(pytest.fail.Exception, match="trained"):
+        experiments.run(data, experiments.variant(PROFILE, recipe=changed), runs)
+
+
+def test_a_recorded_run_is_adopted_without_training(runs, data, tmp_path, monkeypatch):
+    (run,) = runs.iterdir()
+    model = checkpoint.load(run / "model.safetensors", PROFILE, NAMES)
+    kept = tmp_path / "results" / "runs" / run.name
+    kept.mkdir(parents=True)
+    for name in record.RUN_FILES:
+        (kept / name).write_bytes((run / name).read_bytes())
+    checkpoint.save(tmp_path / "results" / "model.safetensors", model.half(), PROFILE, NAMES)
+    monkeypatch.setattr(experiments.loop, "fit", lambda *_: pytest.fail("trained"))
+    adopted = experiments.adopt(tmp_path / "results", data, PROFILE, tmp_path / "runs")
+    one, other = (pd.read_csv(folder / "predictions.csv") for folder in (adopted, run))
+    assert (one.filename == other.filename).all()
+    np.testing.assert_allclose(one.p_high, other.p_high, atol=0.01)  # half precision
+    assert experiments.record_of(adopted)["adopted_from"] == "results"
+    (kept / "history.csv").unlink()
+    with pytest.raises(FileNotFoundError, match="history.csv is missing; give the folder of a rec"):
+        experiments.adopt(tmp_path / "results", data, PROFILE, tmp_path / "runs")
+
+
+# --------------------------------------------------------------------------------- comparisons
+
+
+def judged(right, label="a", fold=1, part="test", seed=0, names=None):
+    right = np.asarray(right, bool)
+    names = names or [f"{fold}-{i}.wav" for i in range(len(right))]
+    return pd.DataFrame(
+        {
+            "group": "g", "label": label, "fold": fold, "seed": seed, "run": "r", "part": part,
+            "filename": names, "right": right, "right_whole": ~right,
+        }
+    )  # fmt: skip
+
+
+def test_accuracy_table_by_hand():
+    table = pd.concat(
+        [judged([1, 1, 1, 0]), judged([1, 1, 0, 0], seed=1), judged([1, 1, 1, 1], fold=2)]
+    )
+    row = comparisons.accuracy_table(table, "test").loc["a"]
+    assert row.runs == 3 and row.clips == 8
+    assert row["mean"] == pytest.approx((75 + 50 + 100) / 3)
+    assert row.sd == pytest.approx(25)
+    assert row.pooled == pytest.approx(100 * (1 + 1 + 0.5 + 0 + 4) / 8)
+    assert row.low < row.pooled < row.high
+    assert comparisons.accuracy_table(table, "validation").empty
+
+
+def test_a_paired_difference_by_hand():
+    table = pd.concat(
+        [
+            judged([1, 1, 1, 0, 0], "base", part="validation"),
+            judged([1, 1, 1, 1, 0], "better", part="validation"),
+            judged([1, 1, 1, 0, 0], "same", part="validation"),
+            judged([1, 1, 0], "fewer clips", part="validation"),
+        ]
+    )
+    found = comparisons.against(table, "base")
+    assert found.difference.drop("fewer clips").to_dict() == pytest.approx(
+        {"base": 0, "better": 20, "same": 0}
+    )
+    assert found.clips.to_dict() == {"base": 5, "better": 5, "same": 5, "fewer clips": 3}
+    sd = 100 * np.std([0, 0, -1], ddof=1) / np.sqrt(3)
+    assert found.low["fewer clips"] == pytest.approx(-100 / 3 - 1.96 * sd)
+    assert found.loc["same", ["low", "high"]].tolist() == [0, 0]
+    sd = 100 * np.std([0, 0, 0, 1, 0], ddof=1) / np.sqrt(5)
+    assert found.high["better"] == pytest.approx(20 + 1.96 * sd)
+
+
+def test_optimism_sees_leakage_and_draws_recordings_not_clips():
+    rng = np.random.default_rng(0)
+    names = [f"{i}.wav" for i in range(400)]
+    clips = pd.DataFrame({"filename": names, "src_file": np.arange(400) // 4})
+    chance = {("random_clips", "validation"): 0.95, ("random_clips", "test"): 0.7}
+    chance |= {("source_grouped", "validation"): 0.7, ("source_grouped", "test"): 0.7}
+    tables = []
+    for (label, part), share in chance.items():
+        half = slice(0, 200) if part == "test" else slice(200, 400)
+        right = np.repeat(rng.random(50) < share, 4)  # clips of a recording go together
+        tables.append(judged(right, label, part=part, names=names[half]))
+    found = comparisons.optimism(pd.concat(tables), clips)
+    gap = found.loc["difference"]
+    assert gap.low < gap.optimism < gap.high and 0 < gap.optimism
+    assert gap.optimism == pytest.approx(
+        found.optimism["random_clips"] - found.optimism["source_grouped"]
+    )
+    # four clips a recording tell no more than one: half-width of about 2 sd of four means of 50
+    expected = 1.96 * 100 * np.sqrt((3 * 0.7 * 0.3 + 0.95 * 0.05) / 50)
+    assert (gap.high - gap.low) / 2 == pytest.approx(expected, rel=0.35)
+    again = comparisons.optimism(pd.concat(tables), clips)
+    pd.testing.assert_frame_equal(found, again)
+
+
+def test_ablation_changes_one_thing_at_a_time():
+    base, *others = comparisons.ablated(RECIPES["strong"])
+    assert base == RECIPES["strong"]
+    assert len({recipe.name for recipe in others}) == len(others) >= 8
+    for recipe in others:
+        assert replace(recipe, name="strong") != base
+
+
+def test_runs_are_carried_out_once_and_read_from_a_record(runs, data, monkeypatch):
+    planned = [comparisons.Planned("folds", "strong", PROFILE)]
+    table = comparisons.carry_out(planned, data, runs)
+    assert len(table) == 40 - 20 + len(pd.read_csv(next(runs.glob("*/predictions.csv")))) - 20
+    monkeypatch.setattr(experiments, "run", lambda *_: pytest.fail("done again"))
+    again = comparisons.carry_out(planned, data, runs.parent / "elsewhere", recorded=runs.parent)
+    pd.testing.assert_frame_equal(table, again)
+
+
+# ------------------------------------------------------------------------------- command line
+
+
+def test_the_command_line_trains_the_chosen_folds(data, tmp_path, monkeypatch, capsys):
+    columns = {"target": data.clips.label, "take": "A", "path": data.clips.filename}
+    (tmp_path / "01_data").mkdir()
+    save_data(
+        tmp_path / "01_data",
+        data.clips.assign(**columns),
+        data.waveforms.numpy(),
+        data.n_valid.numpy(),
+    )
+    (tmp_path / "01_data" / "metrics.json").write_text("{}")
+    monkeypatch.setattr("esc_lib.__main__.get_profile", lambda _: PROFILE)
+    monkeypatch.setattr("esc_lib.__main__.RECIPES", {"strong": QUICK})
+    arguments = ["train", "--artifacts", str(tmp_path), "--folds", "2", "3", "--epochs", "1"]
+    assert main(arguments) == 0
+    folders = [line.split("/")[-1] for line in capsys.readouterr().out.splitlines()]
+    assert [("fold2" in name, "fold3" in name) for name in folders] == [(1, 0), (0, 1)]
+    assert main([*arguments, "--folds", "9"]) == 1
+    assert "test_fold=9, expected one of [1, 2, 3, 4]" in capsys.readouterr().err
+
+
+# ----------------------------------------------------------------------------------- the record
+
+
+def test_a_recorded_notebook_names_no_folder_of_the_machine(tmp_path):
+    notebook = nbformat.v4.new_notebook(metadata={"papermill": {"input_path": "/home/x"}})
+    notebook.cells = [
+        nbformat.v4.new_code_cell("a = 1", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("a = '/home/x'", metadata={"tags": ["injected-parameters"]}),
+        nbformat.v4.new_code_cell("a", metadata={"papermill": {"duration": 1}}),
+    ]
+    nbformat.write(notebook, tmp_path / "01.ipynb")
+    found = record.without_machine(tmp_path / "01.ipynb")
+    assert [cell.source for cell in found.cells] == ["a = 1", "a"]
+    assert "home" not in json.dumps(found) and "papermill" not in json.dumps(found)
+
+
+def test_a_recorded_notebook_holds_no_progress_bars(tmp_path):
+    bar = nbformat.v4.new_output("stream", name="stderr", text="100%")
+    said = nbformat.v4.new_output("stream", name="stdout", text="done")
+    hidden = {"tags": ["remove-stderr"]}
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell("a", outputs=[bar, said], metadata=hidden),
+            nbformat.v4.new_code_cell("b", outputs=[bar]),
+        ]
+    )
+    nbformat.write(notebook, tmp_path / "01.ipynb")
+    found = record.without_machine(tmp_path / "01.ipynb")
+    assert [[each.name for each in cell.outputs] for cell in found.cells] == [
+        ["stdout"],
+        ["stderr"],
+    ]
+
+
+def drawn_png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def test_a_figure_in_the_record_is_smaller_and_looks_the_same():
+    ramp = np.random.default_rng(0).normal(128, 40, (200, 300)).clip(0, 255).astype(np.uint8)
+    before = drawn_png(np.stack([ramp, 255 - ramp, ramp // 2], axis=2))
+    after = record.light_figure(before)
+    assert len(after) < 0.6 * len(before)
+    first, second = (Image.open(io.BytesIO(png)).convert("RGB") for png in (before, after))
+    change = np.abs(np.asarray(first, int) - np.asarray(second, int))
+    assert np.percentile(change, 99) <= record.MAX_CHANGE
+
+
+def test_a_figure_of_too_many_colours_is_recorded_as_it_is():
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    assert record.light_figure(drawn_png(noise)) == drawn_png(noise)
+
+
+def test_a_record_with_a_large_file_is_refused(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(bytes(5_000_000))
+    record.check_sizes(tmp_path)
+    (tmp_path / "table.csv").write_bytes(bytes(5_000_000))
+    with pytest.raises(ValueError, match=r"table.csv has 5.0 MB, the limit is 4 MB"):
+        record.check_sizes(tmp_path)
+
+
+def test_a_record_keeps_the_runs_it_started_from(tmp_path):
+    def run(folder, name, **content):
+        (tmp_path / folder / name).mkdir(parents=True)
+        (tmp_path / folder / name / "run.json").write_text(json.dumps(content))
+
+    run("recorded", "adopted here")
+    run("recorded", "not done here")
+    run("recorded", "done anew")
+    run("own", "adopted here", adopted_from="recorded")
+    run("own", "done anew")
+    run("own", "new")
+    (tmp_path / "own" / "unfinished").mkdir()
+    found = record.finished_runs(tmp_path / "own", tmp_path / "recorded")
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == [
+        "recorded/adopted here", "own/done anew", "own/new", "recorded/not done here",
+    ]  # fmt: skip
+    assert record.finished_runs(tmp_path / "own", tmp_path / "nothing")[0].name == "adopted here"
+
+
+def test_a_record_keeps_the_judged_explanations_it_started_from(tmp_path):
+    for path in ("recorded/fold1.csv", "recorded/fold2.csv", "own/fold2/scores.csv"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(path)
+    (tmp_path / "own" / "fold3").mkdir()  # nothing judged yet
+    found = record.judged_folds(tmp_path / "own", tmp_path / "recorded")
+    assert {fold: path.read_text() for fold, path in found.items()} == {
+        "fold1": "recorded/fold1.csv",
+        "fold2": "own/fold2/scores.csv",
+    }
