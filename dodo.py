@@ -26,9 +26,9 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 
 from esc_lib.config import PROFILES
 from esc_lib.machine.files import write_atomically
+from esc_lib.machine.fingerprint import fingerprint, imported_files
 from esc_lib.study.batch import (
     convert,
-    library_files,
     notebooks_read,
     parameter_names,
     run_notebook,
@@ -255,7 +255,7 @@ def task_execute():
     if START:
         parameters["start_from"] = str(Path(START).expanduser().resolve())
     for stem, source in SOURCES.items():
-        library = library_files(source, ROOT)
+        library = fingerprint(code=imported_files(source, ROOT))
         reads = notebooks_read(source, list(SOURCES))
         own = {k: v for k, v in parameters.items() if k in parameter_names(to_notebook(source))}
         if EPOCHS and "epochs" in parameter_names(to_notebook(source)):
@@ -263,10 +263,13 @@ def task_execute():
         yield {
             "name": stem,
             "actions": [(execute, [stem, own])],
-            "file_dep": [source, DATA_JSON, *library, *map(executed, reads)],
+            "file_dep": [source, DATA_JSON, *map(executed, reads)],
             "task_dep": [f"convert:{stem}"],
             "targets": [executed(stem)],
-            "uptodate": [config_changed(own), (BUILD / "artifacts" / stem).is_dir()],
+            "uptodate": [
+                config_changed({**own, "library": library}),
+                (BUILD / "artifacts" / stem).is_dir(),
+            ],
         }
 
 

@@ -63,7 +63,7 @@ from esc_lib.models.se_cnn import BLOCKS, SECNN
 from esc_lib.sound.log_mel import LogMel
 from esc_lib.study import metrics
 from esc_lib.study.metrics import Metric
-from esc_lib.training import checkpoint, loop
+from esc_lib.training import checkpoint, prediction
 from esc_lib.training import runs as experiments
 
 style.apply()
@@ -195,7 +195,7 @@ figure = figures.history(history, kept_epoch, chance)
 by_excerpts = pd.read_csv(run / "predictions.csv")
 rows = by_excerpts.row.to_numpy()
 front_end = LogMel(settings.front_end).to(best_device())
-logits = loop.predict(model, front_end, data, rows)
+logits = prediction.predict(model, front_end, data, rows)
 whole = logits.softmax(dim=1).numpy()
 excerpts = by_excerpts.filter(regex="^p_").to_numpy()
 predictions = by_excerpts[["filename", "fold", "part", "category", "label", "row"]].assign(

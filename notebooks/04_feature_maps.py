@@ -56,7 +56,7 @@ import torch
 from esc_lib.config import get_profile
 from esc_lib.data import esc50
 from esc_lib.data.clips import find, open_data, own, root
-from esc_lib.evaluation import classifier
+from esc_lib.evaluation import intervals
 from esc_lib.figures import feature_maps as figures
 from esc_lib.figures import features as feature_figures
 from esc_lib.figures import style
@@ -217,7 +217,7 @@ forced = {}
 for part in ("validation", "test"):
     rows = getattr(data.split, part)
     logits = hooks.forced_logits(model, front_end, data, rows, variants)
-    draws = classifier.source_draws(sources[rows])
+    draws = intervals.source_draws(sources[rows])
     forced[part] = gates.compare(logits, labels[rows], draws)
 columns = ["accuracy", "changed", "nll"]
 together = pd.concat({part: table[columns] for part, table in forced.items()}, axis=1)

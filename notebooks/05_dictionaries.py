@@ -63,7 +63,7 @@ from esc_lib.models.se_cnn import BLOCKS, GATES
 from esc_lib.sound.log_mel import LogMel, mel_frequencies_hz
 from esc_lib.study import metrics as report
 from esc_lib.study.metrics import Metric
-from esc_lib.training import checkpoint, loop
+from esc_lib.training import checkpoint, classifier
 
 style.apply()
 settings = get_profile(profile)
@@ -97,7 +97,7 @@ figure = figures.mel_bank(front_end.mel_basis.cpu().numpy(), settings.front_end)
 # random, and for uniform noise in the place of $H$.
 
 # %% tags=["remove-stderr"]
-untrained = loop.initial_model(settings, len(data.class_names)).to(device).eval()
+untrained = classifier.initial_model(settings, len(data.class_names)).to(device).eval()
 layers, hidden = (*BLOCKS, *GATES), {}
 networks = {"trained": (model.to(device), None), "untrained": (untrained, 0)}
 for network, part, keep in (

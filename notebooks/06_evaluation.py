@@ -51,12 +51,13 @@ import pandas as pd
 from esc_lib.config import get_profile
 from esc_lib.data import esc50
 from esc_lib.data.clips import find, open_data, own, root
-from esc_lib.evaluation import calibration, classifier
+from esc_lib.evaluation import calibration, decisions, intervals
 from esc_lib.figures import evaluation as figures
 from esc_lib.figures import style
 from esc_lib.study import metrics as report
 from esc_lib.study.metrics import Metric
-from esc_lib.training import checkpoint, loop
+from esc_lib.training import checkpoint
+from esc_lib.training.classifier import initial_model
 
 style.apply()
 settings = get_profile(profile)
@@ -80,7 +81,7 @@ folder = own(root(profile, artifacts), "06_evaluation")
 # shapes as a sign of good training. The start is uniform, so whatever is not a box is training's.
 
 # %%
-initial = loop.initial_model(settings, len(data.class_names))
+initial = initial_model(settings, len(data.class_names))
 weights = {
     when: {
         name.removesuffix(".weight"): value.detach().cpu().numpy().ravel()
@@ -109,11 +110,11 @@ pd.DataFrame({"relative change": change}).style.format("{:.2f}")
 # since clips cut from one recording tend to be right or wrong together.
 
 # %%
-draws = classifier.source_draws(sources, n_draws=1000)
+draws = intervals.source_draws(sources, n_draws=1000)
 right = labels == predicted
 n_correct, n = int(right.sum()), len(labels)
-low, high = classifier.accuracy_interval(n_correct, n)
-_, source_low, source_high = classifier.mean_interval(right, draws)
+low, high = intervals.accuracy_interval(n_correct, n)
+_, source_low, source_high = intervals.mean_interval(right, draws)
 n_recordings = len(np.unique(sources))
 print(f"{n_correct} of {n} test clips right: {100 * n_correct / n:.1f} %")
 print(f"95 % interval over clips {100 * low:.1f} to {100 * high:.1f} %")
@@ -129,8 +130,8 @@ print(f"from the whole clip at once instead of excerpts: {whole_accuracy:.1f} %"
 # several says something about the classes.
 
 # %% mystnb={"figure": {"name": "fig-06-confusion", "caption": "Confusion matrix on the test fold, share of the true class in percent (counts where there is room). Letters: the most frequent pairs, named beside it with the clips of the first class heard as the second + the second heard as the first, of the clips of both, and the number of recordings these wrong clips come from. Answers thesis figure 4.32."}, "image": {"alt": "A square heat map with true classes down and predicted classes across; the diagonal is brightest, a few cells off it carry letters that a list to the right explains."}}
-counts = classifier.confusion(labels, predicted, len(data.class_names))
-pairs = classifier.confused_pairs(labels, predicted, sources, data.class_names)
+counts = decisions.confusion(labels, predicted, len(data.class_names))
+pairs = decisions.confused_pairs(labels, predicted, sources, data.class_names)
 figure = figures.confusion(counts, data.class_names, pairs)
 
 # %%
@@ -150,10 +151,10 @@ targets = data.clips.drop_duplicates("label").set_index("label").target.sort_ind
 chosen = [label for label, target in targets.items() if target in (13, 39, 30, 45, 17)]
 chosen = chosen if len(chosen) == 5 else list(targets.index[:5])
 recordings = {k: len(np.unique(sources[labels == k])) for k in targets.index}
-curves = {"micro-average": classifier.roc(labels, probabilities, draws)}
+curves = {"micro-average": decisions.roc(labels, probabilities, draws)}
 for label in chosen:
     name = f"{targets[label]} {data.class_names[label].replace('_', ' ')} ({recordings[label]})"
-    curves[name] = classifier.roc(labels, probabilities, draws, label)
+    curves[name] = decisions.roc(labels, probabilities, draws, label)
 
 # %% mystnb={"figure": {"name": "fig-06-roc", "caption": "ROC curves on the test fold: micro-average with its 95 % band over source recordings, and five classes, with the number of their recordings in brackets; whole range (left) and upper left corner (right). Answers thesis figure 4.33."}, "image": {"alt": "Two panels of step-shaped curves close to the upper left corner, one of them with a shaded band; the right panel enlarges that corner; a legend below lists areas with intervals."}}
 figure = figures.roc(curves)
@@ -166,7 +167,7 @@ figure = figures.roc(curves)
 # a class from few recordings (their number stands in brackets) deserves a wider one.
 
 # %% mystnb={"figure": {"name": "fig-06-classes", "caption": "Precision, recall and F1 per class on the test fold, sorted by F1; bars: 95 % interval of the recall over clips (Wilson); in brackets the number of source recordings. Answers thesis figure 4.34."}, "image": {"alt": "A dot plot with a row per class, three marks per row and a wide bar for the recall's interval, sorted from low to high F1."}}
-scores = classifier.per_class(labels, predicted, data.class_names)
+scores = decisions.per_class(labels, predicted, data.class_names)
 in_brackets = [f"{name} ({recordings[k]})" for k, name in enumerate(data.class_names)]
 figure = figures.per_class(scores.set_axis(in_brackets))
 
@@ -180,7 +181,7 @@ by_category = (
     .groupby("category")
     .right.agg(["sum", "size"])
 )
-intervals = [classifier.accuracy_interval(*row) for row in by_category.to_numpy().tolist()]
+intervals = [intervals.accuracy_interval(*row) for row in by_category.to_numpy().tolist()]
 by_category["accuracy (%)"] = 100 * by_category["sum"] / by_category["size"]
 by_category[["low (%)", "high (%)"]] = 100 * np.array(intervals)
 by_category.rename(columns={"sum": "right", "size": "clips"}).style.format(precision=1)
@@ -241,7 +242,7 @@ calibrated.style.format(precision=3)
 # by recording, fewer independent errors were seen than the count of wrong clips suggests.
 
 # %%
-by_recording = classifier.by_recording(labels, predicted, sources, data.class_names)
+by_recording = decisions.by_recording(labels, predicted, sources, data.class_names)
 by_recording[by_recording.wrong > 0].head(15)
 
 # %% [markdown]
@@ -252,7 +253,7 @@ by_recording[by_recording.wrong > 0].head(15)
 # recording with one clip can show no gathering.
 
 # %%
-gathered = classifier.error_clustering(~right, labels, sources)
+gathered = decisions.error_clustering(~right, labels, sources)
 single = int((by_recording.clips == 1).sum())
 print(f"{gathered.pairs} pairs of errors share a recording, {gathered.pairs_by_chance:.1f} by chance")
 print(f"p = {gathered.p:.3f}; {single} of {n_recordings} recordings gave one test clip")

@@ -67,7 +67,7 @@ from esc_lib.machine.hardware import best_device
 from esc_lib.sound.log_mel import LogMel
 from esc_lib.study import metrics as report
 from esc_lib.study.metrics import Metric
-from esc_lib.training import checkpoint, loop
+from esc_lib.training import checkpoint, classifier
 
 style.apply()
 settings = get_profile(profile)
@@ -375,7 +375,7 @@ areas.style.format("{:.3f}")
 
 # %% tags=["remove-stderr"]
 PASSES = 0.5
-fresh = loop.initial_model(settings, len(data.class_names)).to(device)
+fresh = classifier.initial_model(settings, len(data.class_names)).to(device)
 again = {name: (lambda e, name=name: methods(e)[name]()) for name in (OURS, *SHAPES)}
 changed = checks.randomisation(asked, fresh, again)
 last = changed[changed.stage == checks.STAGES[-1][-1]].drop(columns=["clip", "stage"]).mean()

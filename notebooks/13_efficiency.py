@@ -68,7 +68,7 @@ from esc_lib.figures.html import sounds
 from esc_lib.sound.log_mel import LogMel
 from esc_lib.study import metrics as report
 from esc_lib.study.metrics import Metric
-from esc_lib.training import checkpoint, loop
+from esc_lib.training import checkpoint, classifier, prediction
 
 style.apply()
 settings = get_profile(profile)
@@ -159,7 +159,7 @@ figure = figures.stream(recording.numpy(), settings.front_end.sr, windows, parts
 # %%
 def accuracy_of(model):
     """Return the accuracy on validation clips in percent."""
-    logits = loop.predict(model.cpu(), front_end, data, judged)
+    logits = prediction.predict(model.cpu(), front_end, data, judged)
     return 100 * float((logits.argmax(1).numpy() == labels[judged]).mean())
 
 
@@ -170,7 +170,7 @@ for keep in settings.efficiency.keep:
     pruned = pruning.prune_channels(full, keep)
     short = efficiency.short_training(settings, pruning.settings_of(pruned), short_epochs)
     untuned[name] = accuracy_of(pruned)
-    fit = loop.fit(data, short, folder / "runs" / name, start=pruned)
+    fit = classifier.fit(data, short, folder / "runs" / name, start=pruned)
     networks[name], histories[name] = fit.model, fit.history
 tuned = {name: accuracy_of(model) for name, model in networks.items()}
 pd.DataFrame({"before fine-tuning": untuned, "after": tuned}).style.format(precision=1)
@@ -186,7 +186,7 @@ pd.DataFrame({"before fine-tuning": untuned, "after": tuned}).style.format(preci
 # %% tags=["remove-stderr"]
 narrow = efficiency.short_training(settings, efficiency.narrow_network(settings), short_epochs)
 for name, teacher in (("narrow", None), ("taught", full)):
-    fit = loop.fit(data, narrow, folder / "runs" / name, teacher=teacher)
+    fit = classifier.fit(data, narrow, folder / "runs" / name, teacher=teacher)
     networks[name], histories[name] = fit.model, fit.history
 full = full.cpu()
 

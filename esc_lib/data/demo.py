@@ -13,7 +13,6 @@ fold 2 and whose take B is labelled whistles_among_insects in fold 4, for a leak
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pathlib
@@ -27,6 +26,7 @@ import pandas as pd
 import soundfile
 
 from esc_lib.data.demo_sources import CLASSES, SOURCES, envelope, render_background, render_source
+from esc_lib.machine.fingerprint import fingerprint
 
 FOLDS = (1, 2, 3, 4, 5)
 FREQUENCY_FACTOR = (0.92, 1.08)  # one draw per recording, applied to all its sources
@@ -184,10 +184,7 @@ def _record(folder):
 
 def recipe():
     """Return a hash of the code that makes the clips, so that folders of other code are rebuilt."""
-    digest = hashlib.sha256()
-    for name in ("demo.py", "demo_sources.py"):
-        digest.update(pathlib.Path(__file__).with_name(name).read_bytes())
-    return digest.hexdigest()[:12]
+    return fingerprint(code=__file__)
 
 
 def render_settings(folder):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,9 @@ from torch import nn
 from esc_lib.data.clips import Data
 from esc_lib.dictionaries.solvers import Statistics
 from esc_lib.layers.hooks import pool_frames, reduce_frequency, stream
-from esc_lib.machine.files import write_atomically
+from esc_lib.machine.files import made_once
+from esc_lib.machine.fingerprint import fingerprint
 from esc_lib.sound.log_mel import LogMel
-
-SOURCES = (  # the code that decides what is gathered
-    "gathering.py", "activations.py", "features.py", "mel_kernel.py", "factorization.py",
-    "models/se_cnn.py",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -101,33 +97,13 @@ def gather_once(
     path : Path, the file to keep it in, named after what was chosen; it is replaced if network,
         clips, choices or the code that computes it have changed since.
     """
-    identity = hashlib.sha256(repr((args, kwargs, front_end.settings, rows.tolist())).encode())
-    for value in model.state_dict().values():
-        identity.update(value.cpu().contiguous().numpy())
-    identity.update(data.waveforms[rows].cpu().numpy())
-    for source in SOURCES:
-        identity.update((Path(__file__).parent / source).read_bytes())
+    known = (args, kwargs, front_end.settings, model, data.waveforms[rows], data.n_valid[rows])
+    identity = fingerprint(*known, code=[__file__, inspect.getfile(type(model))])
 
     def make() -> dict:
         return _plain(gather(model, front_end, data, rows, *args, **kwargs))
 
-    return _gathered(made_once(path, identity.hexdigest(), make))
-
-
-def made_once(path: Path, identity: str, make: Callable[[], dict]) -> dict:
-    """Return the dict of plain types that `make` returns, or the one kept from an earlier call.
-
-    Parameters
-    ----------
-    path : Path, the file to keep it in; it is replaced if `identity` is another.
-    identity : str, says what decides the content.
-    make : function without arguments.
-    """
-    kept = torch.load(path, weights_only=True) if path.is_file() else {}
-    if kept.get("identity") != identity:
-        kept = {"identity": identity} | make()
-        write_atomically(path, lambda scratch: torch.save(kept, scratch))
-    return kept
+    return _gathered(made_once(path, identity, make))
 
 
 def _plain(found: Gathered) -> dict:

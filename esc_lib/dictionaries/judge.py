@@ -26,7 +26,8 @@ from esc_lib.dictionaries.solvers import (
     mean_spectrum_error,
     solve_divergence,
 )
-from esc_lib.evaluation.classifier import root_ratio, source_draws
+from esc_lib.evaluation.decisions import root_ratio
+from esc_lib.evaluation.intervals import source_draws
 
 LOSSES = {"squared error": 2.0, "Kullback-Leibler": 1.0, "Itakura-Saito": 0.0}
 

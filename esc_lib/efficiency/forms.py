@@ -15,7 +15,7 @@ from esc_lib.config import RECIPES, Network, Profile
 from esc_lib.data.clips import Data
 from esc_lib.efficiency import cost, onnx
 from esc_lib.efficiency.pruning import settings_of
-from esc_lib.evaluation.classifier import accuracy_interval
+from esc_lib.evaluation.intervals import accuracy_interval
 from esc_lib.machine import hardware
 from esc_lib.machine.timing import latency, real_time_factor
 from esc_lib.models.se_cnn import SECNN

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
-from esc_lib.evaluation.classifier import accuracy_interval, mean_interval
+from esc_lib.evaluation.intervals import accuracy_interval, mean_interval
 
 N_BINS = 10  # bins of confidence, equally wide
 FLOOR = 5e-7  # probabilities are recorded with six decimals; 0 stands for less than this
@@ -149,7 +149,7 @@ def compare(
     ----------
     labels : int array, shape (clips,).
     before, after : arrays, shape (clips, classes), probabilities.
-    draws : array, shape (draws, clips), as ``classifier.source_draws`` returns it.
+    draws : array, shape (draws, clips), as ``intervals.source_draws`` returns it.
 
     Returns
     -------

@@ -6,7 +6,6 @@ network is given.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -27,7 +26,8 @@ from esc_lib.explain.components import KL, Components, fit_divergence, fit_squar
 from esc_lib.explain.inputs import CONDITIONS, Inputs, take
 from esc_lib.explain.masks import cut_out
 from esc_lib.explain.methods import OURS, Choice, Explainer, Fitted, methods
-from esc_lib.machine.files import save_json, write_atomically
+from esc_lib.machine.files import made_once, save_json, write_atomically
+from esc_lib.machine.fingerprint import fingerprint
 from esc_lib.machine.hardware import autocast, best_device
 from esc_lib.models.se_cnn import BLOCKS
 from esc_lib.sound.log_mel import LogMel
@@ -35,8 +35,6 @@ from esc_lib.training import runs as experiments
 from esc_lib.training.checkpoint import load
 
 BATCH = 16
-SOURCES = ("components", "gradcam", "inputs", "masks", "methods", "relevance", "rivals", "scores")
-FITTED_BY = (models, solvers, components)
 IN_NOISE = (
     OURS, "Grad-CAM", "saliency", "Deep Feature Factorization", "control: constant",
     "control: random mask", "control: random atoms", "control: another clip's", "oracle",
@@ -125,14 +123,13 @@ def fit(
         path, model, front_end, data, data.split.train, BLOCKS, keep=BLOCKS
     )
     own, seed = profile.dictionaries, profile.training.seed
-    identity = hashlib.sha256(repr((own, seed, Choice.dictionary)).encode())
-    for file in (path, *(Path(module.__file__) for module in FITTED_BY)):
-        identity.update(file.read_bytes())
+    known = (own, seed, Choice.dictionary, path.read_bytes())
+    identity = fingerprint(*known, code=[models.__file__, solvers.__file__, components.__file__])
 
     def make() -> dict:
         return {"fitted": {key: vars(one) for key, one in _fit(train, own, seed).items()}}
 
-    kept = gather.made_once(path.with_name("dictionaries.pt"), identity.hexdigest(), make)
+    kept = made_once(path.with_name("dictionaries.pt"), identity, make)
     fitted = {key: Components(**one) for key, one in kept["fitted"].items()}
     for block in compared:
         found = fit_squared(train.statistics[block], block, own, seed)
@@ -184,7 +181,7 @@ def explain_fold(
     front_end = LogMel(profile.front_end).to(device)
     folder.mkdir(parents=True, exist_ok=True)
     path, note = folder / "scores.csv", folder / "identity.json"
-    identity = _identity(weights)
+    identity = fingerprint(weights.read_bytes(), code=__file__)
     done = pd.DataFrame({"condition": [], "method": []})
     if path.is_file() and note.is_file():
         noted = json.loads(note.read_text(encoding="utf-8"))
@@ -250,12 +247,3 @@ def collect(
         elif fold == profile.test_fold:
             found[fold] = explain_fold(data, profile, runs, places[-1].parent)
     return pd.concat([judged.assign(fold=fold) for fold, judged in found.items()])
-
-
-def _identity(weights: Path) -> str:
-    """Return a short hash of the network and of the code that decides what is found."""
-    here = Path(__file__).parent
-    digest = hashlib.sha256(weights.read_bytes())
-    for source in SOURCES:
-        digest.update((here / f"{source}.py").read_bytes())
-    return digest.hexdigest()[:12]

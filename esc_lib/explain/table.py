@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from esc_lib.evaluation.classifier import mean_interval, source_draws
+from esc_lib.evaluation.intervals import mean_interval, source_draws
 from esc_lib.explain import scores
 
 SCORES: dict[str, Callable[[pd.DataFrame], np.ndarray]] = {

@@ -10,7 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from esc_lib.evaluation.classifier import GRID, Roc
+from esc_lib.evaluation.decisions import GRID, Roc
 from esc_lib.figures.style import COLOURS
 
 
@@ -42,7 +42,7 @@ def weights(
 def confusion(counts: np.ndarray, names: list[str], pairs: pd.DataFrame) -> Figure:
     """Show the confusion matrix, (true, predicted), in percent of the true class.
 
-    The cells of `pairs`, as ``classifier.confused_pairs`` returns them, carry the
+    The cells of `pairs`, as ``decisions.confused_pairs`` returns them, carry the
     letter under which the list beside the matrix names them.
     """
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -109,7 +109,7 @@ def per_class(scores: pd.DataFrame) -> Figure:
 
     Parameters
     ----------
-    scores : as ``classifier.per_class`` returns it; its index names the rows.
+    scores : as ``decisions.per_class`` returns it; its index names the rows.
     """
     scores = scores.sort_values("F1")
     figure, ax = plt.subplots(figsize=(7, 1.2 + 0.2 * len(scores)))

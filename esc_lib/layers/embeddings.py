@@ -20,7 +20,7 @@ from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from esc_lib.data.clips import Data
-from esc_lib.evaluation.classifier import mean_interval, source_draws
+from esc_lib.evaluation.intervals import mean_interval, source_draws
 from esc_lib.layers.hooks import stream
 from esc_lib.machine.hardware import torch_threads
 from esc_lib.models.se_cnn import BLOCKS, SECNN

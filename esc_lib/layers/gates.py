@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 from torch.nn.functional import cross_entropy
 
-from esc_lib.evaluation.classifier import mean_interval, variance_between_classes
+from esc_lib.evaluation.decisions import variance_between_classes
+from esc_lib.evaluation.intervals import mean_interval
 from esc_lib.models.se_cnn import GATES, SECNN
 
 CLOSED_BELOW = 0.05  # a gate below this lets so little through that the channel counts as closed
@@ -75,7 +76,7 @@ def compare(
     ----------
     logits : name to tensor, shape (clips, classes).
     labels : int array, shape (clips,).
-    draws : array, shape (draws, clips), as ``classifier.source_draws`` returns it.
+    draws : array, shape (draws, clips), as ``intervals.source_draws`` returns it.
 
     Returns
     -------

@@ -7,7 +7,7 @@ import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 
 from esc_lib.data.clips import Data
-from esc_lib.evaluation.classifier import accuracy_interval
+from esc_lib.evaluation.intervals import accuracy_interval
 from esc_lib.layers.hooks import stream
 from esc_lib.models.se_cnn import SECNN
 from esc_lib.sound.log_mel import LogMel

@@ -7,8 +7,6 @@ import logging
 import os
 import re
 import shutil
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import jupytext
@@ -17,6 +15,7 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 
 from esc_lib.machine.files import write_atomically
+from esc_lib.machine.fingerprint import parse
 
 KERNEL_SPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 KERNEL_ENVIRONMENT = {
@@ -25,45 +24,6 @@ KERNEL_ENVIRONMENT = {
     # idle threads sleep instead of spinning: on a shared machine spinning costs a factor of ten
     "OMP_WAIT_POLICY": "PASSIVE",
 }
-
-
-def parse(source: Path) -> ast.Module:
-    """Parse a Python file; stop with one sentence if it is not Python."""
-    try:
-        return ast.parse(source.read_text(encoding="utf-8"))
-    except SyntaxError as error:
-        sys.exit(f"parse: {source} line {error.lineno} is not valid Python: {error.msg}.")
-
-
-def imported(tree: ast.AST, package: str = "") -> Iterator[str]:
-    """Yield the dotted names that a module of `package` imports, and all that may be modules."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1]
-            base = ".".join([*(above if node.level else []), *filter(None, [node.module])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def library_files(source: Path, root: Path, library: str = "esc_lib") -> list[Path]:
-    """Return the files of the library that `source` imports, directly or through one another."""
-    found, waiting = {}, [(source, "")]
-    while waiting:
-        path, package = waiting.pop()
-        for name in imported(parse(path), package):
-            parts = name.split(".") if name.split(".")[0] == library else []
-            for depth in range(1, len(parts) + 1):
-                place = root.joinpath(*parts[:depth])
-                for file, inside in (
-                    (place / "__init__.py", parts[:depth]),
-                    (place.with_suffix(".py"), parts[: depth - 1]),
-                ):
-                    if file.is_file() and file not in found:
-                        found[file] = None
-                        waiting.append((file, ".".join(inside)))
-    return sorted(found)
 
 
 def notebooks_read(source: Path, stems: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ import pandas as pd
 from esc_lib.config import RECIPES, Profile, Recipe, Stage
 from esc_lib.data.clips import Data
 from esc_lib.data.splits import COMPARED
-from esc_lib.evaluation.classifier import accuracy_interval, source_draws
+from esc_lib.evaluation.intervals import accuracy_interval, source_draws
 from esc_lib.models.peers import PEERS
 from esc_lib.training import runs as experiments
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from esc_lib.config import RECIPES, Network, Profile, Recipe, Stage
-from esc_lib.evaluation.classifier import source_draws
+from esc_lib.evaluation.intervals import source_draws
 from esc_lib.training.runs import variant
 
 NARROW = Network(channels=(16, 32, 64, 128, 256), hidden=512)

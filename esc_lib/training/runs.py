@@ -23,7 +23,7 @@ from esc_lib.machine.files import save_json, write_atomically
 from esc_lib.machine.hardware import autocast, best_device
 from esc_lib.machine.provenance import provenance
 from esc_lib.sound.log_mel import LogMel
-from esc_lib.training import loop
+from esc_lib.training import classifier, prediction
 from esc_lib.training.checkpoint import load, save
 
 
@@ -65,11 +65,11 @@ def run(data: Data, profile: Profile, runs: Path) -> Path:
     """
     data = split_for(data, profile)
     folder = runs / name_of(profile)
-    identity = loop.run_identity(data, profile)
+    identity = classifier.run_identity(data, profile)
     if (folder / "run.json").is_file() and record_of(folder)["identity"] == identity:
         return folder
     started = time.perf_counter()
-    fit = loop.fit(data, profile, folder)
+    fit = classifier.fit(data, profile, folder)
     if not is_first_process():
         return folder
     _finish(folder, fit.model, fit.history, data, profile)
@@ -159,7 +159,7 @@ def predict(model: torch.nn.Module, data: Data, profile: Profile) -> pd.DataFram
     views = {"crops": (recipe.stages[-1].crop_frames, recipe.test_crops), "whole": (0, 1)}
     with autocast(device):
         probabilities = {
-            name: loop.predict(model, front_end, data, rows, *view).softmax(1).numpy()
+            name: prediction.predict(model, front_end, data, rows, *view).softmax(1).numpy()
             for name, view in views.items()
         }
     crops = probabilities["crops"]

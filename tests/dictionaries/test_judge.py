@@ -1,12 +1,12 @@
 """V and H gathered once, and what is judged on held-out clips."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from edits import CODE, each_edit, pretend
 
 from esc_lib import config
 from esc_lib.config import PROFILES, Network
@@ -14,7 +14,7 @@ from esc_lib.data.clips import Data
 from esc_lib.dictionaries import gather as gathering
 from esc_lib.dictionaries import judge, models
 from esc_lib.dictionaries.solvers import Statistics
-from esc_lib.evaluation import classifier
+from esc_lib.evaluation import decisions, intervals
 from esc_lib.layers import hooks
 from esc_lib.models.se_cnn import BLOCKS, SECNN
 from esc_lib.sound.log_mel import LogMel
@@ -157,18 +157,15 @@ def test_another_network_clip_or_choice_replaces_what_was_gathered(
         assert list(tmp_path.iterdir()) == [path]  # nothing stale stays behind
 
 
-@pytest.mark.parametrize("changed", gathering.SOURCES)
+@each_edit
 def test_changed_code_gathers_anew(
-    data, front_end, networks, tmp_path, gathered, monkeypatch, changed
+    data, front_end, networks, tmp_path, gathered, monkeypatch, edit
 ):
     arguments = (tmp_path / "one.pt", networks["trained"], front_end, data, data.split.test, LAYERS)
     gathering.gather_once(*arguments)
-    read = Path.read_bytes
-    monkeypatch.setattr(
-        Path, "read_bytes", lambda path: read(path) + b"#" * path.as_posix().endswith(changed)
-    )
+    pretend(monkeypatch, "layers/hooks", edit)
     gathering.gather_once(*arguments)
-    assert len(gathered) == 2
+    assert len(gathered) == 1 + (edit == CODE)
 
 
 def test_reduction_is_a_choice(data, front_end, networks):
@@ -249,21 +246,21 @@ def test_character_by_hand():
 
 
 def test_clips_of_one_recording_are_drawn_together():
-    draws = classifier.source_draws(np.array(["a", "b", "a", "c"]), n_draws=500)
+    draws = intervals.source_draws(np.array(["a", "b", "a", "c"]), n_draws=500)
     assert draws.shape == (500, 4)
     assert (draws[:, 0] == draws[:, 2]).all()
     assert (draws[:, [0, 1, 3]].sum(axis=1) == 3).all()
-    assert np.array_equal(draws, classifier.source_draws(np.array(["a", "b", "a", "c"]), 500))
+    assert np.array_equal(draws, intervals.source_draws(np.array(["a", "b", "a", "c"]), 500))
 
 
 def test_root_ratio_and_its_interval():
     rng = np.random.default_rng(0)
     below = rng.uniform(1, 2, 400)
     above = 0.25 * below
-    value, low, high = classifier.root_ratio(above, below, np.ones((10, 400)))
+    value, low, high = decisions.root_ratio(above, below, np.ones((10, 400)))
     assert value == low == high == pytest.approx(0.5)
     noisy = above * rng.lognormal(0, 0.5, 400)
-    value, low, high = classifier.root_ratio(noisy, below, classifier.source_draws(np.arange(400)))
+    value, low, high = decisions.root_ratio(noisy, below, intervals.source_draws(np.arange(400)))
     # delta method: half the relative standard error of the sum, times 1.96 on either side
     residual = noisy - noisy.sum() / below.sum() * below
     half = 1.96 * value * 0.5 * residual.std() / noisy.mean() / 20

@@ -11,10 +11,10 @@ from esc_lib.config import PROFILES, FrontEnd, Network
 from esc_lib.data.clips import Data
 from esc_lib.efficiency import forms as efficiency
 from esc_lib.efficiency import stream
-from esc_lib.evaluation.classifier import accuracy_interval
+from esc_lib.evaluation.intervals import accuracy_interval
 from esc_lib.models.se_cnn import SECNN
 from esc_lib.sound.log_mel import LogMel
-from esc_lib.training import checkpoint, loop
+from esc_lib.training import checkpoint, prediction
 
 FRONT_END = FrontEnd(
     sr=8000, n_fft=256, win_length=256, hop_length=128, n_mels=32, f_max_hz=4000.0, n_frames=33
@@ -72,7 +72,7 @@ def test_every_form_sees_what_training_predict_sees(forms, model, data):
     front_end = LogMel(FRONT_END)
     features = efficiency.features_of(data, front_end, rows)
     assert features.shape == (8, 1, 32, 33)
-    expected = loop.predict(model, front_end, data, rows)
+    expected = prediction.predict(model, front_end, data, rows)
     logits = {engine: form.classifier()(features) for engine, form in forms.items()}
     # channels last, and another runtime: another order of float32 sums
     torch.testing.assert_close(logits[efficiency.TORCH], expected, rtol=0, atol=1e-5)

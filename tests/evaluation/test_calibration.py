@@ -10,7 +10,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import brier_score_loss, log_loss
 
-from esc_lib.evaluation import calibration, classifier
+from esc_lib.evaluation import calibration, intervals
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_reliability_by_hand():
     np.testing.assert_allclose(seen.confidence, [0.135, 0.525, 0.975])
     np.testing.assert_allclose(seen.accuracy, [0.5, 0.5, 1])
     assert seen.iloc[2][["accuracy low", "accuracy high"]].tolist() == pytest.approx(
-        classifier.accuracy_interval(2, 2)
+        intervals.accuracy_interval(2, 2)
     )
     assert table.accuracy.isna().sum() == 7
 
@@ -119,7 +119,7 @@ def test_compare_by_hand():
     sure = np.array([0.9, 0.1])
     before = np.array([sure] * 6 + [sure[::-1]] * 4)  # six of ten right, each with 0.9
     after = np.where(before > 0.5, 0.6, 0.4)
-    draws = classifier.source_draws(np.arange(10))
+    draws = intervals.source_draws(np.arange(10))
     table = calibration.compare(labels, before, after, draws)
     assert table.before["confidence - accuracy"] == pytest.approx(0.3)
     assert table.after["confidence - accuracy"] == pytest.approx(0)

@@ -1,13 +1,12 @@
 """All methods judged on a fold, and the tables made of it."""
 
-import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from edits import CODE, pretend
 from torch import nn
 from two_bands import FRONT_END, NAMES, small_data
 
@@ -130,9 +129,7 @@ def test_other_weights_or_code_start_anew(changed, data, runs, monkeypatch):
             model.fc2.bias += torch.tensor([0.3, -0.3])
         checkpoint.save(weights, model, PROFILE, NAMES)
     else:
-        other = Path(shutil.copytree(Path(comparison.__file__).parent, runs / "code"))
-        monkeypatch.setattr(comparison, "__file__", str(other / "comparison.py"))
-        (other / "masks.py").write_text("changed")
+        pretend(monkeypatch, "explain/masks", CODE)
     calls = note_judged(monkeypatch)
     again = explain(data, runs)
     assert len(calls) == found.groupby(["condition", "method"]).ngroups

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from esc_lib import figures
 from esc_lib.companions.transformer.attention import PatchGrid
 from esc_lib.config import PROFILES
-from esc_lib.evaluation import calibration, classifier
+from esc_lib.evaluation import calibration, decisions
 from esc_lib.figures import style
 
 FRONT_END = PROFILES["demo"].front_end
@@ -69,9 +69,9 @@ GATES = {f"se{i}": (magnitude(8), magnitude(8), magnitude(8)) for i in range(1, 
 TRUE = np.repeat([0, 1, 2], 10)
 PROBABILITIES = RNG.dirichlet(np.ones(3), 30)
 GUESSED = PROBABILITIES.argmax(axis=1)
-SCORES = classifier.per_class(TRUE, GUESSED, NAMES)
-PAIRS = classifier.confused_pairs(TRUE, GUESSED, np.arange(30), NAMES)
-CURVE = classifier.roc(TRUE, PROBABILITIES, np.ones((2, 30)))
+SCORES = decisions.per_class(TRUE, GUESSED, NAMES)
+PAIRS = decisions.confused_pairs(TRUE, GUESSED, np.arange(30), NAMES)
+CURVE = decisions.roc(TRUE, PROBABILITIES, np.ones((2, 30)))
 RELIABILITY = calibration.reliability(PROBABILITIES.max(axis=1), GUESSED == TRUE)
 FORCED = pd.DataFrame(
     {"difference": [-3.0, 0.5], "low": [-6.0, -2.0], "high": [0.0, 3.0], "nll_difference": [7, 0.1],
@@ -264,7 +264,7 @@ CASES = {
         ({n: RNG.normal(size=50) for n in LAYERS}, {n: RNG.uniform(-1, 1, 50) for n in LAYERS})
     ],
     "evaluation.confusion": [
-        (classifier.confusion(TRUE, GUESSED, 3), NAMES, PAIRS),
+        (decisions.confusion(TRUE, GUESSED, 3), NAMES, PAIRS),
         (RNG.integers(0, 9, (20, 20)), [*NAMES, *(f"class_{i}" for i in range(17))], PAIRS),
         (np.diag([3, 2, 0]), NAMES, PAIRS[:0]),
     ],

@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from esc_lib.config import FrontEnd, Network
 from esc_lib.data.clips import Data
-from esc_lib.evaluation import classifier
+from esc_lib.evaluation import intervals
 from esc_lib.layers import embeddings, hooks
 from esc_lib.models.se_cnn import BLOCKS, GATES, SECNN
 from esc_lib.sound.log_mel import LogMel
@@ -182,7 +182,7 @@ def test_measure_collects_votes_intervals_and_trustworthiness():
     table = embeddings.measure({"good": embedding, "bad": noise}, maps, labels, sources)
     assert table.loc["good", ["channels", "right", "low", "high"]].tolist() == [3, 100, 100, 100]
     right = embeddings.neighbours_right(noise, labels, sources)
-    expected = classifier.mean_interval(100.0 * right, classifier.source_draws(sources))
+    expected = intervals.mean_interval(100.0 * right, intervals.source_draws(sources))
     assert tuple(table.loc["bad", ["right", "low", "high"]]) == expected
     assert table.loc["bad", "low"] < table.loc["bad", "right"] < table.loc["bad", "high"] < 90
     for name, values in (("good", embedding), ("bad", noise)):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from esc_lib.config import Network
-from esc_lib.evaluation.classifier import source_draws
+from esc_lib.evaluation.intervals import source_draws
 from esc_lib.layers import gates
 from esc_lib.models.se_cnn import GATES, SECNN
 

@@ -34,46 +34,6 @@ def write(root: Path, files: dict[str, str]) -> None:
         (root / name).write_text(text, encoding="utf-8")
 
 
-@pytest.fixture
-def library(tmp_path):
-    write(
-        tmp_path,
-        {
-            "esc_lib/__init__.py": "",
-            "esc_lib/config.py": "",
-            "esc_lib/sound/audio.py": "from esc_lib.config import FrontEnd",
-            "esc_lib/alone.py": "import esc_lib.sound.audio",
-            "esc_lib/explain/__init__.py": "from . import masks",
-            "esc_lib/explain/masks.py": "from ..audio import read\nfrom .shared import soft",
-            "esc_lib/explain/shared.py": "",
-            "esc_lib/explain/scores.py": "",
-        },
-    )
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("source", "files"),
-    [
-        ("import numpy", []),
-        ("import esc_lib", ["__init__"]),
-        ("import esc_lib.config as c", ["__init__", "config"]),
-        ("from esc_lib import config, not_a_module", ["__init__", "config"]),
-        ("from esc_lib.alone import x", ["__init__", "alone", "audio", "config"]),
-        ("def f():\n    from esc_lib.sound.audio import read", ["__init__", "audio", "config"]),
-        (
-            "from esc_lib.explain import scores",
-            ["__init__", "audio", "config", "explain/__init__"]
-            + ["explain/masks", "explain/scores", "explain/shared"],
-        ),
-    ],
-)
-def test_library_files_are_those_imported_directly_or_not(library, source, files):
-    write(library, {"05_x.py": source})
-    found = batch.library_files(library / "05_x.py", library)
-    assert found == sorted(library / "esc_lib" / f"{name}.py" for name in files)
-
-
 @pytest.mark.parametrize(
     ("source", "reads"),
     [
@@ -87,12 +47,6 @@ def test_notebooks_read_are_the_earlier_ones_named(tmp_path, source, reads):
     write(tmp_path, {"05_x.py": source})
     stems = ["01_data", "03_training", "05_x", "06_last"]
     assert batch.notebooks_read(tmp_path / "05_x.py", stems) == reads
-
-
-def test_source_that_is_not_python_is_named(tmp_path):
-    write(tmp_path, {"05_x.py": "a = 1\nb = = 2\n"})
-    with pytest.raises(SystemExit, match=r"05_x.py line 2 is not valid Python"):
-        batch.library_files(tmp_path / "05_x.py", tmp_path)
 
 
 def test_conversion_gives_the_same_bytes_each_time(tmp_path):

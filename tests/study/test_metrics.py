@@ -143,7 +143,7 @@ def test_save_json_is_all_or_nothing(tmp_path):
 
 def test_provenance_tells_settings_data_versions_and_hardware(tmp_path):
     waveforms = torch.arange(12, dtype=torch.int16).view(3, 4)
-    found = provenance.provenance(PROFILES["demo"], waveforms, wall_s=12.345)
+    found = provenance.provenance(PROFILES["demo"].as_dict(), waveforms, wall_s=12.345)
     assert set(found) == {
         "profile", "waveforms_sha256", "commit", "python", "versions", "device", "threads",
         "wall_s",
@@ -167,7 +167,7 @@ def test_provenance_outside_a_repository(monkeypatch, error):
 
     monkeypatch.setattr(provenance.subprocess, "run", run)
     waveforms = torch.zeros(1, 3, dtype=torch.int16)
-    assert provenance.provenance(PROFILES["demo"], waveforms, 1.0)["commit"] == "unknown"
+    assert provenance.provenance(PROFILES["demo"].as_dict(), waveforms, 1.0)["commit"] == "unknown"
 
 
 def test_characteristics_are_counted():

@@ -135,7 +135,7 @@ def test_a_recipe_that_needs_validation_clips_is_refused_without(data, tmp_path)
 
 
 def test_a_finished_run_is_not_done_again_unless_its_settings_change(runs, data, monkeypatch):
-    monkeypatch.setattr(experiments.loop, "fit", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(experiments.classifier, "fit", lambda *_: pytest.fail("trained"))
     assert experiments.run(data, PROFILE, runs).is_dir()
     changed = replace(QUICK, learning_rate=0.5)  # the name is the same
     with pytest.raises(pytest.fail.Exception, match="trained"):
@@ -150,7 +150,7 @@ def test_a_recorded_run_is_adopted_without_training(runs, data, tmp_path, monkey
     for name in record.RUN_FILES:
         (kept / name).write_bytes((run / name).read_bytes())
     checkpoint.save(tmp_path / "results" / "model.safetensors", model.half(), PROFILE, NAMES)
-    monkeypatch.setattr(experiments.loop, "fit", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(experiments.classifier, "fit", lambda *_: pytest.fail("trained"))
     adopted = experiments.adopt(tmp_path / "results", data, PROFILE, tmp_path / "runs")
     one, other = (pd.read_csv(folder / "predictions.csv") for folder in (adopted, run))
     assert (one.filename == other.filename).all()

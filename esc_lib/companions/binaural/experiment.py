@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from esc_lib.companions.binaural.rooms import ANECHOIC, LECTURE_HALL, Places
 from esc_lib.config import Binaural
 from esc_lib.data.clips import Data
 from esc_lib.machine.files import write_atomically
+from esc_lib.machine.fingerprint import fingerprint
 
 ROOMS = ("anechoic", "hall, known seats", "hall, new seats")
 RIVALS: dict[str, tuple[Callable, str]] = {
@@ -72,9 +72,8 @@ def make_study(data: Data, sr: int, settings: Binaural, head: Head, folder: Path
     folder : Path, where responses are kept in a file named after the head, its places and the code.
     """
     n_seats = settings.seats + settings.new_seats
-    code = Path(rooms.__file__).read_bytes() + head.responses.tobytes()
-    code += repr((ANECHOIC, LECTURE_HALL, settings.azimuths, n_seats)).encode()
-    file = folder / f"places_{hashlib.sha256(code).hexdigest()[:12]}.npz"
+    known = (ANECHOIC, LECTURE_HALL, settings.azimuths, n_seats, head.responses)
+    file = folder / f"places_{fingerprint(*known, code=rooms.__file__)}.npz"
     if file.is_file():
         with np.load(file, allow_pickle=False) as kept:
             table = pd.DataFrame({name: kept[name] for name in ("room", "seat")})

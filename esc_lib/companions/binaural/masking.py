@@ -8,7 +8,7 @@ import torch
 
 from esc_lib.companions.binaural.judging import angular_error_deg, azimuth_of
 from esc_lib.companions.binaural.network import BAST
-from esc_lib.evaluation.classifier import mean_interval, source_draws
+from esc_lib.evaluation.intervals import mean_interval, source_draws
 
 FILLS = ("flat", "both ears")
 ERROR, GAIN = ("error_deg", "low", "high"), ("gain_deg", "gain_low", "gain_high")

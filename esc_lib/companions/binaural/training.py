@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,9 @@ from esc_lib.companions.binaural.rendering import Excerpts, Renderer, draw_scene
 from esc_lib.companions.binaural.rooms import Places
 from esc_lib.companions.binaural.spectrograms import spectrograms
 from esc_lib.machine.files import write_atomically
+from esc_lib.machine.fingerprint import fingerprint
 from esc_lib.machine.hardware import best_precision, keep_freed_memory
 from esc_lib.training.loop import make_fabric
-
-CODE = ("models/bast.py", *(f"binaural/{n}.py" for n in (
-    "training", "losses", "rendering", "spectrograms")))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -175,15 +172,12 @@ def run_identity(
     precision: str | None = None,
 ) -> str:
     """Return a short hash of everything that decides a run."""
-    digest = hashlib.sha256(repr((settings, recipe, precision or best_precision())).encode())
-    digest.update(excerpts.table.to_csv().encode())
-    digest.update(excerpts.waveforms.numpy().tobytes())
-    digest.update(places.table.to_csv().encode())
-    digest.update(np.ascontiguousarray(places.responses).tobytes())
-    package = Path(__file__).parents[1]
-    for name in CODE:
-        digest.update((package / name).read_bytes())
-    return digest.hexdigest()[:12]
+    return fingerprint(
+        (settings, recipe, precision or best_precision()),
+        (excerpts.table, excerpts.waveforms),
+        (places.table, places.responses),
+        code=__file__,
+    )
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from esc_lib.companions.crossmodal.judge import Judge, predict
 from esc_lib.companions.crossmodal.networks import N_NOISE
 from esc_lib.companions.crossmodal.pairs import PairSet, Pictures
 from esc_lib.companions.crossmodal.training import Trained, encode
-from esc_lib.evaluation.classifier import accuracy_interval, mean_interval, source_draws
+from esc_lib.evaluation.intervals import accuracy_interval, mean_interval, source_draws
 
 ENOUGH_SOURCES = 5  # fewer say nothing about how sources differ
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +20,7 @@ from esc_lib.companions.crossmodal.pairs import DIRECTIONS, PairSet, Pictures
 from esc_lib.companions.crossmodal.training import Settings, Trained
 from esc_lib.config import CrossModal
 from esc_lib.machine.files import write_atomically
+from esc_lib.machine.fingerprint import fingerprint
 
 T = TypeVar("T")
 LICENCES = {  # of what is played
@@ -293,10 +292,6 @@ def attention_to(tower: Tower, sounds: Pictures) -> torch.Tensor:
 
 def _key(pairs: PairSet, direction: str, settings: Settings, more: object = None) -> str:
     """Return a name for this training: other pictures or settings have another."""
-    published = asdict(Settings())
-    changed = {name: value for name, value in asdict(settings).items() if value != published[name]}
-    known = hashlib.sha256(json.dumps([direction, changed, more]).encode())
-    for side in pairs.sides(direction):
-        known.update(side["train"].pixels.numpy().tobytes())
-        known.update(side["train"].labels.numpy().tobytes())
-    return known.hexdigest()[:12]
+    sides = [side["train"] for side in pairs.sides(direction)]
+    pictures = [(side.pixels, side.labels) for side in sides]
+    return fingerprint(direction, settings, more, pictures, code=__file__)

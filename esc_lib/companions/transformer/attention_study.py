@@ -10,7 +10,7 @@ from esc_lib.companions.transformer.network import SpectrogramAST
 from esc_lib.companions.transformer.study import excerpts
 from esc_lib.config import Profile
 from esc_lib.data.clips import Data
-from esc_lib.evaluation.classifier import mean_interval, source_draws
+from esc_lib.evaluation.intervals import mean_interval, source_draws
 
 CLEAR = 0.05  # a change by less than this share of its scale is none
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from esc_lib.companions.transformer.masked_patches import MaskedPatches, random_masks
 from esc_lib.companions.transformer.network import SpectrogramAST
 from esc_lib.machine.files import write_atomically
+from esc_lib.machine.fingerprint import fingerprint
 from esc_lib.machine.hardware import autocast, best_device
 
 
@@ -190,13 +190,7 @@ class _Run:
 
 def _identity(model: MaskedPatches, features: torch.Tensor, settings: Pretraining) -> str:
     """Return a short hash of everything that decides a run."""
-    digest = hashlib.sha256(repr((settings, model.network.config.to_dict())).encode())
-    for value in (features, *model.state_dict().values()):
-        digest.update(value.detach().cpu().contiguous().numpy())
-    here = Path(__file__).parent
-    for name in ("masked_pretraining", "models/masked_patches", "models/ast"):
-        digest.update((here / f"{name}.py").read_bytes())
-    return digest.hexdigest()[:12]
+    return fingerprint(settings, model.network.config.to_dict(), features, model, code=__file__)
 
 
 def _generator(seed: int, epoch: int) -> torch.Generator:

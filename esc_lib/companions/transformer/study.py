@@ -22,13 +22,13 @@ from esc_lib.companions.transformer.network import SpectrogramAST
 from esc_lib.companions.transformer.pretraining import Pretrained, Pretraining, pretrain
 from esc_lib.config import RECIPES, FrontEnd, Profile, Stage, Transformer
 from esc_lib.data.clips import Data
-from esc_lib.evaluation.classifier import mean_interval, source_draws
+from esc_lib.evaluation.intervals import mean_interval, source_draws
 from esc_lib.machine.files import write_atomically
 from esc_lib.machine.hardware import autocast, best_device
 from esc_lib.sound import augment
 from esc_lib.sound.audio import sounding_span
 from esc_lib.sound.log_mel import LogMel
-from esc_lib.training import loop, runs
+from esc_lib.training import classifier, prediction, runs
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # of the probe; the best on validation clips is taken
 BATCH = 64
@@ -175,10 +175,10 @@ def use(
     own = settings_of(profile, fold, way.level or FROZEN, name)
     data = runs.split_for(data, own)
     folder = folder / f"{way.name.replace(', ', '-').replace(' ', '_')}-fold{fold}"
-    identity = loop.run_identity(data, own, None, start)
+    identity = classifier.run_identity(data, own, None, start)
     network, seconds = start, 0.0
     if way.level:
-        fit = loop.fit(data, own, folder, start=freeze(copy.deepcopy(start), way.level))
+        fit = classifier.fit(data, own, folder, start=freeze(copy.deepcopy(start), way.level))
         network, seconds = fit.model, float(fit.history.seconds.sum())
     path = folder / f"run_{identity}" / "judged.csv"
     if not path.is_file():
@@ -195,7 +195,7 @@ def _decided(network: SpectrogramAST, data: Data, profile: Profile, rows) -> np.
     own, device = profile.transformer, best_device()
     front_end = LogMel(profile.front_end).to(device)
     with autocast(device):
-        logits = loop.predict(
+        logits = prediction.predict(
             network.to(device), front_end, data, rows, own.n_frames, own.views
         )
     return logits.argmax(1).numpy()

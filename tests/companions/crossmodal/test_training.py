@@ -9,7 +9,7 @@ import torch
 
 from esc_lib.companions.crossmodal import checkpoint, experiment, judge, procedural, training
 from esc_lib.companions.crossmodal.pairs import Pictures
-from esc_lib.evaluation.classifier import accuracy_interval
+from esc_lib.evaluation.intervals import accuracy_interval
 
 SMALL = training.Settings(
     width=0.125, attention=256, steps=4, classifier_steps=3, batch=8, log_every=2

@@ -13,7 +13,7 @@ from transformers import ASTConfig, ASTForAudioClassification
 from esc_lib.companions.transformer import freezing
 from esc_lib.companions.transformer import network as ast
 from esc_lib.config import Stage
-from esc_lib.training import loop
+from esc_lib.training import classifier
 
 N_CLASSES = 7
 
@@ -260,7 +260,7 @@ def test_the_loop_trains_only_what_learns_from_the_given_start(tmp_path):
     torch.manual_seed(3)
     start = ast.small_ast(len(NAMES), 32, 24)
     frozen = freezing.freeze(copy.deepcopy(start), "frozen")
-    fit = loop.fit(data, profile, tmp_path, "32-true", start=frozen)
+    fit = classifier.fit(data, profile, tmp_path, "32-true", start=frozen)
     theirs = start.state_dict()
     moved = {n for n, v in fit.model.state_dict().items() if not torch.equal(v, theirs[n])}
     assert moved == {n for n in theirs if ".classifier." in n}

@@ -119,7 +119,7 @@ def test_a_frozen_encoder_stays_and_what_was_done_is_found_again(data, tmp_path,
     assert set(judged.filename[judged.part == "test"]) == set(data.clips.filename.iloc[parts.test])
     assert judged.way.unique().tolist() == ["frozen"] and (judged.seconds > 0).all()
 
-    monkeypatch.setattr(loop._Run, "train_epoch", None)
+    monkeypatch.setattr(loop, "_train_epoch", None)
     monkeypatch.setattr(study, "_decided", None)
     again, found = study.use(frozen, data, STUDY, FOLD, start, tmp_path)
     pd.testing.assert_frame_equal(found, judged)

@@ -29,7 +29,7 @@ from esc_lib.config import (
 from esc_lib.machine import distributed
 from esc_lib.models.se_cnn import SECNN
 from esc_lib.sound.log_mel import LogMel
-from esc_lib.training import checkpoint, loop
+from esc_lib.training import checkpoint, classifier, loop, prediction
 
 MAKE_FABRIC = loop.make_fabric
 
@@ -40,7 +40,7 @@ def make_cpu_fabric(precision):
 
 def train(folder, profile=PROFILE, data=None):
     """Fit in float32 on the CPU, where the same operations give the same bits."""
-    return loop.fit(data or make_data(), profile, Path(folder), precision="32-true")
+    return classifier.fit(data or make_data(), profile, Path(folder), precision="32-true")
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ def data():
 class Whole:
     """An uninterrupted run, the folder of its state, and its settings."""
 
-    fit: loop.Fit
+    fit: classifier.Fit
     folder: Path
     profile: Profile = PROFILE
 
@@ -140,10 +140,10 @@ def test_a_run_interrupted_within_an_epoch_equals_one_that_was_not(
             raise KeyboardInterrupt
         return mixup(*arguments)
 
-    mixup = loop.augment.mixup
+    mixup = classifier.augment.mixup
     monkeypatch.setattr(loop, "SAVE_INTERVAL_S", save_interval_s)
     with monkeypatch.context() as patch:
-        patch.setattr(loop.augment, "mixup", interrupted)
+        patch.setattr(classifier.augment, "mixup", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path, whole.profile)
     assert steps_saved(tmp_path) == (7 if save_interval_s == 0 else 0)
@@ -170,7 +170,7 @@ def test_a_run_killed_ten_times_equals_one_that_was_not(name, tmp_path):
     profile = {"thesis": PROFILE, "strong": with_training(recipe=STRONG)}[name]
     profile = with_training(profile, epochs=60)
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["esc_lib.training.loop"])  # imports torch once for all of them
+    server.set_forkserver_preload(["esc_lib.training.classifier"])  # imports torch once
     rng = np.random.default_rng()
     killed, n_saved = 0, [0]
     for _ in range(10):
@@ -197,7 +197,7 @@ def test_a_finished_run_is_not_trained_again_and_can_be_made_longer(
 ):
     train(tmp_path, with_training(epochs=1))
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "train_epoch", lambda _: pytest.fail("trained again"))
+        patch.setattr(loop, "_train_epoch", lambda *_: pytest.fail("trained again"))
         assert len(train(tmp_path, with_training(epochs=1)).history) == 1
     assert_same_run(train(tmp_path), tmp_path, thesis_run)
 
@@ -211,7 +211,8 @@ def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_state(
     features = LogMel.features
     with monkeypatch.context() as patch:
         patch.setattr(LogMel, "features", lambda *arguments: features(*arguments) * torch.nan)
-        with pytest.raises(FloatingPointError, match=r"fit: the loss of epoch 2 is nan; lower the"):
+        stopped = "train: train_loss is nan at epoch 2, step 1; lower the learning rate"
+        with pytest.raises(FloatingPointError, match=stopped):
             train(tmp_path)
     assert path.read_bytes() == before
     assert_same_run(train(tmp_path), tmp_path, thesis_run)  # and the run can go on
@@ -234,7 +235,7 @@ def test_two_processes_follow_the_curve_of_one(name, tmp_path):
     script.write_text(
         "import sys, torch\n"
         f"sys.path[:0] = {[str(Path(__file__).parents[i]) for i in (0, 1, 2)]!r}\n"
-        "import test_loop as t\n"
+        "import test_classifier as t\n"
         "torch.set_num_threads(1)\n"
         f"fit = t.train({str(tmp_path / 'two')!r}, t.without_dropout({name!r}))\n"
         "if torch.distributed.get_rank() == 0:\n"
@@ -294,7 +295,7 @@ def test_state_of_the_generator_before_does_not_matter(whole, tmp_path):
 
 
 def identity(data, profile=PROFILE, precision="32-true"):
-    return loop.run_identity(data, profile, precision)
+    return classifier.run_identity(data, profile, precision)
 
 
 @pytest.mark.parametrize(
@@ -367,17 +368,17 @@ def rows(*accuracy_and_loss):
     ],
 )
 def test_best_epoch(history, best):
-    assert loop._kept_epoch(history, Recipe()) == best
+    assert classifier._kept_epoch(history, Recipe()) == best
 
 
 def test_one_cycle_keeps_the_last_epoch():
     history = rows((0.9, 0.1), (0.5, 1.0))
-    assert loop._kept_epoch(history, RECIPES["strong"]) == 2
+    assert classifier._kept_epoch(history, RECIPES["strong"]) == 2
 
 
 def test_the_running_mean_gives_the_first_steps_their_share():
     weight = torch.nn.Linear(1, 1, bias=False)
-    average = AveragedModel(weight, multi_avg_fn=loop.running_mean(0.9), use_buffers=True)
+    average = AveragedModel(weight, multi_avg_fn=classifier.running_mean(0.9), use_buffers=True)
     values = np.random.default_rng(0).standard_normal(200)
     expected = values[0]
     for n, value in enumerate(values):
@@ -393,9 +394,9 @@ def test_the_running_mean_gives_the_first_steps_their_share():
 def test_stages_share_the_epochs():
     stages = (Stage(0.5, 16), Stage(0.3, 24), Stage(0.2))
     profile = with_training(epochs=10, stages=stages)
-    sizes = [loop.stage_of(epoch, profile).crop_frames for epoch in range(1, 11)]
+    sizes = [classifier.stage_of(epoch, profile).crop_frames for epoch in range(1, 11)]
     assert sizes == [16] * 5 + [24] * 3 + [0] * 2
-    assert loop.stage_of(1, with_training(epochs=1, stages=stages)) == stages[-1]
+    assert classifier.stage_of(1, with_training(epochs=1, stages=stages)) == stages[-1]
 
 
 def test_a_run_stops_when_patience_is_exhausted(tmp_path):
@@ -407,7 +408,7 @@ def test_a_run_stops_when_patience_is_exhausted(tmp_path):
 
 def test_the_kept_weights_are_those_of_the_best_epoch(tmp_path, monkeypatch):
     measured = iter([(1.0, 0.3), (0.5, 0.9), (0.6, 0.5), (0.7, 0.5)] * 2)  # loss, accuracy
-    monkeypatch.setattr(loop, "_loss_and_accuracy", lambda *_: next(measured))
+    monkeypatch.setattr(classifier, "_loss_and_accuracy", lambda *_: next(measured))
     fit = train(tmp_path / "four")
     assert fit.kept_epoch == 2
     last = last_state(tmp_path / "four")["model"]
@@ -420,7 +421,7 @@ def test_the_kept_weights_are_those_of_the_best_epoch(tmp_path, monkeypatch):
 def test_validation_in_the_history_is_that_of_the_kept_weights(whole, data):
     fit = whole.fit
     validation = data.split.validation
-    logits = loop.predict(fit.model, LogMel(FRONT_END), data, validation)
+    logits = prediction.predict(fit.model, LogMel(FRONT_END), data, validation)
     row = fit.history.set_index("epoch").loc[fit.kept_epoch]
     accuracy = (logits.argmax(1) == data.labels[validation]).float().mean().item()
     assert accuracy == row.validation_accuracy
@@ -442,9 +443,9 @@ def test_history_is_complete(whole):
 def test_it_learns_tones(data, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "make_fabric", MAKE_FABRIC)
     profile = with_training(epochs=30, plateau_patience=4, learning_rate=0.01)
-    fit = loop.fit(data, profile, tmp_path)  # on this machine's own device and precision
+    fit = classifier.fit(data, profile, tmp_path)  # on this machine's own device and precision
     test = data.split.test
-    logits = loop.predict(fit.model, LogMel(FRONT_END), data, test)
+    logits = prediction.predict(fit.model, LogMel(FRONT_END), data, test)
     accuracy = (logits.argmax(1) == data.labels[test]).float().mean()
     assert accuracy >= 0.75  # chance is 0.25
     assert fit.history.train_loss.iloc[-1] < 0.8 * fit.history.train_loss.iloc[0]
@@ -462,7 +463,7 @@ def test_training_does_not_touch_the_data(whole, data):
 @pytest.mark.parametrize("is_training", [False, True])
 def test_prediction_equals_that_of_single_clips_and_leaves_the_mode(data, is_training):
     front_end = LogMel(FRONT_END)
-    model = loop.initial_model(PROFILE, 4)
+    model = classifier.initial_model(PROFILE, 4)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
@@ -471,7 +472,7 @@ def test_prediction_equals_that_of_single_clips_and_leaves_the_mode(data, is_tra
     model.train(is_training)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     order = np.random.default_rng(0).permutation(40)  # more than one batch
-    logits = loop.predict(model, front_end, data, order)
+    logits = prediction.predict(model, front_end, data, order)
     assert model.training == is_training
     assert_same_state(dict(model.state_dict()), before)  # nor does it move the averages
     assert logits.shape == (40, 4) and logits.dtype == torch.float32 and not logits.requires_grad
@@ -483,7 +484,7 @@ def test_prediction_equals_that_of_single_clips_and_leaves_the_mode(data, is_tra
 
 def test_initial_model_follows_the_seed():
     first, again, other = (
-        loop.initial_model(with_training(seed=seed), 4).state_dict() for seed in (0, 0, 1)
+        classifier.initial_model(with_training(seed=seed), 4).state_dict() for seed in (0, 0, 1)
     )
     assert_same_state(dict(first), dict(again))
     assert not torch.equal(first["fc1.weight"], other["fc1.weight"])
@@ -560,7 +561,7 @@ def test_a_failed_save_leaves_the_checkpoint_before(saved, monkeypatch):
     before = saved.read_bytes()
     monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(OSError, match="No space left"):
-        checkpoint.save(saved, loop.initial_model(PROFILE, 4), PROFILE, NAMES)
+        checkpoint.save(saved, classifier.initial_model(PROFILE, 4), PROFILE, NAMES)
     assert saved.read_bytes() == before and len(list(saved.parent.iterdir())) == 1
 
 
@@ -583,18 +584,18 @@ def taught_batch():
 
 def test_the_teacher_s_decisions_cost_nothing_and_others_something(taught_batch):
     logits, taught = taught_batch
-    assert abs(loop.distillation_loss(taught, taught, 2.0).item()) < 1e-12  # float64
+    assert abs(classifier.distillation_loss(taught, taught, 2.0).item()) < 1e-12  # float64
     # a softmax does not see a shift
-    assert abs(loop.distillation_loss(taught + 3, taught, 2.0).item()) < 1e-12
-    assert loop.distillation_loss(logits, taught, 2.0) > 0.1
+    assert abs(classifier.distillation_loss(taught + 3, taught, 2.0).item()) < 1e-12
+    assert classifier.distillation_loss(logits, taught, 2.0) > 0.1
 
 
 def test_distillation_loss_equals_its_formula_summed_over_the_batch(taught_batch):
     logits, taught = taught_batch
     p, q = ((x / 2.5).softmax(dim=1) for x in (taught, logits))
     expected = 2.5**2 * (p * (p / q).log()).sum()
-    torch.testing.assert_close(loop.distillation_loss(logits, taught, 2.5), expected)
-    alone = (loop.distillation_loss(logits[[i]], taught[[i]], 2.5) for i in range(6))
+    torch.testing.assert_close(classifier.distillation_loss(logits, taught, 2.5), expected)
+    alone = (classifier.distillation_loss(logits[[i]], taught[[i]], 2.5) for i in range(6))
     torch.testing.assert_close(sum(alone), expected)
 
 
@@ -604,7 +605,7 @@ def test_the_distillation_gradient_reaches_a_limit_as_the_temperature_grows(taug
     difference = (logits - taught).detach()
     limit = (difference - difference.mean(dim=1, keepdim=True)) / 5
     for temperature in (1e3, 1e4):
-        loss = loop.distillation_loss(logits, taught, temperature)
+        loss = classifier.distillation_loss(logits, taught, temperature)
         (gradient,) = torch.autograd.grad(loss, logits)
         # the next term of the expansion falls as 1 / T
         torch.testing.assert_close(gradient, limit, rtol=0, atol=6 / temperature)

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
 
-from esc_lib.evaluation import classifier
+from esc_lib.evaluation import decisions, intervals
 
 # six clips of three classes; class c is never predicted
 NAMES = ["a", "b", "c"]
@@ -38,14 +38,14 @@ def test_interval_is_wilson_s(k, n, level):
     p = k / n
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    low, high = classifier.accuracy_interval(k, n, level)
+    low, high = intervals.accuracy_interval(k, n, level)
     assert (low, high) == pytest.approx((middle - half, middle + half), abs=1e-12)
     assert 0 <= low <= p <= high <= 1
 
 
 def test_interval_of_354_of_400_is_that_of_the_tables():
     # z = 1.96: centre 0.88134, half-width 0.03136
-    low, high = classifier.accuracy_interval(354, 400)
+    low, high = intervals.accuracy_interval(354, 400)
     assert (round(low, 3), round(high, 3)) == (0.850, 0.913)
     assert all(type(end) is float for end in (low, high))  # for the record in JSON
 
@@ -54,12 +54,12 @@ def test_interval_of_354_of_400_is_that_of_the_tables():
 
 
 def test_confusion_has_true_classes_down_and_predicted_ones_across():
-    counts = classifier.confusion(LABELS, PREDICTED, 3)
+    counts = decisions.confusion(LABELS, PREDICTED, 3)
     assert counts.tolist() == COUNTS
 
 
 def test_confusion_has_a_row_and_a_column_for_a_class_that_never_occurs():
-    counts = classifier.confusion(LABELS, PREDICTED, 5)
+    counts = decisions.confusion(LABELS, PREDICTED, 5)
     assert counts.shape == (5, 5)
     assert counts[:3, :3].tolist() == COUNTS and counts.sum() == len(LABELS)
 
@@ -68,19 +68,19 @@ def test_confused_pairs_count_both_ways_and_their_recordings():
     labels = np.array([0, 0, 0, 1, 1, 2, 2, 2])
     predicted = np.array([1, 1, 0, 0, 1, 0, 2, 2])
     sources = np.array(["p", "p", "q", "r", "s", "t", "t", "u"])
-    table = classifier.confused_pairs(labels, predicted, sources, NAMES)
+    table = decisions.confused_pairs(labels, predicted, sources, NAMES)
     assert list(table.index) == ["A", "B"]
     # a and b: two clips of recording p and one of r, of the five clips of both classes
     assert table.loc["A"].to_list() == ["a", "b", 2, 1, 3, 5, 2]
     assert table.loc["B"].to_list() == ["a", "c", 0, 1, 1, 6, 1]
-    assert len(classifier.confused_pairs(labels, predicted, sources, NAMES, at_most=1)) == 1
+    assert len(decisions.confused_pairs(labels, predicted, sources, NAMES, at_most=1)) == 1
 
 
 def test_confused_pairs_agree_with_the_matrix(drawn):
     labels, probabilities = drawn
     predicted = probabilities.argmax(axis=1)
-    counts = classifier.confusion(labels, predicted, 5)
-    table = classifier.confused_pairs(labels, predicted, np.arange(60), list("abcde"))
+    counts = decisions.confusion(labels, predicted, 5)
+    table = decisions.confused_pairs(labels, predicted, np.arange(60), list("abcde"))
     assert table.wrong.sum() == counts.sum() - np.trace(counts) > 10  # all pairs are listed
     assert table.wrong.is_monotonic_decreasing
     for _, pair in table.iterrows():
@@ -91,7 +91,7 @@ def test_confused_pairs_agree_with_the_matrix(drawn):
 
 
 def test_confused_pairs_of_a_perfect_classifier_are_an_empty_table():
-    table = classifier.confused_pairs(LABELS, LABELS, np.arange(6), NAMES)
+    table = decisions.confused_pairs(LABELS, LABELS, np.arange(6), NAMES)
     assert table.empty
     assert list(table)[:2] == ["first", "second"]
 
@@ -100,7 +100,7 @@ def test_confused_pairs_of_a_perfect_classifier_are_an_empty_table():
 
 
 def test_per_class_by_hand():
-    scores = classifier.per_class(LABELS, PREDICTED, NAMES)
+    scores = decisions.per_class(LABELS, PREDICTED, NAMES)
     assert list(scores.index) == NAMES
     # a: 2 of 4 predictions right, 2 of 3 clips found; b: 1 of 2 and 1 of 2; c: never predicted
     np.testing.assert_allclose(scores.precision, [1 / 2, 1 / 2, 0])
@@ -108,19 +108,19 @@ def test_per_class_by_hand():
     np.testing.assert_allclose(scores.F1, [4 / 7, 1 / 2, 0])
     assert scores.clips.tolist() == [3, 2, 1]
     for name, found in zip(NAMES, (2, 1, 0), strict=True):
-        interval = classifier.accuracy_interval(found, int(scores.clips[name]))
+        interval = intervals.accuracy_interval(found, int(scores.clips[name]))
         assert tuple(scores.loc[name, ["recall low", "recall high"]]) == interval
 
 
 def test_recall_of_a_class_without_clips_is_unknown():
-    scores = classifier.per_class(LABELS, PREDICTED, [*NAMES, "d"])
+    scores = decisions.per_class(LABELS, PREDICTED, [*NAMES, "d"])
     assert scores.loc["d", ["recall low", "recall high"]].tolist() == [0, 1]
 
 
 def test_per_class_equals_scikit_learn(drawn):
     labels, probabilities = drawn
     predicted = probabilities.argmax(axis=1)
-    scores = classifier.per_class(labels, predicted, list("abcde"))
+    scores = decisions.per_class(labels, predicted, list("abcde"))
     for column, score in (
         ("precision", precision_score), ("recall", recall_score), ("F1", f1_score),
     ):  # fmt: skip
@@ -137,7 +137,7 @@ def all_once(n):
 def test_class_roc_by_hand():
     # class 1 against the rest, by falling score: hit, miss, hit, miss
     probabilities = np.array([[0.1, 0.9], [0.3, 0.7], [0.6, 0.4], [0.8, 0.2]])
-    curve = classifier.roc(np.array([1, 0, 1, 0]), probabilities, all_once(4), 1)
+    curve = decisions.roc(np.array([1, 0, 1, 0]), probabilities, all_once(4), 1)
     assert curve.false_positive.tolist() == [0, 0, 0.5, 0.5, 1]
     assert curve.true_positive.tolist() == [0, 0.5, 0.5, 1, 1]
     assert curve.area == 0.75  # three of four pairs of a hit and a miss are in order
@@ -149,9 +149,9 @@ def test_micro_roc_pools_all_decisions():
     labels = np.array([0, 1])
     probabilities = np.array([[0.6, 0.3, 0.1], [0.5, 0.4, 0.1]])
     # hits at 0.6 and 0.4, misses at 0.5, 0.3, 0.1, 0.1: seven of eight pairs in order
-    assert classifier.roc(labels, probabilities, all_once(2)).area == pytest.approx(7 / 8)
+    assert decisions.roc(labels, probabilities, all_once(2)).area == pytest.approx(7 / 8)
     # the first clip alone, then the second alone: two of two in order, one of two
-    curve = classifier.roc(labels, probabilities, np.array([[2, 0], [0, 2]]))
+    curve = decisions.roc(labels, probabilities, np.array([[2, 0], [0, 2]]))
     assert curve.interval == pytest.approx(np.percentile([1, 0.5], [2.5, 97.5]))
 
 
@@ -162,7 +162,7 @@ def test_roc_equals_scikit_learn_and_its_own_trapezoids(drawn):
     pooled = roc_auc_score(hits, probabilities, average="micro")
     cases = {None: pooled} | {k: roc_auc_score(hits[:, k], probabilities[:, k]) for k in range(5)}
     for label, area in cases.items():
-        curve = classifier.roc(labels, probabilities, once, label)
+        curve = decisions.roc(labels, probabilities, once, label)
         assert curve.area == pytest.approx(area)
         assert curve.area == pytest.approx(np.trapezoid(curve.true_positive, curve.false_positive))
         assert 0.5 < curve.area < 1
@@ -170,8 +170,8 @@ def test_roc_equals_scikit_learn_and_its_own_trapezoids(drawn):
 
 def test_perfect_and_reversed_orders_have_areas_one_and_zero():
     labels = np.arange(4)
-    assert classifier.roc(labels, np.eye(4), all_once(4)).area == 1
-    assert classifier.roc(labels, 1 - np.eye(4), all_once(4), 2).area == 0
+    assert decisions.roc(labels, np.eye(4), all_once(4)).area == 1
+    assert decisions.roc(labels, 1 - np.eye(4), all_once(4), 2).area == 0
 
 
 def test_interval_of_the_area_is_as_wide_as_delong_s():
@@ -181,23 +181,23 @@ def test_interval_of_the_area_is_as_wide_as_delong_s():
     probabilities = np.stack([1 - score, score], axis=1)
     in_order = score[labels == 1][:, None] > score[labels == 0]
     variance = sum(in_order.mean(axis=axis).var(ddof=1) / 150 for axis in (0, 1))
-    draws = classifier.source_draws(np.arange(300), 1000)
-    curve = classifier.roc(labels, probabilities, draws, 1)
+    draws = intervals.source_draws(np.arange(300), 1000)
+    curve = decisions.roc(labels, probabilities, draws, 1)
     low, high = curve.interval
     assert high - low == pytest.approx(2 * 1.96 * variance**0.5, rel=0.1)
     assert low < curve.area < high
-    middle = np.interp(classifier.GRID, curve.false_positive, curve.true_positive)
+    middle = np.interp(decisions.GRID, curve.false_positive, curve.true_positive)
     assert (curve.band[0] <= middle).all() and (middle <= curve.band[1]).all()
 
 
 def test_clips_copied_within_their_recording_bring_no_certainty(drawn):
     labels, probabilities = drawn
     sources = np.arange(60)
-    single = classifier.roc(labels, probabilities, classifier.source_draws(sources, 200))
-    twice = classifier.roc(
+    single = decisions.roc(labels, probabilities, intervals.source_draws(sources, 200))
+    twice = decisions.roc(
         np.tile(labels, 2),
         np.tile(probabilities, (2, 1)),
-        classifier.source_draws(np.tile(sources, 2), 200),
+        intervals.source_draws(np.tile(sources, 2), 200),
     )
     assert twice.interval == pytest.approx(single.interval)
 
@@ -205,7 +205,7 @@ def test_clips_copied_within_their_recording_bring_no_certainty(drawn):
 def test_draws_without_a_clip_of_the_class_are_left_out():
     probabilities = np.array([[0.1, 0.9], [0.3, 0.7], [0.6, 0.4], [0.8, 0.2]])
     draws = np.array([[1, 1, 1, 1], [0, 2, 0, 2], [2, 0, 2, 0]])
-    assert classifier.roc(np.array([1, 0, 1, 0]), probabilities, draws, 1).interval == (0.75, 0.75)
+    assert decisions.roc(np.array([1, 0, 1, 0]), probabilities, draws, 1).interval == (0.75, 0.75)
 
 
 # --------------------------------------------------------------------------------- recordings
@@ -213,14 +213,14 @@ def test_draws_without_a_clip_of_the_class_are_left_out():
 
 def test_mean_interval_is_that_of_a_mean():
     values = np.random.default_rng(0).normal(3, 2, 500)
-    _, low, high = classifier.mean_interval(values, classifier.source_draws(np.arange(500)))
+    _, low, high = intervals.mean_interval(values, intervals.source_draws(np.arange(500)))
     assert high - low == pytest.approx(2 * 1.96 * values.std() / 500**0.5, rel=0.05)
     assert (low + high) / 2 == pytest.approx(values.mean(), abs=0.02)
 
 
 def test_by_recording_by_hand():
     sources = np.array(["p", "q", "q", "r", "s", "s"])
-    table = classifier.by_recording(LABELS, PREDICTED, sources, NAMES)
+    table = decisions.by_recording(LABELS, PREDICTED, sources, NAMES)
     assert table.index.to_list() == ["s", "q", "p", "r"]  # most errors first
     assert table.loc["s"].to_list() == ["b, c", 2, 2, "a (2)"]
     assert table.loc["q"].to_list() == ["a", 2, 1, "b (1)"]
@@ -232,7 +232,7 @@ FOUR_EACH = np.repeat([0, 1, 2, 3], 4)
 
 
 def test_errors_of_one_recording_are_clustered():
-    found = classifier.error_clustering(FOUR_EACH == 2, ONE_CLASS, FOUR_EACH, 20_000)
+    found = decisions.error_clustering(FOUR_EACH == 2, ONE_CLASS, FOUR_EACH, 20_000)
     assert found.pairs == 6
     # 24 of 120 pairs of clips share a recording, and any pair of clips is wrong in 6 of 120 cases
     assert found.pairs_by_chance == pytest.approx(24 * 6 / 120, rel=0.02)
@@ -248,18 +248,18 @@ def test_errors_of_one_recording_are_clustered():
 
 def test_errors_spread_over_recordings_are_not_clustered():
     spread = np.arange(16) % 4 == 0
-    found = classifier.error_clustering(spread, ONE_CLASS, FOUR_EACH)
+    found = decisions.error_clustering(spread, ONE_CLASS, FOUR_EACH)
     assert (found.pairs, found.p, found.share) == (0, 1, 0.25)
 
 
 def test_a_hard_class_alone_is_no_cluster():
     labels = np.repeat([0, 1], 8)  # the class of two recordings is always wrong
-    found = classifier.error_clustering(labels == 0, labels, FOUR_EACH)
+    found = decisions.error_clustering(labels == 0, labels, FOUR_EACH)
     assert (found.pairs, found.pairs_by_chance, found.p) == (12, 12, 1)
 
 
 def test_no_errors_no_clusters():
-    found = classifier.error_clustering(np.zeros(16, dtype=bool), ONE_CLASS, FOUR_EACH)
+    found = decisions.error_clustering(np.zeros(16, dtype=bool), ONE_CLASS, FOUR_EACH)
     assert (found.pairs, found.p, found.share) == (0, 1, 0)
 
 
@@ -267,7 +267,7 @@ def test_p_is_small_no_more_often_than_it_says():
     rng = np.random.default_rng(0)
     labels, sources = np.repeat([0, 1], 30), np.repeat(np.arange(20), 3)
     p = np.array([
-        classifier.error_clustering(rng.random(60) < 0.3, labels, sources, 200).p
+        decisions.error_clustering(rng.random(60) < 0.3, labels, sources, 200).p
         for _ in range(300)
     ])  # fmt: skip
     assert 0.01 < (p <= 0.1).mean() < 0.13  # discrete, so it may fall short of 0.1
@@ -278,7 +278,7 @@ def test_p_is_small_no_more_often_than_it_says():
 
 def test_variance_between_classes_by_hand():
     labels = np.array([0, 0, 1, 1])
-    share = classifier.variance_between_classes
+    share = decisions.variance_between_classes
     assert share(np.array([[1.0], [1.0], [3.0], [3.0]]), labels) == 1
     assert share(np.array([[1.0], [3.0], [1.0], [3.0]]), labels) == 0
     assert share(np.array([[0.0], [2.0], [4.0], [6.0]]), labels) == pytest.approx(4 / 5)
@@ -291,7 +291,7 @@ def test_variance_between_classes_by_hand():
 def test_mean_interval_by_hand():
     values = np.array([1.0, 0.0, 4.0])
     draws = np.array([[1, 1, 1], [3, 0, 0], [0, 2, 1], [0, 0, 3]])
-    mean, low, high = classifier.mean_interval(values, draws)
+    mean, low, high = intervals.mean_interval(values, draws)
     assert mean == pytest.approx(5 / 3)
     expected = np.percentile([5 / 3, 1, 4 / 3, 4], [2.5, 97.5])
     assert (low, high) == pytest.approx(tuple(expected))
@@ -299,10 +299,10 @@ def test_mean_interval_by_hand():
 
 def test_mean_interval_is_as_wide_as_theory_says():
     values = np.random.default_rng(0).normal(size=400)
-    _, low, high = classifier.mean_interval(values, classifier.source_draws(np.arange(400)))
+    _, low, high = intervals.mean_interval(values, intervals.source_draws(np.arange(400)))
     assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
     quarters = np.repeat(values[:100], 4)  # four clips of each recording are worth one
-    _, low, high = classifier.mean_interval(
-        quarters, classifier.source_draws(np.repeat(np.arange(100), 4))
+    _, low, high = intervals.mean_interval(
+        quarters, intervals.source_draws(np.repeat(np.arange(100), 4))
     )
     assert high - low == pytest.approx(2 * 1.96 * quarters.std() / 10, rel=0.1)

@@ -1,4 +1,4 @@
-"""How good the classifier is, with intervals: accuracy, confusion, ROC, classes, recordings."""
+"""What a classifier decides: confusion, ROC, classes, recordings."""
 
 from __future__ import annotations
 
@@ -7,22 +7,12 @@ from string import ascii_uppercase
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 from sklearn.metrics import auc, confusion_matrix, precision_recall_fscore_support, roc_curve
+
+from esc_lib.evaluation.intervals import accuracy_interval
 
 GRID = np.linspace(0, 1, 201)  # false positive rates at which curves of draws are compared
 WORST = 0.1  # share of the recordings whose errors are counted together
-
-
-def accuracy_interval(n_correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the Wilson interval of a share, both ends in [0, 1].
-
-    References
-    ----------
-    wilson1927probable
-    """
-    interval = binomtest(n_correct, n).proportion_ci(level, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
@@ -247,34 +237,6 @@ def variance_between_classes(values: np.ndarray, labels: np.ndarray) -> float:
     for label in np.unique(labels):
         of_class[labels == label] = values[labels == label].mean(axis=0)
     return float(of_class.var(axis=0).sum() / total)
-
-
-def source_draws(sources: np.ndarray, n_draws: int = 2000, seed: int = 0) -> np.ndarray:
-    """Return how often each clip is in each draw of a bootstrap, shape (draws, clips).
-
-    Whole source recordings are drawn, with replacement: clips cut from one are not independent.
-
-    Parameters
-    ----------
-    sources : array, shape (clips,), the source recording of each clip.
-    """
-    index, names = pd.factorize(sources)
-    rng = np.random.default_rng(seed)
-    drawn = (rng.integers(0, len(names), len(names)) for _ in range(n_draws))
-    return np.stack([np.bincount(draw, minlength=len(names))[index] for draw in drawn])
-
-
-def mean_interval(values: np.ndarray, draws: np.ndarray) -> tuple[float, float, float]:
-    """Return the mean over clips, and its 95 % interval over source recordings.
-
-    Parameters
-    ----------
-    values : array, shape (clips,): 1 and 0 make a share, differences of two networks on the same
-        clips a paired comparison.
-    draws : array, shape (draws, clips), as :func:`source_draws` returns it.
-    """
-    low, high = np.percentile((draws @ values) / draws.sum(axis=1), [2.5, 97.5])
-    return float(np.mean(values)), float(low), float(high)
 
 
 def root_ratio(
