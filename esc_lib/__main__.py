@@ -7,7 +7,8 @@ import sys
 
 from esc_lib.config import PROFILES, RECIPES, get_profile
 from esc_lib.data import decode, esc50, prepare
-from esc_lib.data.clips import find, open_data, root
+from esc_lib.data.clips import open_data
+from esc_lib.study import find, root
 
 
 def verify(folder: str | None, profile: str) -> None:

@@ -1,32 +1,3 @@
-# ---
-# jupyter:
-#   accelerator: GPU
-#   colab:
-#     gpuType: T4
-#   jupytext:
-#     cell_metadata_filter: tags,mystnb,-all
-#     formats: ipynb,py:percent
-#     notebook_metadata_filter: kernelspec,jupytext,accelerator,colab,-all
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
-# ---
-
-# %% tags=["remove-cell"]
-import importlib.util
-import subprocess
-import sys
-
-if importlib.util.find_spec("esc_lib") is None:  # a fresh Colab runtime: torch and numpy are there
-    source = "git+https://github.com/esc-study/hidden-spectra"
-    missing = ["torchinfo", "captum", "lightning-fabric", "lightning-utilities"]
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", source, *missing]
-    subprocess.run(pip, check=True)
-
 # %% [markdown]
 # # The data
 #

@@ -1,4 +1,4 @@
-"""What notebooks hand to each other, in ``build/<profile>/artifacts/NN_name/``."""
+"""The clips of a study: their table, their sound, and which part each belongs to."""
 
 from __future__ import annotations
 
@@ -9,44 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from esc_lib.config import get_profile
 from esc_lib.data.splits import Split, name_parts
 from esc_lib.machine.files import write_atomically
-
-
-def root(profile: str, folder: str = "") -> Path:
-    """Return the artefact folder of a profile; `folder` overrides the default below the project."""
-    get_profile(profile)
-    if folder:
-        return Path(folder)
-    here = Path.cwd()
-    project = next((p for p in (here, *here.parents) if (p / "dodo.py").is_file()), here)
-    return project / "build" / profile / "artifacts"
-
-
-def own(artifacts: Path, notebook: str) -> Path:
-    """Return the folder that `notebook` writes to, made if need be, and not yet complete."""
-    folder = artifacts / notebook
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").unlink(missing_ok=True)  # see find
-    return folder
-
-
-def find(artifacts: Path, notebook: str) -> Path:
-    """Return the folder of an earlier notebook that ran to its end.
-
-    Raises
-    ------
-    FileNotFoundError
-        If it did not, naming the notebook to run first.
-    """
-    folder = artifacts / notebook
-    if not (folder / "metrics.json").is_file():  # every notebook writes its metrics last
-        raise FileNotFoundError(
-            f"find: {folder} is missing or incomplete; "
-            f"run notebook {notebook} with the same profile first."
-        )
-    return folder
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,3 +45,31 @@ def made_once(path: Path, identity: str, make: Callable[[], dict]) -> dict:
         kept = {"identity": identity} | make()
         write_atomically(path, lambda scratch: torch.save(kept, scratch))
     return kept
+
+
+def begin_folder(final: Path) -> Path:
+    """Return an empty folder beside `final`, to be filled and then handed to :func:`put_in_place`.
+
+    What an earlier run left there goes; a `final` that stands there stays as it is.
+    """
+    partial, old = _beside(final)
+    if old.is_dir() and not final.exists():  # killed between the two renames
+        old.rename(final)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    return partial
+
+
+def put_in_place(partial: Path, final: Path) -> Path:
+    """Rename a filled folder to `final`, whose earlier content goes; return `final`."""
+    old = _beside(final)[1]
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)
+    partial.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def _beside(final: Path) -> tuple[Path, Path]:
+    return final.with_name(f".{final.name}.partial"), final.with_name(f".{final.name}.old")

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import logging
 import os
 import re
-import shutil
 from pathlib import Path
 
-import jupytext
-import nbformat
 import papermill
 from nbclient.exceptions import DeadKernelError
-
-from esc_lib.machine.files import write_atomically
-from esc_lib.machine.fingerprint import parse
 
 KERNEL_SPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 KERNEL_ENVIRONMENT = {
@@ -24,47 +17,6 @@ KERNEL_ENVIRONMENT = {
     # idle threads sleep instead of spinning: on a shared machine spinning costs a factor of ten
     "OMP_WAIT_POLICY": "PASSIVE",
 }
-
-
-def notebooks_read(source: Path, stems: list[str]) -> list[str]:
-    """Return the earlier notebooks that `source` names as strings: ``find(x, "01_data")``."""
-    nodes = (node for node in ast.walk(parse(source)) if isinstance(node, ast.Constant))
-    strings = {node.value for node in nodes if isinstance(node.value, str)}
-    return [stem for stem in stems if stem in strings and stem < source.stem]
-
-
-def parameter_names(notebook: nbformat.NotebookNode) -> set[str]:
-    """Return what the cell tagged `parameters` assigns."""
-    names = set()
-    for cell in notebook.cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            for node in ast.parse(cell.source).body:
-                targets = getattr(node, "targets", [getattr(node, "target", None)])
-                names |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return names
-
-
-def to_notebook(source: Path) -> nbformat.NotebookNode:
-    """Read a py:percent file as a notebook: same text, same bytes, on every machine and day."""
-    notebook = jupytext.read(source, fmt="py:percent")
-    notebook.metadata.get("jupytext", {}).pop("text_representation", None)  # holds a version
-    notebook.metadata.setdefault("kernelspec", dict(KERNEL_SPEC))
-    notebook.nbformat, notebook.nbformat_minor = 4, 5
-    for index, cell in enumerate(notebook.cells):
-        cell.id = f"cell-{index:03d}"
-    return notebook
-
-
-def convert(source: Path, target: Path, kept: Path) -> None:
-    """Write the notebook of a py:percent file; a newer notebook that differs is moved to `kept`."""
-    text = nbformat.writes(to_notebook(source), version=4) + "\n"
-    if target.is_file() and target.read_text(encoding="utf-8") == text:
-        return
-    if target.is_file() and target.stat().st_mtime > source.stat().st_mtime:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(target, kept)
-        print(f"{target.name} is written anew from {source.name}; your copy is now {kept}")
-    write_atomically(target, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def run_notebook(notebook: Path, target: Path, parameters: dict, cwd: Path) -> str | None:

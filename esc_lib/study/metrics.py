@@ -1,9 +1,8 @@
 """From notebook to book: numbers with unit and interval, written down and glued."""
 
-from __future__ import annotations
-
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -33,24 +32,23 @@ class Metric:
     interval: tuple[float, float] | None = None
 
 
-def publish(folder: Path, metrics: dict[str, Metric]) -> None:
+def publish(folder: Path, metrics: Mapping[str, Metric | float | str], notebook: str) -> None:
     """Write ``metrics.json`` and glue every value, so that pages of the book can quote it.
 
     Parameters
     ----------
-    folder : the notebook's artefact folder; its name is recorded with each metric.
-    metrics : name to Metric.
+    folder : Path
+    metrics : name to Metric, or to a plain value without unit. The ends of an interval are
+        metrics, too: ``<name>_low`` and ``<name>_high``.
+    notebook : str, recorded with each metric.
 
     Raises
     ------
     ValueError
         If a value or an end of an interval is not finite.
     """
-    for name, metric in metrics.items():
-        for value in (metric.value, *(metric.interval or ())):
-            if isinstance(value, float | np.floating) and not math.isfinite(value):
-                raise ValueError(f"publish: metric {name!r} is {value}; nothing was written.")
-    rows = {name: asdict(metric) | {"notebook": folder.name} for name, metric in metrics.items()}
+    metrics = _with_ends(metrics)
+    rows = {name: asdict(metric) | {"notebook": notebook} for name, metric in metrics.items()}
     text = json.dumps(rows, indent=1, default=np.generic.item)  # NumPy scalars as plain ones
     write_atomically(folder / "metrics.json", lambda path: path.write_text(text + "\n"))
     for name, metric in metrics.items():
@@ -62,3 +60,15 @@ def publish(folder: Path, metrics: dict[str, Metric]) -> None:
             raw=True,
             metadata={"scrapbook": {"name": name, "mime_prefix": GLUE_PREFIX}},
         )
+
+
+def _with_ends(metrics: Mapping[str, Metric | float | str]) -> dict[str, Metric]:
+    found = {}
+    for name, value in metrics.items():
+        found[name] = metric = value if isinstance(value, Metric) else Metric(value)
+        for end, value in zip(("low", "high"), metric.interval or ()):
+            found[f"{name}_{end}"] = Metric(value, metric.unit)
+    for name, metric in found.items():
+        if isinstance(metric.value, float | np.floating) and not math.isfinite(metric.value):
+            raise ValueError(f"publish: metric {name!r} is {metric.value}; nothing was written.")
+    return found

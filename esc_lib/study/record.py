@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image
 
 from esc_lib.config import get_profile
-from esc_lib.data.clips import find, open_data
-from esc_lib.machine.files import save_json
+from esc_lib.data.clips import open_data
+from esc_lib.machine.files import begin_folder, put_in_place, save_json
+from esc_lib.study.chapter import find
 from esc_lib.training import checkpoint
 from esc_lib.training.runs import record_of
 
@@ -41,9 +42,8 @@ def record(profile: str, artifacts: Path, notebooks: list[Path], target: Path) -
     ValueError
         If a file is larger than a light repository can carry.
     """
-    scratch = target.with_name(f".{target.name}.new")
-    shutil.rmtree(scratch, ignore_errors=True)
-    (scratch / "notebooks").mkdir(parents=True)
+    scratch = begin_folder(target)
+    (scratch / "notebooks").mkdir()
     metrics = {}
     for path in notebooks:
         notebook = with_light_figures(without_machine(path))
@@ -68,8 +68,7 @@ def record(profile: str, artifacts: Path, notebooks: list[Path], target: Path) -
     except ValueError:
         shutil.rmtree(scratch)
         raise
-    shutil.rmtree(target, ignore_errors=True)
-    scratch.rename(target)
+    put_in_place(scratch, target)
 
 
 def finished_runs(own: Path, recorded: Path) -> list[Path]:

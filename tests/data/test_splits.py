@@ -1,6 +1,5 @@
 """Who trains, validates and tests; and what notebooks hand to each other without losing it."""
 
-import json
 
 import numpy as np
 import pandas as pd
@@ -286,36 +285,6 @@ def test_writer_that_fails_at_once_leaves_what_was_there(tmp_path):
     assert path.read_text() == "good" and names(tmp_path) == ["clips.csv"]
 
 
-def test_find_names_the_notebook_to_run_first(tmp_path):
-    message = r"^find: .*01_data is missing or incomplete; run notebook 01_data with the same prof"
-    with pytest.raises(FileNotFoundError, match=message):
-        artifacts.find(tmp_path, "01_data")
-    folder = artifacts.own(tmp_path, "01_data")
-    (folder / "clips.csv").write_text("written before it stopped")
-    with pytest.raises(FileNotFoundError, match=message):
-        artifacts.find(tmp_path, "01_data")
-    (folder / "metrics.json").write_text(json.dumps({}))
-    assert artifacts.find(tmp_path, "01_data") == folder == tmp_path / "01_data"
-
-
-def test_own_makes_the_folder_and_keeps_it(tmp_path):
-    folder = artifacts.own(tmp_path / "new", "02_features")
-    (folder / "state.pt").write_text("{}")
-    assert artifacts.own(tmp_path / "new", "02_features") == folder
-    assert names(folder) == ["state.pt"]
-
-
-def test_root_is_the_build_folder_of_the_project(tmp_path, monkeypatch):
-    (tmp_path / "dodo.py").touch()
-    (tmp_path / "notebooks").mkdir()
-    for place in (tmp_path, tmp_path / "notebooks"):
-        monkeypatch.chdir(place)
-        assert artifacts.root("esc10") == tmp_path / "build" / "esc10" / "artifacts"
-    assert artifacts.root("esc10", str(tmp_path / "elsewhere")) == tmp_path / "elsewhere"
-    with pytest.raises(ValueError, match=r"profile='esc' is unknown; choose one of demo"):
-        artifacts.root("esc", str(tmp_path))
-
-
 @pytest.fixture
 def study(tmp_path):
     """Six clips as notebook 01 leaves them."""
@@ -389,12 +358,3 @@ def test_a_share_that_leaves_nothing_to_train_on_is_refused(share):
     clips = pd.DataFrame({"fold": [1, 2], "label": [0, 0], "src_file": [1, 2]})
     with pytest.raises(ValueError, match=rf"validation_share={share}, expected above 0"):
         splits.split(clips, 1, validation_share=share)
-
-
-def test_a_notebook_that_starts_again_is_incomplete_until_it_ends(tmp_path):
-    folder = artifacts.own(tmp_path, "01_data")
-    (folder / "metrics.json").write_text("{}")
-    assert artifacts.find(tmp_path, "01_data") == folder
-    artifacts.own(tmp_path, "01_data")
-    with pytest.raises(FileNotFoundError, match="run notebook 01_data"):
-        artifacts.find(tmp_path, "01_data")

@@ -8,10 +8,9 @@ import pytest
 from pybtex.database import parse_file
 from sphinx_external_toc.parsing import parse_toc_yaml
 
-import dodo
-from esc_lib.study.batch import to_notebook
+from esc_lib.machine.fingerprint import ROOT
+from esc_lib.study.notebook import to_notebook
 
-ROOT = dodo.ROOT
 SOURCES = {p.stem: p for p in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))}
 NOTEBOOKS = {stem: to_notebook(source) for stem, source in SOURCES.items()}
 LONGEST_CELL, LONGEST_TECHNICAL_CELL = 15, 25  # lines that are not blank

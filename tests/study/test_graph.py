@@ -1,5 +1,6 @@
 """The task graph: what a notebook depends on, conversion, execution, the torchaudio remedy."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -8,19 +9,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
-import dodo
 from esc_lib.machine import torchaudio_setup
-from esc_lib.study import batch
+from esc_lib.machine.fingerprint import ROOT
+from esc_lib.study import batch, notebook
+from esc_lib.study.steps import contents_without
 
-HEADER = """\
-# ---
-# jupyter:
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
-# ---
-
+PARAMETERS = """\
 # %% tags=["parameters"]
 profile = "demo"  # which settings
 epochs: int = 0
@@ -46,40 +40,41 @@ def write(root: Path, files: dict[str, str]) -> None:
 def test_notebooks_read_are_the_earlier_ones_named(tmp_path, source, reads):
     write(tmp_path, {"05_x.py": source})
     stems = ["01_data", "03_training", "05_x", "06_last"]
-    assert batch.notebooks_read(tmp_path / "05_x.py", stems) == reads
+    assert notebook.notebooks_read(tmp_path / "05_x.py", stems) == reads
 
 
 def test_conversion_gives_the_same_bytes_each_time(tmp_path):
     source, target, kept = (tmp_path / name for name in ("a.py", "a.ipynb", "kept/a.ipynb"))
-    write(tmp_path, {"a.py": HEADER + "# %% [markdown]\n# Text\n\n# %%\n# %pip --version\n1 + 1\n"})
-    batch.convert(source, target, kept)
+    text = "# %% [markdown]\n# Text\n\n# %%\n# %pip --version\n1 + 1\n"
+    write(tmp_path, {"a.py": PARAMETERS + text})
+    notebook.convert(source, target, kept)
     first = target.read_bytes()
     target.unlink()
-    batch.convert(source, target, kept)
+    notebook.convert(source, target, kept)
     assert target.read_bytes() == first
-    notebook = nbformat.read(target, as_version=4)
-    nbformat.validate(notebook)
-    assert [cell.id for cell in notebook.cells] == ["cell-000", "cell-001", "cell-002"]
-    assert notebook.cells[2].source == "%pip --version\n1 + 1"
-    assert batch.parameter_names(notebook) == {"profile", "epochs"}
+    made = nbformat.read(target, as_version=4)
+    nbformat.validate(made)
+    assert [cell.id for cell in made.cells] == ["head", "cell-000", "cell-001", "cell-002"]
+    assert made.cells[3].source == "%pip --version\n1 + 1"
+    assert notebook.parameter_names(made) == {"profile", "epochs"}
     assert not kept.exists()
 
 
 def test_conversion_keeps_a_notebook_that_somebody_changed(tmp_path, capsys):
     source, target, kept = (tmp_path / name for name in ("a.py", "a.ipynb", "kept/a.ipynb"))
-    write(tmp_path, {"a.py": HEADER})
-    batch.convert(source, target, kept)
+    write(tmp_path, {"a.py": PARAMETERS})
+    notebook.convert(source, target, kept)
     good = target.read_text()
     target.write_text("mine")
-    dodo.os.utime(source, (0, 0))
-    batch.convert(source, target, kept)
+    os.utime(source, (0, 0))
+    notebook.convert(source, target, kept)
     assert (target.read_text(), kept.read_text()) == (good, "mine")
     assert str(kept) in capsys.readouterr().out
 
 
 def run(folder: Path, code: str) -> tuple[str | None, Path]:
-    write(folder, {"02_two.py": HEADER + "# %%\n" + code})
-    batch.convert(folder / "02_two.py", folder / "02_two.ipynb", folder / "kept.ipynb")
+    write(folder, {"02_two.py": PARAMETERS + "# %%\n" + code})
+    notebook.convert(folder / "02_two.py", folder / "02_two.ipynb", folder / "kept.ipynb")
     target = folder / "out" / "02_two.ipynb"
     return batch.run_notebook(folder / "02_two.ipynb", target, {"epochs": 7}, folder), target
 
@@ -91,7 +86,7 @@ def test_failure_is_one_sentence_and_leaves_what_was_good(tmp_path):
     good = target.read_bytes()
 
     sentence, target = run(tmp_path, "raise ValueError('clip a.wav is silent;\\n  remove it')")
-    assert sentence == "02_two failed in cell 3: ValueError: clip a.wav is silent; remove it"
+    assert sentence == "02_two failed in cell 4: ValueError: clip a.wav is silent; remove it"
     assert target.read_bytes() == good
     failed = target.with_name("02_two.failed.ipynb")
     assert "clip a.wav" in failed.read_text()
@@ -108,8 +103,8 @@ def test_bad_settings_end_with_one_sentence():
     ):
         done = subprocess.run(
             [sys.executable, "-c", "import dodo"],
-            cwd=dodo.ROOT,
-            env={**dodo.os.environ, "PROFILE": "", "EPOCHS": "", "START": "", **setting},
+            cwd=ROOT,
+            env={**os.environ, "PROFILE": "", "EPOCHS": "", "START": "", **setting},
             capture_output=True,
             text=True,
         )
@@ -119,11 +114,11 @@ def test_bad_settings_end_with_one_sentence():
 
 
 def test_contents_leave_out_what_is_not_recorded():
-    toc = (dodo.ROOT / "book" / "_toc.yml").read_text("utf-8")
-    lines = dodo.contents_without(toc, ["02_features", "13_efficiency"]).splitlines()
+    toc = (ROOT / "book" / "_toc.yml").read_text("utf-8")
+    lines = contents_without(toc, ["02_features", "13_efficiency"]).splitlines()
     gone = [line.strip() for line in toc.splitlines() if line not in lines]
     assert gone == ["- file: notebooks/02_features", "- file: notebooks/13_efficiency"]
-    assert dodo.contents_without(toc, []) == toc
+    assert contents_without(toc, []) == toc
 
 
 @pytest.mark.parametrize(
@@ -152,6 +147,6 @@ def test_torchaudio_remedy_that_does_not_help_is_undone(tmp_path, monkeypatch, e
 def test_make_lists_its_targets():
     if shutil.which("make") is None:
         pytest.skip("make is not on this machine")
-    done = subprocess.run(["make"], cwd=dodo.ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
     for target in ("setup", "book", "study", "test", "lint", "clean"):
         assert f"make {target}" in done.stdout

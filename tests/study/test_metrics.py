@@ -47,13 +47,20 @@ def test_publish_writes_one_record_per_metric(folder, shown):
         {
             "accuracy": Metric(81.25, "%", 80, (71.3, 88.4)),
             "clips": Metric(400),
-            "layer": Metric("conv_block4"),
+            "layer": "conv_block4",
         },
+        "03_training",
     )
     assert json.loads((folder / "metrics.json").read_text()) == {
         "accuracy": {
             "value": 81.25, "unit": "%", "n": 80, "interval": [71.3, 88.4],
             "notebook": "03_training",
+        },
+        "accuracy_low": {
+            "value": 71.3, "unit": "%", "n": None, "interval": None, "notebook": "03_training",
+        },
+        "accuracy_high": {
+            "value": 88.4, "unit": "%", "n": None, "interval": None, "notebook": "03_training",
         },
         "clips": {
             "value": 400, "unit": "", "n": None, "interval": None, "notebook": "03_training",
@@ -68,7 +75,7 @@ def test_publish_writes_one_record_per_metric(folder, shown):
 
 def test_publish_glues_every_value_as_plain_text(folder, shown):
     metrics = {"accuracy": Metric(81.25, "%"), "clips": Metric(400), "layer": Metric("conv_block4")}
-    report.publish(folder, metrics)
+    report.publish(folder, metrics, "03_training")
     assert [data for data, _ in shown] == [{GLUE: "81.25"}, {GLUE: "400"}, {GLUE: "conv_block4"}]
     for (_, options), name in zip(shown, metrics, strict=True):
         assert options == {
@@ -91,14 +98,14 @@ def test_publish_glues_every_value_as_plain_text(folder, shown):
     ids=["float64", "float32", "int64", "int32", "str"],
 )
 def test_numpy_scalars_become_plain_values(folder, shown, value, text):
-    report.publish(folder, {"x": Metric(value)})
+    report.publish(folder, {"x": Metric(value)}, "03_training")
     assert shown[0][0] == {GLUE: text}
     assert json.loads((folder / "metrics.json").read_text())["x"]["value"] == value.item()
 
 
 def test_numpy_counts_and_intervals_become_plain_values(folder, shown):
     interval = (np.float32(0.25), np.float64(0.75))
-    report.publish(folder, {"x": Metric(0.5, n=np.int64(5), interval=interval)})
+    report.publish(folder, {"x": Metric(0.5, n=np.int64(5), interval=interval)}, "03_training")
     record = json.loads((folder / "metrics.json").read_text())["x"]
     assert (record["n"], record["interval"]) == (5, [0.25, 0.75])
 
@@ -109,22 +116,22 @@ def test_numpy_counts_and_intervals_become_plain_values(folder, shown):
 def test_values_that_are_not_finite_are_refused_and_nothing_is_written(folder, shown, value):
     metrics = {"good": Metric(1.0), "bad": Metric(value)}
     with pytest.raises(ValueError, match=r"publish: metric 'bad' is (nan|-?inf); nothing was"):
-        report.publish(folder, metrics)
+        report.publish(folder, metrics, "03_training")
     assert not list(folder.iterdir()) and not shown
 
 
 def test_intervals_that_are_not_finite_are_refused_too(folder, shown):
     # NaN is no JSON: other readers of metrics.json would stop at it
-    with pytest.raises(ValueError, match="publish: metric 'bad'"):
-        report.publish(folder, {"bad": Metric(1.0, interval=(0.5, math.nan))})
+    with pytest.raises(ValueError, match="publish: metric 'bad_high' is nan"):
+        report.publish(folder, {"bad": Metric(1.0, interval=(0.5, math.nan))}, "03_training")
     assert not list(folder.iterdir()) and not shown
 
 
 def test_a_refused_publication_leaves_the_one_before(folder, shown):
-    report.publish(folder, {"x": Metric(1)})
+    report.publish(folder, {"x": Metric(1)}, "03_training")
     before = (folder / "metrics.json").read_bytes()
     with pytest.raises(ValueError, match="nothing was written"):
-        report.publish(folder, {"x": Metric(math.nan)})
+        report.publish(folder, {"x": Metric(math.nan)}, "03_training")
     assert (folder / "metrics.json").read_bytes() == before
 
 

@@ -1,0 +1,127 @@
+"""A notebook at work: its settings, its data, its network, its folder, and what it publishes."""
+
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from esc_lib.config import get_profile
+from esc_lib.data.clips import Data, open_data
+from esc_lib.figures import style
+from esc_lib.machine.files import begin_folder, put_in_place
+from esc_lib.machine.hardware import best_device
+from esc_lib.models.se_cnn import SECNN
+from esc_lib.sound.log_mel import LogMel
+from esc_lib.study.metrics import Metric, publish
+from esc_lib.training import checkpoint
+from esc_lib.training.runs import variant
+
+
+class Chapter:
+    """One notebook of a study; notebooks hand over in ``build/<profile>/artifacts/NN_name/``.
+
+    Parameters
+    ----------
+    notebook : str, as in "05_dictionaries".
+    profile : str
+    artifacts : str, where notebooks hand over; empty: below the project.
+    changes : of the profile, as ``runs.variant`` takes them; None and 0 change nothing.
+
+    Raises
+    ------
+    ValueError
+        If there is no such profile.
+
+    Notes
+    -----
+    What the notebook writes into `folder` stands beside the finished folder of an earlier run and
+    takes its place when :meth:`publish` is called: a run that fails leaves the earlier one whole.
+    """
+
+    def __init__(self, notebook: str, profile: str, artifacts: str = "", **changes):
+        self.settings = variant(get_profile(profile), **{k: v for k, v in changes.items() if v})
+        self.root = root(profile, artifacts)
+        self.device = best_device()
+        self.own = self.root / notebook
+        self.folder = begin_folder(self.own)
+        style.apply()
+
+    @property
+    def cache(self) -> Path:
+        """Return the folder of what this notebook need not compute again; it outlives runs."""
+        return _made(self.root / "cache" / self.own.name)
+
+    @property
+    def runs(self) -> Path:
+        """Return the folder of the study's training runs."""
+        return _made(self.root / "runs")
+
+    def read(self, notebook: str) -> Path:
+        """Return the folder of an earlier notebook that ran to its end, as :func:`find` does."""
+        return find(self.root, notebook)
+
+    @cached_property
+    def data(self) -> Data:
+        """The clips, with the split of notebook 01."""
+        return open_data(self.read("01_data"))
+
+    @cached_property
+    def model(self) -> SECNN:
+        """The network of notebook 03, in evaluation mode on the best device."""
+        weights = self.read("03_training") / "model.safetensors"
+        return checkpoint.load(weights, self.settings, self.data.class_names).to(self.device)
+
+    @cached_property
+    def front_end(self) -> LogMel:
+        """The front end, on the best device."""
+        return LogMel(self.settings.front_end).to(self.device)
+
+    def publish(self, metrics: dict[str, Metric | float | str], **tables: pd.DataFrame) -> None:
+        """Write and glue the notebook's numbers, and let its folder take the finished one's place.
+
+        Parameters
+        ----------
+        metrics : as for ``metrics.publish``.
+        tables : written as ``<name>.csv``.
+
+        Raises
+        ------
+        ValueError
+            If a value or an end of an interval is not finite.
+        """
+        for name, table in tables.items():
+            table.to_csv(self.folder / f"{name}.csv")
+        publish(self.folder, metrics, self.own.name)
+        self.folder = put_in_place(self.folder, self.own)
+
+
+def root(profile: str, folder: str = "") -> Path:
+    """Return the artefact folder of a profile; `folder` overrides the default below the project."""
+    get_profile(profile)
+    if folder:
+        return Path(folder)
+    here = Path.cwd()
+    project = next((p for p in (here, *here.parents) if (p / "dodo.py").is_file()), here)
+    return project / "build" / profile / "artifacts"
+
+
+def find(artifacts: Path, notebook: str) -> Path:
+    """Return the folder of an earlier notebook that ran to its end.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it did not, naming the notebook to run first.
+    """
+    folder = artifacts / notebook
+    if not (folder / "metrics.json").is_file():
+        raise FileNotFoundError(
+            f"find: {folder} is missing or incomplete; "
+            f"run notebook {notebook} with the same profile first."
+        )
+    return folder
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,160 @@
+"""The steps of a study: data, execution, the book's source, its HTML, the record."""
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from sphinx_external_toc.parsing import parse_toc_yaml
+
+from esc_lib.data import prepare
+from esc_lib.machine.files import put_in_place, write_atomically
+from esc_lib.machine.fingerprint import ROOT
+from esc_lib.study import record
+from esc_lib.study.batch import run_notebook
+from esc_lib.study.notebook import head, parameter_names, repository, to_notebook
+from esc_lib.study.options import Options
+
+ADDRESS = "{{repository}}"  # in pages and in _config.yml
+
+
+class Failed(Exception):
+    """What went wrong, in one sentence."""
+
+
+def data_note(options: Options) -> Path:
+    """Return the file that says which clips the study is about."""
+    return options.build / "data.json"
+
+
+def make_data(options: Options) -> None:
+    """Have the data made or fetched, and note what it is; unchanged data leaves the note as is."""
+    try:
+        folder = prepare(options.profile, options.data).resolve()
+        table = (folder / "meta" / "esc50.csv").read_bytes()
+        sizes = sorted((p.name, p.stat().st_size) for p in (folder / "audio").iterdir())
+    except (ValueError, OSError) as error:
+        raise Failed(" ".join(str(error).split())) from error
+    note = {
+        "folder": str(folder),
+        "csv_sha256": hashlib.sha256(table).hexdigest(),
+        "n_clips": len(table.splitlines()) - 1,
+        "audio_sha256": hashlib.sha256(json.dumps(sizes).encode()).hexdigest(),
+    }
+    text, file = json.dumps(note, indent=1) + "\n", data_note(options)
+    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        write_atomically(file, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def parameters_of(options: Options, stem: str) -> dict:
+    """Return what a notebook is given, of the parameters that it has; the data's folder aside."""
+    given = {"profile": options.profile, "artifacts": str(options.artifacts)}
+    given |= {name: str(path) for name, path in options.companions.items()}
+    if options.start:
+        given["start_from"] = str(options.start)
+    if options.epochs:
+        given["epochs"] = options.epochs
+    known = parameter_names(to_notebook(options.sources[stem]))
+    return {name: value for name, value in given.items() if name in known}
+
+
+def execute(options: Options, stem: str) -> None:
+    """Run one notebook of the profile."""
+    source = options.sources[stem]
+    parameters = parameters_of(options, stem)
+    if "data_folder" in parameter_names(to_notebook(source)):
+        parameters["data_folder"] = json.loads(data_note(options).read_text())["folder"]
+    print(f"{stem} ...", end=" ", flush=True)
+    start = time.monotonic()
+    try:
+        failure = run_notebook(
+            source.with_suffix(".ipynb"), options.executed(stem), parameters, ROOT
+        )
+    except KeyboardInterrupt:
+        sys.exit(f"\n{stem} was interrupted; the same command goes on with it.")
+    print("failed" if failure else f"{time.monotonic() - start:.0f} s", flush=True)
+    if failure:
+        raise Failed(failure)
+
+
+def staged(options: Options) -> dict[Path, Path]:
+    """Return source -> copy of all that the book is built from."""
+    stage, book = options.build / "book", ROOT / "book"
+    pages = [p.relative_to(book) for p in sorted(book.rglob("*")) if p.is_file()]
+    return {
+        **{book / page: stage / page for page in pages if not str(page).startswith(".")},
+        ROOT / "_config.yml": stage / "_config.yml",
+        **{options.executed(s): stage / "notebooks" / f"{s}.ipynb" for s in options.sources},
+    }
+
+
+def assemble(options: Options) -> None:
+    """Lay out the book's source afresh, so that nothing stale stays in it."""
+    shutil.rmtree(options.build / "book", ignore_errors=True)
+    for source, target in staged(options).items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.suffix == ".ipynb":
+            nbformat.write(with_own_head(record.without_machine(source)), target)
+        elif target.suffix in (".md", ".yml"):
+            text = source.read_text(encoding="utf-8").replace(ADDRESS, repository())
+            if target.name == "_toc.yml":
+                text = contents_without(text, options.lacking)
+            target.write_text(text, encoding="utf-8")
+        else:
+            shutil.copy2(source, target)
+    if options.lacking:
+        print(f"not recorded yet, left out: {', '.join(options.lacking)}")
+
+
+def with_own_head(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Return a notebook with today's first cell: a recorded one may name another address."""
+    if "remove-cell" in notebook.cells[0].metadata.get("tags", []):
+        notebook.cells[0] = head()
+    return notebook
+
+
+def contents_without(toc: str, stems: list[str]) -> str:
+    """Return the table of contents without the pages of some notebooks."""
+    pages = {f"notebooks/{stem}" for stem in stems}
+    lines = toc.splitlines(keepends=True)
+    return "".join(line for line in lines if line.partition("file:")[2].strip() not in pages)
+
+
+def build_html(options: Options) -> None:
+    """Build all pages, warnings being errors, and publish them by one rename."""
+    stage, work, log = (options.build / name for name in ("book", "jb", "html.log"))
+    shutil.rmtree(work, ignore_errors=True)  # afresh: numbers glued from another page go stale
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", stage]
+    command += ["--path-output", work, "-W", "-n", "--keep-going"]
+    with log.open("w", encoding="utf-8") as stream:
+        status = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, cwd=ROOT)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(encoding="utf-8", errors="replace"))
+    warnings = [line for line in text.splitlines() if re.search(r"\b(WARNING|ERROR):", line)]
+    built, where = work / "_build" / "html", log.relative_to(ROOT)
+    if status.returncode or warnings:
+        raised = re.findall(r"^[\w.]+\.\w+: .*$", text, re.MULTILINE)
+        print(*(warnings or raised or text.splitlines()[-10:]), sep="\n")
+        raise Failed(f"html failed, warnings: {len(warnings)} (see {where}).")
+    notebooks = (f"notebooks/{stem}" for stem in options.sources)
+    pages = dict.fromkeys(["index", *parse_toc_yaml(stage / "_toc.yml"), *notebooks])
+    missing = [page for page in pages if not (built / f"{page}.html").is_file()]
+    if missing:
+        what = ", ".join(missing)
+        raise Failed(f"html failed: no page for {what}; is it in book/_toc.yml? (see {where})")
+    print(f"The book: {put_in_place(built, options.build / 'html') / 'index.html'}")
+
+
+def make_record(options: Options) -> None:
+    """Put the study into results/."""
+    notebooks = [options.executed(stem) for stem in options.sources]
+    target = ROOT / "results" / options.profile
+    try:
+        record.record(options.profile, options.artifacts, notebooks, target)
+    except (ValueError, OSError) as error:
+        raise Failed(" ".join(str(error).split())) from error
+    print(f"Recorded in {target.relative_to(ROOT)}")

@@ -1,0 +1,71 @@
+"""The repository's address: in one place, and a change of it executes nothing."""
+
+import re
+from dataclasses import replace
+
+import nbformat
+import pytest
+
+from esc_lib.machine.fingerprint import ROOT
+from esc_lib.study import notebook, steps
+from esc_lib.study.options import Options
+
+ADDRESS = "https://example.org/somebody/fork"
+RECORDED = Options(reference="esc10")
+
+
+@pytest.fixture
+def fork(monkeypatch):
+    monkeypatch.setenv("REPOSITORY", ADDRESS)
+
+
+def test_the_address_stands_in_one_place():
+    address = notebook.repository()
+    written = [
+        path.relative_to(ROOT).as_posix()
+        for pattern in ("*.*", "book/**/*.*", "notebooks/*.py", "esc_lib/**/*.*", ".github/**/*.*")
+        for path in ROOT.glob(pattern)
+        if path.suffix in (".py", ".md", ".yml", ".toml") and address in path.read_text("utf-8")
+    ]
+    assert written == ["pyproject.toml"]
+
+
+def test_pages_buttons_and_cells_follow_it(fork, tmp_path, monkeypatch):
+    monkeypatch.setattr(Options, "build", tmp_path)
+    steps.assemble(RECORDED)
+    texts = {p: p.read_text("utf-8") for p in tmp_path.rglob("*") if p.suffix in (".md", ".yml")}
+    assert f'url: "{ADDRESS}"' in texts[tmp_path / "book" / "_config.yml"]
+    assert not any(steps.ADDRESS in text for text in texts.values())
+    linked = set(re.findall(r"\[the repository\]\(([^)]*)\)", "".join(texts.values())))
+    assert linked == {ADDRESS}
+    for path in (tmp_path / "book" / "notebooks").glob("*.ipynb"):
+        first = nbformat.read(path, as_version=4).cells[0]
+        assert f'"git+{ADDRESS}"' in first.source and "remove-cell" in first.metadata.tags
+
+
+def test_a_change_of_it_converts_and_assembles_anew_and_executes_nothing(fork):
+    import dodo
+
+    def decides(tasks):
+        """Return what makes a task due: files and the values that are compared."""
+        return [(t["file_dep"], *(getattr(u, "config", u) for u in t["uptodate"])) for t in tasks]
+
+    before = {}
+    for address in (ADDRESS, "https://example.org/other"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("REPOSITORY", address)
+            before[address] = (
+                decides(dodo.task_execute()),
+                decides(dodo.task_convert()),
+                decides([dodo.task_assemble()]),
+            )
+    (one, converted, assembled), (other, converted_anew, assembled_anew) = before.values()
+    assert one and one == other
+    assert converted != converted_anew and assembled != assembled_anew
+
+
+def test_only_what_a_notebook_knows_is_given_to_it():
+    options = replace(Options(), epochs=3, companions={"hrir": ROOT / "some.npz"})
+    assert "epochs" in steps.parameters_of(options, "03_training")
+    assert not {"epochs", "hrir"} & set(steps.parameters_of(options, "02_features"))
+    assert "hrir" in steps.parameters_of(options, "10_binaural_attention_rollout")
