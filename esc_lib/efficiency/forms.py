@@ -15,7 +15,7 @@ from esc_lib.config import RECIPES, Network, Profile
 from esc_lib.data.clips import Data
 from esc_lib.efficiency import cost, onnx
 from esc_lib.efficiency.pruning import settings_of
-from esc_lib.evaluation.intervals import accuracy_interval
+from esc_lib.evaluation.intervals import accuracy
 from esc_lib.machine import hardware
 from esc_lib.machine.timing import latency, real_time_factor
 from esc_lib.models.se_cnn import SECNN
@@ -182,42 +182,24 @@ def decide(forms: list[Form], features: torch.Tensor) -> pd.DataFrame:
     return pd.DataFrame(decided)
 
 
-def accuracy_table(decided: pd.DataFrame, labels: np.ndarray) -> pd.DataFrame:
+def accuracy_table(decided: pd.DataFrame, labels: np.ndarray, sources: np.ndarray) -> pd.DataFrame:
     """Return, for each column of :func:`decide`, how often it is right.
 
     Returns
     -------
-    DataFrame, indexed by network and engine, in percent: accuracy with the ends of its Wilson
-        95 % interval (low, high), and agreement, the share of clips that get the same class as
-        from the first column.
+    DataFrame, indexed by network and engine, in percent: accuracy with the ends of its 95 %
+        interval over source recordings (low, high), and agreement, the share of clips that get the
+        same class as from the first column.
     """
     first = decided.iloc[:, 0]
     rows = {}
     for form, classes in decided.items():
-        right = int((classes == labels).sum())
-        low, high = accuracy_interval(right, len(labels))
-        rows[form] = {
-            "accuracy": 100 * right / len(labels),
-            "low": 100 * low,
-            "high": 100 * high,
-            "agreement": 100 * float((classes == first).mean()),
-        }
+        found = accuracy(classes == labels, sources)
+        rows[form] = dict(zip(("accuracy", "low", "high"), found, strict=True))
+        rows[form]["agreement"] = 100 * float((classes == first).mean())
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = decided.columns
     return table.rename_axis(["network", "engine"])
-
-
-def difference(
-    decided: pd.DataFrame, labels: np.ndarray, one: tuple[str, str], other: tuple[str, str]
-) -> tuple[float, float, float]:
-    """Return by how many points `one` is more often right than `other`, with its interval.
-
-    The interval (95 %) is that of a mean over the clips, which both have decided on.
-    """
-    right = decided.eq(labels, axis=0).astype(float)
-    points = 100 * (right[one] - right[other])
-    margin = 1.96 * points.std(ddof=1) / np.sqrt(len(points))
-    return float(points.mean()), float(points.mean() - margin), float(points.mean() + margin)
 
 
 def presented(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,21 +1,66 @@
 """How sure a number is: intervals over source recordings."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.stats import norm
 
 
-def accuracy_interval(n_correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the Wilson interval of a share, both ends in [0, 1].
+def accuracy_interval(n_correct: float, n: float, level: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson interval of a share of independent answers, both ends in [0, 1].
 
     References
     ----------
     wilson1927probable
     """
-    interval = binomtest(n_correct, n).proportion_ci(level, method="wilson")
-    return float(interval.low), float(interval.high)
+    z = norm.ppf(0.5 + level / 2)
+    share = n_correct / n
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    margin = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return float(max(0.0, min(share, middle - margin))), float(min(1.0, max(share, middle + margin)))
+
+
+def accuracy(right: np.ndarray, sources: np.ndarray) -> tuple[float, float, float]:
+    """Return the accuracy in percent, and the ends of its 95 % interval over source recordings.
+
+    Parameters
+    ----------
+    right : array, shape (clips,), bool, or the share of several networks that were right.
+    sources : array, shape (clips,), the source recording of each clip.
+
+    Notes
+    -----
+    Wilson's interval for the effective number of clips: their number over the design effect, which
+    is the variance of the mean over recordings by that over independent clips, at least 1. Where
+    all answers are alike, as many as there are recordings.
+
+    References
+    ----------
+    korn1998confidence
+    """
+    right = np.asarray(right, float)
+    n, share = len(right), float(np.mean(right))
+    index, names = pd.factorize(np.asarray(sources))
+    of_source = np.bincount(index, right - share)  # sums of deviations
+    m = len(names)
+    variance = m / max(m - 1, 1) * np.square(of_source).sum() / n**2
+    alone = share * (1 - share) / n
+    effective = n / max(1.0, variance / alone) if alone else m
+    low, high = accuracy_interval(share * effective, effective)
+    return 100 * share, 100 * low, 100 * high
+
+
+def paired_difference(
+    one: np.ndarray, other: np.ndarray, sources: np.ndarray
+) -> tuple[float, float, float]:
+    """Return by how many points `one` is more often right than `other`, and its 95 % interval.
+
+    Parameters
+    ----------
+    one, other : arrays, shape (clips,), right or not on the same clips.
+    sources : array, shape (clips,), the source recording of each clip: they are drawn.
+    """
+    points = 100 * (np.asarray(one, float) - np.asarray(other, float))
+    return mean_interval(points, source_draws(np.asarray(sources)))
 
 
 def source_draws(sources: np.ndarray, n_draws: int = 2000, seed: int = 0) -> np.ndarray:

@@ -11,7 +11,7 @@ from esc_lib.config import PROFILES, FrontEnd, Network
 from esc_lib.data.clips import Data
 from esc_lib.efficiency import forms as efficiency
 from esc_lib.efficiency import stream
-from esc_lib.evaluation.intervals import accuracy_interval
+from esc_lib.evaluation.intervals import accuracy
 from esc_lib.models.se_cnn import SECNN
 from esc_lib.sound.log_mel import LogMel
 from esc_lib.training import checkpoint, prediction
@@ -107,15 +107,11 @@ def test_accuracy_and_agreement_of_columns():
     columns = pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")])
     decided = pd.DataFrame([[0, 0], [1, 1], [1, 0], [0, 0]], columns=columns)
     labels = np.array([0, 1, 0, 1])
-    table = efficiency.accuracy_table(decided, labels)
+    table = efficiency.accuracy_table(decided, labels, np.arange(4))
     assert table.accuracy.tolist() == [50, 75]
     assert table.agreement.tolist() == [100, 75]
-    low, high = accuracy_interval(3, 4)
-    assert (table.low["a", "y"], table.high["a", "y"]) == pytest.approx((100 * low, 100 * high))
-    mean, low, high = efficiency.difference(decided, labels, ("a", "y"), ("a", "x"))
-    assert mean == 25
-    # one clip of four differs: standard deviation 50 points
-    assert (low, high) == pytest.approx((25 - 1.96 * 25, 25 + 1.96 * 25))
+    expected = accuracy(np.array([1, 1, 1, 0]), np.arange(4))
+    assert table.loc[("a", "y"), ["accuracy", "low", "high"]].tolist() == pytest.approx(expected)
 
 
 def test_presented_table_has_units_and_intervals():

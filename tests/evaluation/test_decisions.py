@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import norm
 from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
 
 from esc_lib.evaluation import decisions, intervals
@@ -24,30 +23,6 @@ def drawn():
     logits = rng.normal(size=(60, 5)) + 1.5 * np.eye(5)[labels]
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     return labels, probabilities
-
-
-# ----------------------------------------------------------------------------------- accuracy
-
-
-@pytest.mark.parametrize("level", [0.95, 0.99])
-@pytest.mark.parametrize(
-    ("k", "n"), [(0, 10), (1, 10), (5, 10), (10, 10), (40, 40), (354, 400), (283, 320)]
-)
-def test_interval_is_wilson_s(k, n, level):
-    z = norm.ppf((1 + level) / 2)
-    p = k / n
-    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    low, high = intervals.accuracy_interval(k, n, level)
-    assert (low, high) == pytest.approx((middle - half, middle + half), abs=1e-12)
-    assert 0 <= low <= p <= high <= 1
-
-
-def test_interval_of_354_of_400_is_that_of_the_tables():
-    # z = 1.96: centre 0.88134, half-width 0.03136
-    low, high = intervals.accuracy_interval(354, 400)
-    assert (round(low, 3), round(high, 3)) == (0.850, 0.913)
-    assert all(type(end) is float for end in (low, high))  # for the record in JSON
 
 
 # ---------------------------------------------------------------------------------- confusion
