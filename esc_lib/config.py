@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True)
@@ -504,6 +505,29 @@ PROFILES: dict[str, Profile] = {
         Profile("esc50-16k", "ESC-50, 16 kHz 8-bit copy", "CC BY-NC 3.0", front_end=_FRONT_END_16K),
     )
 }
+
+
+def restore(kind: type, saved: dict):
+    """Return the settings that were saved as nested plain types.
+
+    Fields that are younger than the save have their defaults, those that are gone are left out.
+
+    Examples
+    --------
+    >>> restore(Stage, {"share": 0.5, "gone": 1})
+    Stage(share=0.5, crop_frames=0)
+    """
+    kinds = get_type_hints(kind)
+
+    def value_of(kind, value):
+        if is_dataclass(kind):
+            return restore(kind, value)
+        if get_origin(kind) is tuple:
+            return tuple(value_of(get_args(kind)[0], each) for each in value)
+        return value
+
+    known = {field.name for field in fields(kind)}
+    return kind(**{k: value_of(kinds[k], v) for k, v in saved.items() if k in known})
 
 
 def get_profile(name: str) -> Profile:

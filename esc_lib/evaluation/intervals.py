@@ -16,7 +16,8 @@ def accuracy_interval(n_correct: float, n: float, level: float = 0.95) -> tuple[
     share = n_correct / n
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     margin = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return float(max(0.0, min(share, middle - margin))), float(min(1.0, max(share, middle + margin)))
+    low, high = min(share, middle - margin), max(share, middle + margin)  # rounding aside
+    return float(max(0.0, low)), float(min(1.0, high))
 
 
 def accuracy(right: np.ndarray, sources: np.ndarray) -> tuple[float, float, float]:

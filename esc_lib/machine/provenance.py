@@ -25,7 +25,7 @@ def provenance(settings: dict, waveforms: torch.Tensor, wall_s: float) -> dict:
     """
     return {
         "profile": settings,
-        "waveforms_sha256": hashlib.sha256(waveforms.cpu().numpy()).hexdigest(),
+        "waveforms_sha256": checksum_of(waveforms),
         "commit": _commit(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
@@ -33,6 +33,11 @@ def provenance(settings: dict, waveforms: torch.Tensor, wall_s: float) -> dict:
         "threads": torch.get_num_threads(),
         "wall_s": round(wall_s, 1),
     }
+
+
+def checksum_of(waveforms: torch.Tensor) -> str:
+    """Return the SHA-256 of waveforms, int16 of shape (clips, samples)."""
+    return hashlib.sha256(waveforms.cpu().numpy()).hexdigest()
 
 
 def _commit() -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 from esc_lib.config import RECIPES, Profile, Recipe, Stage
 from esc_lib.data.clips import Data
 from esc_lib.data.splits import COMPARED
+from esc_lib.machine.provenance import checksum_of
 from esc_lib.models.peers import PEERS
 from esc_lib.training import runs
 
@@ -101,19 +102,25 @@ def carry_out(
     planned : list of Planned
     data : Data
     folder : Path of the folder of all runs.
-    recorded : Path of a recorded study, to read its runs instead of training.
+    recorded : Path of a recorded study, to read its runs of these clips instead of training.
+
+    Raises
+    ------
+    ValueError
+        If a recorded study is given that holds no such run.
 
     Returns
     -------
     DataFrame with group, label, fold (the test fold), seed, part, filename, src_file, right (by
     excerpts), right_whole (from the whole clip).
     """
-    tables = []
+    tables, checksum = [], recorded and checksum_of(data.waveforms)
     for item in planned:
         if recorded is None:
             run = runs.run(data, item.profile, folder)
         else:
-            run = runs.folder_of(item.profile, folder, recorded)
+            run = runs.find_recorded(item.profile, recorded, checksum)
+            run = run or folder / runs.name_of(item.profile)
             if not (run / "run.json").is_file():
                 continue
         found = pd.read_csv(run / "predictions.csv")
@@ -131,6 +138,11 @@ def carry_out(
                     "right_whole": found.whole_clip == found.label,
                 }
             )
+        )
+    if not tables:
+        raise ValueError(
+            f"carry_out: {recorded} holds no run of this profile on these very clips (settings "
+            "and a checksum of the sound are compared); leave start_from empty to train."
         )
     judged = pd.concat(tables, ignore_index=True)
     return judged.merge(data.clips[["filename", "src_file"]], on="filename")

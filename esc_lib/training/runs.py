@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from esc_lib.config import Profile, get_profile
+from esc_lib.config import Profile, get_profile, restore
 from esc_lib.data import splits
 from esc_lib.data.clips import Data
 from esc_lib.machine.distributed import is_first_process
@@ -25,6 +25,9 @@ from esc_lib.machine.provenance import provenance
 from esc_lib.sound.log_mel import LogMel
 from esc_lib.training import classifier, prediction
 from esc_lib.training.checkpoint import load, save
+
+
+DECIDING = ("front_end", "architecture", "network", "training", "test_fold")
 
 
 def name_of(profile: Profile) -> str:
@@ -41,11 +44,29 @@ def name_of(profile: Profile) -> str:
     return "-".join(parts)
 
 
-def folder_of(profile: Profile, runs: Path, recorded: Path | None = None) -> Path:
-    """Return the folder of a run: that of the recorded study if it is there, else its own."""
-    if recorded and (recorded / "runs" / name_of(profile) / "run.json").is_file():
-        return recorded / "runs" / name_of(profile)
-    return runs / name_of(profile)
+def settings_of(profile: Profile) -> tuple:
+    """Return the settings that decide a run; the recipe's name does not."""
+    unnamed = replace(profile.training, recipe=replace(profile.training.recipe, name=""))
+    return tuple(getattr(replace(profile, training=unnamed), name) for name in DECIDING)
+
+
+def find_recorded(profile: Profile, recorded: Path, checksum: str = "") -> Path | None:
+    """Return the folder of the recorded run with these settings, or None.
+
+    Parameters
+    ----------
+    profile : Profile
+    recorded : Path of a recorded study.
+    checksum : str, of the sound, as ``provenance.checksum_of``, if the run has to be of it.
+    """
+    for path in sorted(recorded.glob("runs/*/run.json")):
+        record = record_of(path.parent)
+        same_clips = checksum in ("", record["waveforms_sha256"])
+        saved = {name: record["profile"][name] for name in DECIDING if name in record["profile"]}
+        saved |= {name: "" for name in ("name", "dataset_label", "licence")}
+        if same_clips and settings_of(restore(Profile, saved)) == settings_of(profile):
+            return path.parent
+    return None
 
 
 def run(data: Data, profile: Profile, runs: Path) -> Path:
@@ -101,9 +122,9 @@ def adopt(recorded: str | Path, data: Data, profile: Profile, runs: Path) -> Pat
     ValueError
         If the weights belong to other settings or classes.
     """
-    source = Path(recorded) / "runs" / name_of(profile)
-    weights = Path(recorded) / "model.safetensors"
-    for path in (weights, source / "run.json", source / "history.csv"):
+    source, weights = find_recorded(profile, Path(recorded)), Path(recorded) / "model.safetensors"
+    needed = weights, (source or Path(recorded) / "runs" / name_of(profile)) / "history.csv"
+    for path in needed:
         if not path.is_file():
             raise FileNotFoundError(
                 f"adopt: {path} is missing; give the folder of a recorded run of this profile, "

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from dataclasses import replace
 
 import nbformat
@@ -12,8 +13,20 @@ import torch
 from PIL import Image
 
 from esc_lib.__main__ import main
-from esc_lib.config import PROFILES, RECIPES, Evidence, FrontEnd, Network, Recipe, Stage, Training
+from esc_lib.config import (
+    PROFILES,
+    RECIPES,
+    Evidence,
+    FrontEnd,
+    Network,
+    Profile,
+    Recipe,
+    Stage,
+    Training,
+    restore,
+)
 from esc_lib.data.clips import Data, save_data
+from esc_lib.machine.provenance import checksum_of
 from esc_lib.study import record
 from esc_lib.training import checkpoint, comparisons
 from esc_lib.training import runs as experiments
@@ -159,6 +172,32 @@ def test_a_recorded_run_is_adopted_without_training(runs, data, tmp_path, monkey
     (kept / "history.csv").unlink()
     with pytest.raises(FileNotFoundError, match="history.csv is missing; give the folder of a rec"):
         experiments.adopt(tmp_path / "results", data, PROFILE, tmp_path / "runs")
+
+
+def test_recorded_runs_are_found_by_settings_and_sound_whatever_they_are_called(runs, data):
+    (run,) = runs.iterdir()
+    record = runs.parent / "record"
+    shutil.copytree(run, record / "runs" / "an older name")
+    found = record / "runs" / "an older name"
+    checksum = checksum_of(data.waveforms)
+    assert experiments.find_recorded(PROFILE, record, checksum) == found
+    renamed = experiments.variant(PROFILE, recipe=replace(QUICK, name="a better name"))
+    assert experiments.find_recorded(renamed, record) == found
+    others = [
+        experiments.variant(PROFILE, seed=1),
+        experiments.variant(PROFILE, recipe=replace(QUICK, learning_rate=0.5)),
+        replace(PROFILE, front_end=replace(PROFILE.front_end, top_db=60.0)),
+    ]
+    assert not any(experiments.find_recorded(other, record) for other in others)
+    assert experiments.find_recorded(PROFILE, record, checksum_of(data.waveforms // 2)) is None
+    shutil.rmtree(record)
+
+
+def test_settings_younger_than_a_record_have_their_defaults():
+    saved = PROFILES["esc50"].as_dict()
+    del saved["training"]["recipe"]["augmentation"]["transform_probability"]
+    saved["of another time"] = 1
+    assert restore(Profile, saved) == PROFILES["esc50"]
 
 
 # --------------------------------------------------------------------------------- comparisons
