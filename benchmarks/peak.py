@@ -15,7 +15,7 @@ from torch import nn
 
 from benchmarks import _timing
 from esc_lib.config import FrontEnd, Network
-from esc_lib.efficiency.cost import cost
+from esc_lib.efficiency.network_cost import cost
 from esc_lib.machine.hardware import best_device, best_precision, keep_freed_memory
 from esc_lib.models.se_cnn import SECNN
 

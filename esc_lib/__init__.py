@@ -1,1 +1,1 @@
-"""Helper package of the study: what the hidden layers of a sound classifier hold."""
+"""What the hidden layers of a sound classifier hold: the package behind the notebooks."""

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from esc_lib.config import PROFILES, RECIPES, get_profile
-from esc_lib.data import decode, esc50, prepare
+from esc_lib.data import decoding, esc50, prepare
 from esc_lib.data.clips import open_data
 from esc_lib.study import find, root
 
@@ -21,8 +21,8 @@ def verify(folder: str | None, profile: str) -> None:
     """
     settings = get_profile(profile)
     clips = esc50.read_clips(prepare(profile, folder), esc10_only=settings.esc10_only)
-    decoded = decode.decode(clips, settings.front_end.sr, settings.front_end.n_samples)
-    print("\n".join(decode.describe(clips, decoded.report)))
+    decoded = decoding.decode(clips, settings.front_end.sr, settings.front_end.n_samples)
+    print("\n".join(decoding.describe(clips, decoded.report)))
 
 
 def train(options: argparse.Namespace) -> None:

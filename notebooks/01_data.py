@@ -21,7 +21,7 @@ from IPython.display import display
 
 from esc_lib import data
 from esc_lib.config import get_profile
-from esc_lib.data import decode, esc50, splits
+from esc_lib.data import decoding, esc50, splits
 from esc_lib.data.clips import own, root, save_data
 from esc_lib.figures import data as figures
 from esc_lib.figures import style
@@ -45,8 +45,8 @@ folder = own(root(profile, artifacts), "01_data")
 # %% tags=["remove-stderr"]
 source = data.prepare(profile, data_folder)
 clips = esc50.read_clips(source, esc10_only=settings.esc10_only)
-decoded = decode.decode(clips, settings.front_end.sr, settings.front_end.n_samples)
-verdict = decode.describe(clips, decoded.report)
+decoded = decoding.decode(clips, settings.front_end.sr, settings.front_end.n_samples)
+verdict = decoding.describe(clips, decoded.report)
 print("\n".join(verdict))
 
 # %% [markdown]
@@ -54,7 +54,7 @@ print("\n".join(verdict))
 # assumed: the thesis says both that clips vary between 1 and 5 s and that each is exactly 5 s.
 
 # %%
-decode.characteristics(clips, decoded.report)
+decoding.characteristics(clips, decoded.report)
 
 # %% mystnb={"figure": {"name": "fig-01-levels", "caption": "Durations (left, counts on a logarithmic axis) and levels (right) of all clips. Peak levels near 0 dB mean that clips were normalised one by one, so loudness tells classes apart only within a clip."}, "image": {"alt": "Two histograms. Left: nearly all clips share one duration, with a few shorter and longer ones. Right: distributions of peak and root-mean-square level in decibels, the peak level to the right of the other."}}
 figure = figures.levels(decoded.report)

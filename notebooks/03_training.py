@@ -25,7 +25,7 @@ import torch
 
 from esc_lib.config import RECIPES, FrontEnd, get_profile
 from esc_lib.data.clips import find, open_data, own, root
-from esc_lib.efficiency import cost as complexity
+from esc_lib.efficiency import network_cost as complexity
 from esc_lib.figures import style
 from esc_lib.figures import training as figures
 from esc_lib.layers import hooks

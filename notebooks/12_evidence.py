@@ -30,7 +30,7 @@ from esc_lib import models
 from esc_lib.config import get_profile
 from esc_lib.data import splits
 from esc_lib.data.clips import find, open_data, own, root
-from esc_lib.efficiency import cost
+from esc_lib.efficiency import network_cost
 from esc_lib.figures import evidence as figures
 from esc_lib.figures import intervals, style
 from esc_lib.study import metrics
@@ -160,7 +160,7 @@ networks = {
     if item.group == "peers" and runs.name_of(item.profile) in trained
 }
 front_end = settings.front_end
-peers = cost.side_by_side(networks, front_end.n_mels, front_end.n_frames)
+peers = network_cost.side_by_side(networks, front_end.n_mels, front_end.n_frames)
 peers = peers.join(comparisons.accuracy_table(by_group["peers"], "test"))
 
 # %% mystnb={"figure": {"name": "fig-12-peers", "caption": "Test accuracy (with Wilson 95 % interval) over multiply-adds per clip; the area of a dot is the number of parameters."}, "image": {"alt": "A dot per network, of different size, in a plane of accuracy over multiply-adds on a logarithmic axis, each with a vertical bar."}}

@@ -28,8 +28,8 @@ import torch
 
 from esc_lib.config import get_profile
 from esc_lib.data.clips import find, open_data, own, root
-from esc_lib.efficiency import cost as complexity
 from esc_lib.efficiency import forms as efficiency
+from esc_lib.efficiency import network_cost as complexity
 from esc_lib.efficiency import pruning, stream
 from esc_lib.figures import efficiency as figures
 from esc_lib.figures import style

@@ -1,0 +1,1 @@
+"""The other four systems, each with its own settings, network, training and figures."""

@@ -1,3 +1,14 @@
 """Which clips there are, and on which side of a split each stands."""
 
+from esc_lib.data.clips import Data, open_data, save_data
+from esc_lib.data.decoding import characteristics, decode, describe
+from esc_lib.data.esc50 import major_category, read_clips, thesis_group
 from esc_lib.data.folders import prepare
+from esc_lib.data.splits import (
+    COMPARED,
+    leaked_share,
+    name_parts,
+    shared_sources,
+    split,
+    straddling_sources,
+)

@@ -1,0 +1,13 @@
+"""What it costs to listen, and how small a network can get."""
+
+from esc_lib.efficiency import forms
+from esc_lib.efficiency.network_cost import (
+    cost,
+    multiply_adds,
+    receptive_field,
+    receptive_field_by_gradient,
+    side_by_side,
+    working_memory_mb,
+)
+from esc_lib.efficiency.pruning import prune_channels, settings_of
+from esc_lib.efficiency.stream import join_clips, listen, truth_of_windows

@@ -13,7 +13,8 @@ import torch
 
 from esc_lib.config import RECIPES, Network, Profile
 from esc_lib.data.clips import Data
-from esc_lib.efficiency import cost, onnx
+from esc_lib.efficiency import onnx
+from esc_lib.efficiency.network_cost import multiply_adds
 from esc_lib.efficiency.pruning import settings_of
 from esc_lib.evaluation.intervals import accuracy
 from esc_lib.machine import hardware
@@ -151,7 +152,7 @@ def costs(forms: list[Form], data: Data, front_end: LogMel, repeats: int = 50) -
             rows.append(
                 {
                     "parameters": sum(p.numel() for p in form.model.parameters()),
-                    "multiply_adds": cost.multiply_adds(form.model, own.n_mels, own.n_frames),
+                    "multiply_adds": multiply_adds(form.model, own.n_mels, own.n_frames),
                     "file_mb": form.path.stat().st_size / 1e6,
                     "front_end_ms": alone.median_ms,
                     "clip_ms": whole.median_ms,

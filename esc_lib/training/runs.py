@@ -26,7 +26,6 @@ from esc_lib.sound.log_mel import LogMel
 from esc_lib.training import classifier, prediction
 from esc_lib.training.checkpoint import load, save
 
-
 DECIDING = ("front_end", "architecture", "network", "training", "test_fold")
 
 
@@ -63,7 +62,7 @@ def find_recorded(profile: Profile, recorded: Path, checksum: str = "") -> Path 
         record = record_of(path.parent)
         same_clips = checksum in ("", record["waveforms_sha256"])
         saved = {name: record["profile"][name] for name in DECIDING if name in record["profile"]}
-        saved |= {name: "" for name in ("name", "dataset_label", "licence")}
+        saved |= dict.fromkeys(("name", "dataset_label", "licence"), "")
         if same_clips and settings_of(restore(Profile, saved)) == settings_of(profile):
             return path.parent
     return None

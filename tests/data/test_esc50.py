@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from esc_lib import data
-from esc_lib.data import decode, demo, demo_sources, esc50
+from esc_lib.data import decoding, demo, demo_sources, esc50
 
 CATEGORIES = (
     "dog rooster pig cow frog cat hen insects sheep crow "
@@ -269,7 +269,7 @@ def uneven(tmp_path):
 
 
 def test_decode_pads_cuts_and_resamples(uneven):
-    decoded = decode.decode(uneven, sr=16000, n_samples=16000)
+    decoded = decoding.decode(uneven, sr=16000, n_samples=16000)
     assert decoded.waveforms.shape == (5, 16000) and decoded.waveforms.dtype == np.int16
     assert decoded.n_valid.tolist() == [16000, 16000, 16000, 11648, 16000]
     whole, resampled, silent, short, long = decoded.waveforms.astype(float) / 32768
@@ -282,7 +282,7 @@ def test_decode_pads_cuts_and_resamples(uneven):
 
 
 def test_decode_reports_every_clip(uneven):
-    report = decode.decode(uneven, sr=16000, n_samples=16000).report
+    report = decoding.decode(uneven, sr=16000, n_samples=16000).report
     assert list(report) == ["filename", "sr", "duration_s", "peak_db", "rms_db", "silent"]
     assert report.filename.tolist() == uneven.filename.tolist()
     assert report.sr.tolist() == [16000, 44100, 16000, 16000, 16000]
@@ -297,7 +297,7 @@ def test_decode_reports_every_clip(uneven):
 
 
 def test_description_names_the_silent_clip(uneven):
-    lines = decode.describe(uneven, decode.decode(uneven, sr=16000, n_samples=16000).report)
+    lines = decoding.describe(uneven, decoding.decode(uneven, sr=16000, n_samples=16000).report)
     assert lines[0].startswith("5 clips, 5 classes of 1 to 1 clips, 1 folds, sample rate 16000, 44")
     assert lines[1] == "Durations from 0.73 to 1.45 s."
     assert lines[2:] == ["1-101002-A-2.wav is silent (peak below -80 dB of full scale)."]
@@ -308,7 +308,7 @@ def test_decode_names_the_broken_clip(uneven):
     with open(path, "rb+") as file:
         file.truncate(9000)
     with pytest.raises(ValueError, match=r"clip .*1-101003-A-3\.wav is truncated"):
-        decode.decode(uneven, sr=16000, n_samples=16000)
+        decoding.decode(uneven, sr=16000, n_samples=16000)
 
 
 # ------------------------------------------------------------------------------------- unpack

@@ -9,7 +9,7 @@ import torch
 
 from esc_lib.config import FrontEnd, Network, get_profile
 from esc_lib.data import demo
-from esc_lib.data.decode import decode
+from esc_lib.data.decoding import decode
 from esc_lib.data.esc50 import read_clips
 from esc_lib.dictionaries.gather import Gathered
 from esc_lib.dictionaries.solvers import Statistics

@@ -10,7 +10,7 @@ import torchinfo
 from torch import nn
 
 from esc_lib.config import FrontEnd, Network
-from esc_lib.efficiency import cost as complexity
+from esc_lib.efficiency import network_cost as complexity
 from esc_lib.layers import hooks
 from esc_lib.models.se_cnn import (
     BLOCKS,

@@ -15,7 +15,7 @@ import soundfile
 import torch
 
 from esc_lib.config import PROFILES
-from esc_lib.data import decode
+from esc_lib.data import decoding
 from esc_lib.figures.html import sounds
 from esc_lib.machine import files, provenance
 from esc_lib.study import metrics as report
@@ -182,7 +182,7 @@ def test_characteristics_are_counted():
         {"path": ["a.wav", "b.wav", "c.ogg"], "category": ["hum", "hum", "bell"], "fold": [1, 2, 2]}
     )
     verification = pd.DataFrame({"sr": [16000, 16000, 44100], "duration_s": [5.0, 5.0, 2.5]})
-    table = decode.characteristics(clips, verification).measured
+    table = decoding.characteristics(clips, verification).measured
     assert table["audio format"] == "OGG, WAV"
     assert table["sample rate (Hz)"] == "16,000, 44,100"
     assert (table["clips"], table["classes"], table["folds"]) == ("3", "2", "2")
