@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,10 +14,10 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from esc_lib import models
-from esc_lib.config import Profile, Recipe, Stage
+from esc_lib.config import Profile
 from esc_lib.data.clips import Data
 from esc_lib.machine.distributed import synchronise
 from esc_lib.machine.fingerprint import fingerprint
@@ -26,7 +25,7 @@ from esc_lib.machine.hardware import best_precision
 from esc_lib.sound import augment
 from esc_lib.sound.audio import sounding_span
 from esc_lib.sound.log_mel import LogMel
-from esc_lib.training import loop
+from esc_lib.training import loop, recipes
 from esc_lib.training.prediction import predict
 
 TEACHER_WEIGHT, TEACHER_TEMPERATURE = 0.7, 4.0
@@ -90,8 +89,8 @@ def fit(
     task = _Classifier(data, profile, precision, start, teacher)
     path = folder / f"run_{identity}" / "last.pt"
     history = loop.train(task, profile.training.epochs, path)
-    model = copy.deepcopy(task.kept(history)).cpu().eval()
-    return Fit(model, pd.DataFrame(history), _kept_epoch(history, task.recipe))
+    model = copy.deepcopy(task.kept).cpu().eval()
+    return Fit(model, pd.DataFrame(history), recipes.kept_epoch(history, task.recipe))
 
 
 class _Classifier(loop.Task):
@@ -103,21 +102,22 @@ class _Classifier(loop.Task):
         self.profile, self.recipe = profile, profile.training.recipe
         self.fabric = loop.make_fabric(precision)
         self.n_steps = -(-len(data.split.train) // self.recipe.batch_size)
-        fresh = copy.deepcopy(start) or initial_model(profile, len(data.class_names))
+        n_classes = len(data.class_names)
+        fresh = initial_model(profile, n_classes) if start is None else copy.deepcopy(start)
         self.model = synchronise(fresh)
-        self.optimizer = _optimizer(self.model, self.recipe)
-        self.schedule = _schedule(
+        self.optimizer = recipes.optimizer(self.model, self.recipe)
+        self.schedule = recipes.schedule(
             self.optimizer, self.recipe, profile.training.epochs * self.n_steps
         )
         self.wrapped, self.optimizer = self.fabric.setup(self.model, self.optimizer)
         self.average = AveragedModel(
-            self.model, multi_avg_fn=running_mean(self.recipe.ema_decay), use_buffers=True
+            self.model, multi_avg_fn=recipes.running_mean(self.recipe.ema_decay), use_buffers=True
         )
         self.best = copy.deepcopy(self.model) if self.recipe.schedule == "plateau" else None
         self.teacher = None if teacher is None else teacher.to(self.fabric.device).eval()
         self.data = data.to(self.fabric.device)
         self.spans = sounding_span(self.data.waveforms)
-        self.labels = nn.functional.one_hot(data.labels, len(data.class_names)).float()
+        self.labels = nn.functional.one_hot(data.labels, n_classes).float()
         self.front_end = LogMel(profile.front_end).to(self.fabric.device)
 
     def parts(self) -> dict:
@@ -135,13 +135,14 @@ class _Classifier(loop.Task):
         """Return the network whose weights count: the running mean if there is one."""
         return self.average.module if self.recipe.ema_decay else self.model
 
-    def kept(self, history: list[dict]) -> nn.Module:
+    @property
+    def kept(self) -> nn.Module:
         """Return the network of the epoch that is kept."""
         return self.current if self.best is None else self.best
 
     def begin(self, epoch: int) -> None:
         """Choose the epoch's stage."""
-        self.stage = stage_of(epoch, self.profile)
+        self.stage = recipes.stage_of(epoch, self.profile)
         self.wrapped.train()
 
     def step(self, epoch: int, step: int) -> tuple[int, dict[str, float]]:
@@ -178,7 +179,7 @@ class _Classifier(loop.Task):
             return loss
         with torch.no_grad(), self.fabric.autocast():
             taught = self.teacher(features).float()
-        return (1 - TEACHER_WEIGHT) * loss + TEACHER_WEIGHT * distillation_loss(
+        return (1 - TEACHER_WEIGHT) * loss + TEACHER_WEIGHT * recipes.distillation_loss(
             logits, taught, TEACHER_TEMPERATURE
         )
 
@@ -243,7 +244,7 @@ class _Classifier(loop.Task):
         found["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         if self.best is not None:
             self.schedule.step(loss)
-            if _kept_epoch([*history, row | found], self.recipe) == row["epoch"]:
+            if recipes.kept_epoch([*history, row | found], self.recipe) == row["epoch"]:
                 self.best.load_state_dict(self.current.state_dict())
         return found
 
@@ -251,44 +252,7 @@ class _Classifier(loop.Task):
         """Say whether the plateau schedule's patience is at its end."""
         if self.best is None or not history:
             return False
-        return len(history) - _kept_epoch(history, self.recipe) >= self.recipe.stop_patience
-
-
-def distillation_loss(
-    logits: torch.Tensor, taught: torch.Tensor, temperature: float
-) -> torch.Tensor:
-    """Return the divergence from a teacher's softened decisions, summed over the batch, in nat.
-
-    Parameters
-    ----------
-    logits, taught : tensors, shape (batch, classes), of the student and of the teacher.
-    temperature : float, above 0; its square keeps gradients of one size at all temperatures.
-
-    References
-    ----------
-    hinton2015distilling, section 2.
-    """
-    divergence = nn.functional.kl_div(
-        (logits / temperature).log_softmax(1),
-        (taught / temperature).log_softmax(1),
-        reduction="sum",
-        log_target=True,
-    )
-    return temperature**2 * divergence
-
-
-def running_mean(decay: float) -> Callable:
-    """Return the update of a running mean of weights, as AveragedModel takes it.
-
-    The first steps count as much as there are of them, so that a short training does not keep
-    the weights it started from: the decay after n steps is (1 + n) / (10 + n), at most `decay`.
-    """
-
-    def update(averages: list, weights: list, n_averaged: torch.Tensor) -> None:
-        n = int(n_averaged)
-        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, weights, n_averaged)
-
-    return update
+        return len(history) - recipes.kept_epoch(history, self.recipe) >= self.recipe.stop_patience
 
 
 def initial_model(profile: Profile, n_classes: int) -> nn.Module:
@@ -296,13 +260,6 @@ def initial_model(profile: Profile, n_classes: int) -> nn.Module:
     torch.manual_seed(profile.training.seed)
     # channels last: the layout in which convolutions are fastest, on CPUs too
     return models.build(profile, n_classes).to(memory_format=torch.channels_last)
-
-
-def stage_of(epoch: int, profile: Profile) -> Stage:
-    """Return the stage that an epoch, counted from 1, belongs to."""
-    stages = profile.training.recipe.stages
-    ends = np.cumsum([stage.share for stage in stages]) * profile.training.epochs
-    return stages[min(int((ends + 1e-9 < epoch).sum()), len(stages) - 1)]
 
 
 def run_identity(
@@ -329,43 +286,6 @@ def run_identity(
         (start, teacher),
         code=code,
     )
-
-
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return the recipe's optimiser; weight decay spares biases and normalisation."""
-    weights = [p for p in model.parameters() if p.dim() > 1]
-    others = [p for p in model.parameters() if p.dim() <= 1]
-    groups = [
-        {"params": weights, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    return kind(groups, lr=recipe.learning_rate, fused=True)
-
-
-def _schedule(optimizer, recipe: Recipe, n_steps: int):
-    if recipe.schedule == "plateau":
-        return torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer, factor=recipe.plateau_factor, patience=recipe.plateau_patience
-        )
-    return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        recipe.learning_rate,
-        total_steps=n_steps,
-        pct_start=0.15,
-        final_div_factor=100,
-    )
-
-
-def _kept_epoch(history: list[dict], recipe: Recipe) -> int:
-    """Return the last epoch, or with the plateau schedule the one of best validation accuracy.
-
-    Of equally accurate epochs the one of lowest loss is kept.
-    """
-    if recipe.schedule == "one_cycle":
-        return history[-1]["epoch"]
-    best = max(history, key=lambda row: (row["validation_accuracy"], -row["validation_loss"]))
-    return best["epoch"]
 
 
 def _loss_and_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:

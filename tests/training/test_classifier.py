@@ -29,7 +29,7 @@ from esc_lib.config import (
 from esc_lib.machine import distributed
 from esc_lib.models.se_cnn import SECNN
 from esc_lib.sound.log_mel import LogMel
-from esc_lib.training import checkpoint, classifier, loop, prediction
+from esc_lib.training import checkpoint, classifier, loop, prediction, recipes
 
 MAKE_FABRIC = loop.make_fabric
 
@@ -368,17 +368,17 @@ def rows(*accuracy_and_loss):
     ],
 )
 def test_best_epoch(history, best):
-    assert classifier._kept_epoch(history, Recipe()) == best
+    assert recipes.kept_epoch(history, Recipe()) == best
 
 
 def test_one_cycle_keeps_the_last_epoch():
     history = rows((0.9, 0.1), (0.5, 1.0))
-    assert classifier._kept_epoch(history, RECIPES["strong"]) == 2
+    assert recipes.kept_epoch(history, RECIPES["strong"]) == 2
 
 
 def test_the_running_mean_gives_the_first_steps_their_share():
     weight = torch.nn.Linear(1, 1, bias=False)
-    average = AveragedModel(weight, multi_avg_fn=classifier.running_mean(0.9), use_buffers=True)
+    average = AveragedModel(weight, multi_avg_fn=recipes.running_mean(0.9), use_buffers=True)
     values = np.random.default_rng(0).standard_normal(200)
     expected = values[0]
     for n, value in enumerate(values):
@@ -394,9 +394,9 @@ def test_the_running_mean_gives_the_first_steps_their_share():
 def test_stages_share_the_epochs():
     stages = (Stage(0.5, 16), Stage(0.3, 24), Stage(0.2))
     profile = with_training(epochs=10, stages=stages)
-    sizes = [classifier.stage_of(epoch, profile).crop_frames for epoch in range(1, 11)]
+    sizes = [recipes.stage_of(epoch, profile).crop_frames for epoch in range(1, 11)]
     assert sizes == [16] * 5 + [24] * 3 + [0] * 2
-    assert classifier.stage_of(1, with_training(epochs=1, stages=stages)) == stages[-1]
+    assert recipes.stage_of(1, with_training(epochs=1, stages=stages)) == stages[-1]
 
 
 def test_a_run_stops_when_patience_is_exhausted(tmp_path):
@@ -584,18 +584,18 @@ def taught_batch():
 
 def test_the_teacher_s_decisions_cost_nothing_and_others_something(taught_batch):
     logits, taught = taught_batch
-    assert abs(classifier.distillation_loss(taught, taught, 2.0).item()) < 1e-12  # float64
+    assert abs(recipes.distillation_loss(taught, taught, 2.0).item()) < 1e-12  # float64
     # a softmax does not see a shift
-    assert abs(classifier.distillation_loss(taught + 3, taught, 2.0).item()) < 1e-12
-    assert classifier.distillation_loss(logits, taught, 2.0) > 0.1
+    assert abs(recipes.distillation_loss(taught + 3, taught, 2.0).item()) < 1e-12
+    assert recipes.distillation_loss(logits, taught, 2.0) > 0.1
 
 
 def test_distillation_loss_equals_its_formula_summed_over_the_batch(taught_batch):
     logits, taught = taught_batch
     p, q = ((x / 2.5).softmax(dim=1) for x in (taught, logits))
     expected = 2.5**2 * (p * (p / q).log()).sum()
-    torch.testing.assert_close(classifier.distillation_loss(logits, taught, 2.5), expected)
-    alone = (classifier.distillation_loss(logits[[i]], taught[[i]], 2.5) for i in range(6))
+    torch.testing.assert_close(recipes.distillation_loss(logits, taught, 2.5), expected)
+    alone = (recipes.distillation_loss(logits[[i]], taught[[i]], 2.5) for i in range(6))
     torch.testing.assert_close(sum(alone), expected)
 
 
@@ -605,7 +605,7 @@ def test_the_distillation_gradient_reaches_a_limit_as_the_temperature_grows(taug
     difference = (logits - taught).detach()
     limit = (difference - difference.mean(dim=1, keepdim=True)) / 5
     for temperature in (1e3, 1e4):
-        loss = classifier.distillation_loss(logits, taught, temperature)
+        loss = recipes.distillation_loss(logits, taught, temperature)
         (gradient,) = torch.autograd.grad(loss, logits)
         # the next term of the expansion falls as 1 / T
         torch.testing.assert_close(gradient, limit, rtol=0, atol=6 / temperature)
