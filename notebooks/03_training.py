@@ -23,29 +23,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from esc_lib.config import RECIPES, FrontEnd, get_profile
-from esc_lib.data.clips import find, open_data, own, root
-from esc_lib.efficiency import network_cost as complexity
-from esc_lib.figures import style
+from esc_lib.config import RECIPES, FrontEnd
+from esc_lib.efficiency import cost, receptive_field, receptive_field_by_gradient
 from esc_lib.figures import training as figures
-from esc_lib.layers import hooks
-from esc_lib.machine.hardware import best_device
-from esc_lib.models.se_cnn import BLOCKS, SECNN
-from esc_lib.sound.log_mel import LogMel
-from esc_lib.study import metrics
-from esc_lib.study.metrics import Metric
-from esc_lib.training import checkpoint, prediction
-from esc_lib.training import runs as experiments
+from esc_lib.layers import record
+from esc_lib.models import BLOCKS, SECNN
+from esc_lib.study import Chapter, Metric
+from esc_lib.training import checkpoint, predict, runs
 
-style.apply()
-settings = get_profile(profile)
-if epochs:
-    settings = experiments.variant(settings, epochs=epochs)
-if recipe:
-    settings = experiments.variant(settings, recipe=RECIPES[recipe])
-data = open_data(find(root(profile, artifacts), "01_data"))
-runs = root(profile, artifacts) / "runs"
-folder = own(root(profile, artifacts), "03_training")
+changes = {"epochs": epochs, "recipe": RECIPES[recipe] if recipe else None}
+chapter = Chapter("03_training", profile, artifacts, **changes)
+settings, data = chapter.settings, chapter.data
 
 # %% [markdown]
 # ## The thesis's network
@@ -58,20 +46,20 @@ folder = own(root(profile, artifacts), "03_training")
 # %%
 thesis_net = SECNN(50)
 thesis_input = FrontEnd()
-cost = complexity.cost(thesis_net, thesis_input.n_mels, thesis_input.n_frames)
+costs = cost(thesis_net, thesis_input.n_mels, thesis_input.n_frames)
 totals = {
-    "parameters": [21_569_906, cost.parameters],
-    "multiply-adds (G)": [14.09, cost.multiply_adds / 1e9],
-    "forward / backward memory (MB)": [218.14, cost.forward_mb],
-    "parameter memory (MB)": [86.28, cost.parameter_mb],
-    "total memory (MB)": [304.64, cost.total_mb],
+    "parameters": [21_569_906, costs.parameters],
+    "multiply-adds (G)": [14.09, costs.multiply_adds / 1e9],
+    "forward / backward memory (MB)": [218.14, costs.forward_mb],
+    "parameter memory (MB)": [86.28, costs.parameter_mb],
+    "total memory (MB)": [304.64, costs.total_mb],
 }
 totals = pd.DataFrame(totals, index=["thesis", "computed"]).T
 totals.style.format("{:,.2f}").format("{:,.0f}", subset=("parameters", slice(None)))
 
 # %%
 shapes = [("input", (1, thesis_input.n_mels, thesis_input.n_frames))]
-with hooks.record(thesis_net.eval(), BLOCKS) as maps, torch.no_grad():
+with record(thesis_net.eval(), BLOCKS) as maps, torch.no_grad():
     thesis_net(torch.zeros(1, 1, thesis_input.n_mels, thesis_input.n_frames))
 shapes += [(f"block {i}", tuple(maps[block].shape[1:])) for i, block in enumerate(BLOCKS, 1)]
 
@@ -94,13 +82,13 @@ printed = {
     "conv_block1": 37_696, "conv_block2": 221_824, "SE gates": 524_544, "conv_block3": 885_760,
     "conv_block4": 3_540_992, "conv_block5": 14_157_824, "fc layers": 2_201_650,
 }  # fmt: skip
-table = cost.components.assign(printed=pd.Series(printed))
+table = costs.components.assign(printed=pd.Series(printed))
 table["printed - real"] = table.printed - table.parameters
 table.loc["sum"] = table.sum()
 table.style.format("{:,.0f}").format("{:.2f}", subset=["output_mb"])
 
 # %% mystnb={"figure": {"name": "fig-03-costs", "caption": "Share of each component in parameters, multiply-adds and memory for outputs. Parameters sit in block 5, memory in block 1, computation almost evenly in all but the first; the SE gates cost next to nothing. Answers thesis figure 4.20 and table 4.2."}, "image": {"alt": "Grouped horizontal bars per component. Block 5 holds two thirds of the parameters, block 1 half of the memory, and blocks 2 to 5 about a fifth of the multiply-adds each."}}
-figure = figures.costs(cost.components)
+figure = figures.costs(costs.components)
 
 # %% [markdown]
 # ### How far a unit sees
@@ -112,8 +100,8 @@ figure = figures.costs(cost.components)
 # %%
 field = {
     place: (
-        complexity.receptive_field(thesis_net, after_pool=after_pool),
-        complexity.receptive_field_by_gradient(after_pool=after_pool),
+        receptive_field(thesis_net, after_pool=after_pool),
+        receptive_field_by_gradient(after_pool=after_pool),
     )
     for place, after_pool in (("last convolution", False), ("last pooling", True))
 }
@@ -143,11 +131,11 @@ pd.DataFrame({"setting": rows}).astype(str)
 
 # %% tags=["remove-stderr"]
 if start_from:
-    run = experiments.adopt(start_from, data, settings, runs)
+    run = runs.adopt(start_from, data, settings, chapter.runs)
 else:
-    run = experiments.run(data, settings, runs)
+    run = runs.run(data, settings, chapter.runs)
 history = pd.read_csv(run / "history.csv")
-kept_epoch = experiments.record_of(run)["kept_epoch"]
+kept_epoch = runs.record_of(run)["kept_epoch"]
 model = checkpoint.load(run / "model.safetensors", settings, data.class_names)
 print(f"{len(history)} epochs, kept is epoch {kept_epoch}")
 
@@ -165,8 +153,7 @@ figure = figures.history(history, kept_epoch, chance)
 # %% tags=["remove-stderr"]
 by_excerpts = pd.read_csv(run / "predictions.csv")
 rows = by_excerpts.row.to_numpy()
-front_end = LogMel(settings.front_end).to(best_device())
-logits = prediction.predict(model, front_end, data, rows)
+logits = predict(model, chapter.front_end, data, rows)
 whole = logits.softmax(dim=1).numpy()
 excerpts = by_excerpts.filter(regex="^p_").to_numpy()
 predictions = by_excerpts[["filename", "fold", "part", "category", "label", "row"]].assign(
@@ -177,40 +164,38 @@ predictions = by_excerpts[["filename", "fold", "part", "category", "label", "row
 
 # %% tags=["hide-input"]
 for name in ("model.safetensors", "history.csv", "run.json"):
-    shutil.copy2(run / name, folder / name)
-predictions.to_csv(folder / "predictions.csv", index=False)
-np.savez(folder / "probabilities.npz", whole=whole, excerpts=excerpts)
+    shutil.copy2(run / name, chapter.folder / name)
+predictions.to_csv(chapter.folder / "predictions.csv", index=False)
+np.savez(chapter.folder / "probabilities.npz", whole=whole, excerpts=excerpts)
 
 # %% tags=["hide-input"]
 validation = predictions[predictions.part == "validation"]
 validation_accuracy = 100 * (validation.label == validation.by_excerpts).mean()
-components = cost.components.parameters
-n_parameters = sum(p.numel() for p in model.parameters())
+components = costs.components.parameters
 blocks = {f"block{i}_parameters": int(components[b]) for i, b in enumerate(BLOCKS, 1)}
 blocks |= {"se_parameters": int(components["SE gates"])}
 blocks |= {"fc_parameters": int(components["fc layers"])}
 
 # %% tags=["hide-input"]
-metrics.publish(
-    folder,
-    {name: Metric(count) for name, count in blocks.items()}
+chapter.publish(
+    blocks
     | {
-        "parameters": Metric(cost.parameters),
-        "multiply_adds_g": Metric(cost.multiply_adds / 1e9, "G"),
-        "forward_memory_mb": Metric(cost.forward_mb, "MB"),
-        "parameter_memory_mb": Metric(cost.parameter_mb, "MB"),
-        "total_memory_mb": Metric(cost.total_mb, "MB"),
-        "memory_per_g": Metric(cost.forward_mb / (cost.multiply_adds / 1e9), "MB per G"),
+        "parameters": costs.parameters,
+        "multiply_adds_g": Metric(costs.multiply_adds / 1e9, "G"),
+        "forward_memory_mb": Metric(costs.forward_mb, "MB"),
+        "parameter_memory_mb": Metric(costs.parameter_mb, "MB"),
+        "total_memory_mb": Metric(costs.total_mb, "MB"),
+        "memory_per_g": Metric(costs.forward_mb / (costs.multiply_adds / 1e9), "MB per G"),
         "rf_last_conv": Metric(field["last convolution"][1], "bins"),
         "rf_last_pool": Metric(field["last pooling"][1], "bins"),
-        "run_parameters": Metric(n_parameters),
-        "epochs": Metric(len(history)),
-        "kept_epoch": Metric(kept_epoch),
-        "recipe": Metric(own_recipe.name),
+        "run_parameters": sum(p.numel() for p in model.parameters()),
+        "epochs": len(history),
+        "kept_epoch": kept_epoch,
+        "recipe": own_recipe.name,
         "validation_accuracy": Metric(float(validation_accuracy), "%", len(validation)),
         "epoch_s": Metric(float(history.seconds.median()), "s", len(history)),
         "training_min": Metric(float(history.seconds.sum() / 60), "min"),
-    },
+    }
 )
 
 # %% [markdown]

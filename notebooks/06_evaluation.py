@@ -19,22 +19,16 @@ artifacts = ""  # where notebooks hand over; empty: build/<profile>/artifacts
 import numpy as np
 import pandas as pd
 
-from esc_lib.config import get_profile
-from esc_lib.data import esc50
-from esc_lib.data.clips import find, open_data, own, root
-from esc_lib.evaluation import calibration, decisions, intervals
+from esc_lib import evaluation
+from esc_lib.data import major_category
+from esc_lib.evaluation import calibration
 from esc_lib.figures import evaluation as figures
-from esc_lib.figures import style
-from esc_lib.study import metrics as report
-from esc_lib.study.metrics import Metric
-from esc_lib.training import checkpoint
-from esc_lib.training.classifier import initial_model
+from esc_lib.study import Chapter, Metric
+from esc_lib.training import initial_model
 
-style.apply()
-settings = get_profile(profile)
-data = open_data(find(root(profile, artifacts), "01_data"))
-trained = find(root(profile, artifacts), "03_training")
-model = checkpoint.load(trained / "model.safetensors", settings, data.class_names)
+chapter = Chapter("06_evaluation", profile, artifacts)
+settings, data, model = chapter.settings, chapter.data, chapter.model
+trained = chapter.read("03_training")
 predictions = pd.read_csv(trained / "predictions.csv")
 test, validation = predictions.part == "test", predictions.part == "validation"
 excerpts = np.load(trained / "probabilities.npz")["excerpts"]
@@ -43,7 +37,6 @@ labels = predictions.label[test].to_numpy()
 predicted = predictions.by_excerpts[test].to_numpy()
 whole_clip = predictions.predicted[test].to_numpy()
 sources = data.clips.src_file.iloc[predictions.row[test]].to_numpy()
-folder = own(root(profile, artifacts), "06_evaluation")
 
 # %% [markdown]
 # ## Weights
@@ -81,11 +74,11 @@ pd.DataFrame({"relative change": change}).style.format("{:.2f}")
 # since clips cut from one recording tend to be right or wrong together.
 
 # %%
-draws = intervals.source_draws(sources, n_draws=1000)
+draws = evaluation.source_draws(sources, n_draws=1000)
 right = labels == predicted
 n_correct, n = int(right.sum()), len(labels)
-low, high = intervals.accuracy_interval(n_correct, n)
-_, source_low, source_high = intervals.mean_interval(right, draws)
+low, high = evaluation.accuracy_interval(n_correct, n)
+_, source_low, source_high = evaluation.mean_interval(right, draws)
 n_recordings = len(np.unique(sources))
 print(f"{n_correct} of {n} test clips right: {100 * n_correct / n:.1f} %")
 print(f"95 % interval over clips {100 * low:.1f} to {100 * high:.1f} %")
@@ -101,8 +94,8 @@ print(f"from the whole clip at once instead of excerpts: {whole_accuracy:.1f} %"
 # several says something about the classes.
 
 # %% mystnb={"figure": {"name": "fig-06-confusion", "caption": "Confusion matrix on the test fold, share of the true class in percent (counts where there is room). Letters: the most frequent pairs, named beside it with the clips of the first class heard as the second + the second heard as the first, of the clips of both, and the number of recordings these wrong clips come from. Answers thesis figure 4.32."}, "image": {"alt": "A square heat map with true classes down and predicted classes across; the diagonal is brightest, a few cells off it carry letters that a list to the right explains."}}
-counts = decisions.confusion(labels, predicted, len(data.class_names))
-pairs = decisions.confused_pairs(labels, predicted, sources, data.class_names)
+counts = evaluation.confusion(labels, predicted, len(data.class_names))
+pairs = evaluation.confused_pairs(labels, predicted, sources, data.class_names)
 figure = figures.confusion(counts, data.class_names, pairs)
 
 # %%
@@ -122,10 +115,10 @@ targets = data.clips.drop_duplicates("label").set_index("label").target.sort_ind
 chosen = [label for label, target in targets.items() if target in (13, 39, 30, 45, 17)]
 chosen = chosen if len(chosen) == 5 else list(targets.index[:5])
 recordings = {k: len(np.unique(sources[labels == k])) for k in targets.index}
-curves = {"micro-average": decisions.roc(labels, probabilities, draws)}
+curves = {"micro-average": evaluation.roc(labels, probabilities, draws)}
 for label in chosen:
     name = f"{targets[label]} {data.class_names[label].replace('_', ' ')} ({recordings[label]})"
-    curves[name] = decisions.roc(labels, probabilities, draws, label)
+    curves[name] = evaluation.roc(labels, probabilities, draws, label)
 
 # %% mystnb={"figure": {"name": "fig-06-roc", "caption": "ROC curves on the test fold: micro-average with its 95 % band over source recordings, and five classes, with the number of their recordings in brackets; whole range (left) and upper left corner (right). Answers thesis figure 4.33."}, "image": {"alt": "Two panels of step-shaped curves close to the upper left corner, one of them with a shaded band; the right panel enlarges that corner; a legend below lists areas with intervals."}}
 figure = figures.roc(curves)
@@ -138,7 +131,7 @@ figure = figures.roc(curves)
 # a class from few recordings (their number stands in brackets) deserves a wider one.
 
 # %% mystnb={"figure": {"name": "fig-06-classes", "caption": "Precision, recall and F1 per class on the test fold, sorted by F1; bars: 95 % interval of the recall over clips (Wilson); in brackets the number of source recordings. Answers thesis figure 4.34."}, "image": {"alt": "A dot plot with a row per class, three marks per row and a wide bar for the recall's interval, sorted from low to high F1."}}
-scores = decisions.per_class(labels, predicted, data.class_names)
+scores = evaluation.per_class(labels, predicted, data.class_names)
 in_brackets = [f"{name} ({recordings[k]})" for k, name in enumerate(data.class_names)]
 figure = figures.per_class(scores.set_axis(in_brackets))
 
@@ -146,15 +139,15 @@ figure = figures.per_class(scores.set_axis(in_brackets))
 # By major category, with Wilson's interval over clips:
 
 # %%
-category = esc50.major_category(data.clips).iloc[predictions.row[test]].to_numpy()
+category = major_category(data.clips).iloc[predictions.row[test]].to_numpy()
 by_category = (
     pd.DataFrame({"category": category, "right": labels == predicted})
     .groupby("category")
     .right.agg(["sum", "size"])
 )
-intervals = [intervals.accuracy_interval(*row) for row in by_category.to_numpy().tolist()]
+ends = [evaluation.accuracy_interval(*row) for row in by_category.to_numpy().tolist()]
 by_category["accuracy (%)"] = 100 * by_category["sum"] / by_category["size"]
-by_category[["low (%)", "high (%)"]] = 100 * np.array(intervals)
+by_category[["low (%)", "high (%)"]] = 100 * np.array(ends)
 by_category.rename(columns={"sum": "right", "size": "clips"}).style.format(precision=1)
 
 # %% [markdown]
@@ -213,7 +206,7 @@ calibrated.style.format(precision=3)
 # by recording, fewer independent errors were seen than the count of wrong clips suggests.
 
 # %%
-by_recording = decisions.by_recording(labels, predicted, sources, data.class_names)
+by_recording = evaluation.by_recording(labels, predicted, sources, data.class_names)
 by_recording[by_recording.wrong > 0].head(15)
 
 # %% [markdown]
@@ -224,7 +217,7 @@ by_recording[by_recording.wrong > 0].head(15)
 # recording with one clip can show no gathering.
 
 # %%
-gathered = decisions.error_clustering(~right, labels, sources)
+gathered = evaluation.error_clustering(~right, labels, sources)
 single = int((by_recording.clips == 1).sum())
 print(f"{gathered.pairs} pairs of errors share a recording, {gathered.pairs_by_chance:.1f} by chance")
 print(f"p = {gathered.p:.3f}; {single} of {n_recordings} recordings gave one test clip")
@@ -239,11 +232,6 @@ print(f"by chance {gathered.share_by_chance:.0%}")
 # not.
 
 # %% tags=["hide-input"]
-scores.to_csv(folder / "per_class.csv")
-by_category.to_csv(folder / "per_category.csv")
-pairs.to_csv(folder / "confused_pairs.csv")
-by_recording.to_csv(folder / "by_recording.csv")
-calibrated.to_csv(folder / "calibration.csv")
 accuracy, chance = 100 * n_correct / n, 100 / len(data.class_names)
 interval = (100 * low, 100 * high)
 micro = curves["micro-average"]
@@ -255,22 +243,18 @@ top = pairs.iloc[0] if len(pairs) else {"first": "none", "second": "none", "wron
 # %% tags=["hide-input"]
 metrics = {
     "test_accuracy": Metric(accuracy, "%", n, interval),
-    "test_accuracy_low": Metric(interval[0], "%", n),
-    "test_accuracy_high": Metric(interval[1], "%", n),
     "accuracy_by_source_low": Metric(100 * source_low, "%", n_recordings),
     "accuracy_by_source_high": Metric(100 * source_high, "%", n_recordings),
     "test_accuracy_whole_clip": Metric(float(whole_accuracy), "%", n),
-    "test_clips": Metric(n),
-    "test_recordings": Metric(n_recordings),
-    "test_fold": Metric(settings.test_fold),
+    "test_clips": n,
+    "test_recordings": n_recordings,
+    "test_fold": settings.test_fold,
     "chance": Metric(chance, "%"),
     "micro_auc": Metric(micro.area, "", n, micro.interval),
-    "micro_auc_low": Metric(micro.interval[0], "", n),
-    "micro_auc_high": Metric(micro.interval[1], "", n),
     "macro_f1": Metric(float(scores.F1.mean()), "", n),
-    "confused_first": Metric(top["first"].replace("_", " ")),
-    "confused_second": Metric(top["second"].replace("_", " ")),
-    "confused_clips": Metric(int(top["wrong"])),
+    "confused_first": top["first"].replace("_", " "),
+    "confused_second": top["second"].replace("_", " "),
+    "confused_clips": int(top["wrong"]),
 }
 
 # %% tags=["hide-input"]
@@ -278,26 +262,27 @@ metrics |= {
     "temperature": Metric(temperature, "", int(validation.sum())),
     "ece": Metric(first.ECE, "", n),
     "ece_if_calibrated": Metric(first["if calibrated"], "", n),
-    "ece_p": Metric(first.p),
+    "ece_p": first.p,
     "ece_scaled": Metric(second.ECE, "", n),
     "ece_scaled_if_calibrated": Metric(second["if calibrated"], "", n),
     "overconfidence": Metric(sure.before, "", n, (sure["before low"], sure["before high"])),
     "overconfidence_scaled": Metric(sure.after, "", n, (sure["after low"], sure["after high"])),
     "nll": Metric(nll.before, "", n, (nll["before low"], nll["before high"])),
     "nll_change": Metric(nll.change, "", n, (nll["change low"], nll["change high"])),
-    "nll_change_low": Metric(nll["change low"], "", n),
-    "nll_change_high": Metric(nll["change high"], "", n),
     "brier": Metric(brier.before, "", n, (brier["before low"], brier["before high"])),
     "brier_scaled": Metric(brier.after, "", n, (brier["after low"], brier["after high"])),
-    "errors": Metric(n - n_correct),
+    "errors": n - n_correct,
     "error_pairs": Metric(gathered.pairs, "", n_recordings),
     "error_pairs_by_chance": Metric(gathered.pairs_by_chance, "", n_recordings),
-    "error_pairs_p": Metric(gathered.p),
-    "worst_recordings": Metric(gathered.worst),
+    "error_pairs_p": gathered.p,
+    "worst_recordings": gathered.worst,
     "worst_share": Metric(100 * gathered.share, "%", n_recordings),
     "worst_share_by_chance": Metric(100 * gathered.share_by_chance, "%", n_recordings),
 }
-report.publish(folder, metrics)
+chapter.publish(
+    metrics, per_class=scores, per_category=by_category, confused_pairs=pairs,
+    by_recording=by_recording, calibration=calibrated,
+)  # fmt: skip
 
 # %% [markdown]
 # ## What we learned

@@ -26,23 +26,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from esc_lib import models
-from esc_lib.config import get_profile
-from esc_lib.data import splits
-from esc_lib.data.clips import find, open_data, own, root
-from esc_lib.efficiency import network_cost
+from esc_lib.data import straddling_sources
+from esc_lib.efficiency import side_by_side
+from esc_lib.evaluation.runs import accuracy_table, against, optimism
 from esc_lib.figures import evidence as figures
-from esc_lib.figures import intervals, style
-from esc_lib.study import metrics
-from esc_lib.study.metrics import Metric
+from esc_lib.figures import intervals
+from esc_lib.models import build
+from esc_lib.study import Chapter, Metric
 from esc_lib.training import comparisons, runs
 
-style.apply()
-settings = get_profile(profile)
-data = open_data(find(root(profile, artifacts), "01_data"))
-find(root(profile, artifacts), "03_training")
+chapter = Chapter("12_evidence", profile, artifacts)
+settings, data = chapter.settings, chapter.data
+chapter.read("03_training")
 recorded = Path(start_from) if start_from else None
-folder = own(root(profile, artifacts), "12_evidence")
 
 # %% [markdown]
 # ## The runs
@@ -66,7 +62,7 @@ groups = pd.DataFrame(
 groups.groupby(list(groups), sort=False).size().rename("runs").reset_index().style.hide()
 
 # %% tags=["remove-stderr"]
-judged = comparisons.carry_out(planned, data, root(profile, artifacts) / "runs", recorded)
+judged = comparisons.carry_out(planned, data, chapter.runs, recorded)
 by_group = dict(list(judged.groupby("group", sort=False)))
 names = {runs.name_of(item.profile) for item in planned}
 print(f"{judged.run.nunique()} of {len(names)} runs are there, {len(judged):,} judged clips")
@@ -84,9 +80,9 @@ print(f"{judged.run.nunique()} of {len(names)} runs are there, {len(judged):,} j
 # was added, and made longer, after the plain row had been read; its length was set by the hours
 # there were, and each of its folds was read once.
 
-# %% mystnb={"figure": {"name": "fig-12-folds", "caption": "Test accuracy of each run (dots, numbered by fold) and over all clips (squares, Wilson 95 % interval); the dotted line is guessing."}, "image": {"alt": "A row per recipe with one dot per fold and a black square with a horizontal bar for the pooled accuracy."}}
+# %% mystnb={"figure": {"name": "fig-12-folds", "caption": "Test accuracy of each run (dots, numbered by fold) and over all clips (squares, 95 % interval over source recordings); the dotted line is guessing."}, "image": {"alt": "A row per recipe with one dot per fold and a black square with a horizontal bar for the pooled accuracy."}}
 chance = 100 / len(data.class_names)
-test = comparisons.accuracy_table(by_group["folds"], "test")
+test = accuracy_table(by_group["folds"], "test")
 figure = figures.folds(by_group["folds"], test, chance)
 
 # %%
@@ -104,7 +100,7 @@ missed = wrong.groupby(["category", "label"]).size().unstack().reindex(columns=t
 missed.fillna(0).astype(int).sort_values(list(test.index[::-1]), ascending=False).head(10)
 
 # %%
-straddling = splits.straddling_sources(data.clips)
+straddling = straddling_sources(data.clips)
 columns = ["src_file", "fold", "category", "filename"]
 print(straddling[columns].to_string(index=False) if len(straddling) else "none of these clips")
 
@@ -116,10 +112,10 @@ print(straddling[columns].to_string(index=False) if len(straddling) else "none o
 # the two protocols is what shared recordings add; its interval comes from drawing recordings again.
 
 # %%
-leaks = comparisons.optimism(by_group["protocols"], data.clips)
-by_protocol = comparisons.accuracy_table(by_group["protocols"], "validation")[["runs", "pooled"]]
+leaks = optimism(by_group["protocols"])
+by_protocol = accuracy_table(by_group["protocols"], "validation")[["runs", "pooled"]]
 by_protocol = by_protocol.rename(columns={"pooled": "validation"}).assign(
-    test=comparisons.accuracy_table(by_group["protocols"], "test").pooled
+    test=accuracy_table(by_group["protocols"], "test").pooled
 )
 by_protocol.style.format(precision=1)
 
@@ -135,8 +131,8 @@ figure = intervals.per_row(leaks, "optimism", "validation minus test accuracy (p
 # epoch that is best on these very clips, which flatters them. An interval that contains zero says
 # that these runs cannot tell.
 
-# %% mystnb={"figure": {"name": "fig-12-ablation", "caption": "Validation accuracy with one lever of the recipe changed, without gates and with the thesis's recipe, minus that of the strong recipe, with 95 % intervals over clips. Left of zero: what was changed or taken away helps."}, "image": {"alt": "A dot with a horizontal bar per change, against a dotted vertical line at zero."}}
-levers = comparisons.against(by_group["ablation"], "strong")
+# %% mystnb={"figure": {"name": "fig-12-ablation", "caption": "Validation accuracy with one lever of the recipe changed, without gates and with the thesis's recipe, minus that of the strong recipe, with 95 % intervals over source recordings. Left of zero: what was changed or taken away helps."}, "image": {"alt": "A dot with a horizontal bar per change, against a dotted vertical line at zero."}}
+levers = against(by_group["ablation"], "strong")
 changed = levers.drop(index="strong")
 figure = intervals.per_row(changed, "difference", "difference to the recipe (points)", 0)
 
@@ -155,15 +151,15 @@ levers.style.format(precision=1)
 # %%
 trained = set(by_group["peers"].run)
 networks = {
-    item.label: models.build(item.profile, len(data.class_names))
+    item.label: build(item.profile, len(data.class_names))
     for item in planned
     if item.group == "peers" and runs.name_of(item.profile) in trained
 }
 front_end = settings.front_end
-peers = network_cost.side_by_side(networks, front_end.n_mels, front_end.n_frames)
-peers = peers.join(comparisons.accuracy_table(by_group["peers"], "test"))
+peers = side_by_side(networks, front_end.n_mels, front_end.n_frames)
+peers = peers.join(accuracy_table(by_group["peers"], "test"))
 
-# %% mystnb={"figure": {"name": "fig-12-peers", "caption": "Test accuracy (with Wilson 95 % interval) over multiply-adds per clip; the area of a dot is the number of parameters."}, "image": {"alt": "A dot per network, of different size, in a plane of accuracy over multiply-adds on a logarithmic axis, each with a vertical bar."}}
+# %% mystnb={"figure": {"name": "fig-12-peers", "caption": "Test accuracy (with 95 % interval over source recordings) over multiply-adds per clip; the area of a dot is the number of parameters."}, "image": {"alt": "A dot per network, of different size, in a plane of accuracy over multiply-adds on a logarithmic axis, each with a vertical bar."}}
 figure = figures.price(peers)
 
 # %%
@@ -175,72 +171,63 @@ peers[[*peers.columns[:4], "clips", "pooled", "low", "high"]].style.format(
 # Clip by clip against the full network, on the same test clips:
 
 # %%
-rivals = comparisons.against(by_group["peers"], "se_cnn", "test").drop(index="se_cnn")
+rivals = against(by_group["peers"], "se_cnn", "test").drop(index="se_cnn")
 best = rivals.loc[rivals.difference.idxmax()]
 rivals.style.format(precision=1)
 
 # %% tags=["hide-input"]
-judged.to_csv(folder / "judged.csv", index=False)
-levers.to_csv(folder / "ablation.csv")
-leaks.to_csv(folder / "optimism.csv")
-peers.to_csv(folder / "peers.csv")
-rivals.to_csv(folder / "rivals.csv")
 main = test.loc[settings.training.recipe.name]
 published = test.loc[f"{settings.training.recipe.name}, no validation"]
 gap, without = leaks.loc["difference"], levers.loc["no gates"]
 clear = changed[(changed.low > 0) | (changed.high < 0)]
 
 # %% tags=["hide-input"]
-accuracies = {
-    "cv_accuracy": Metric(main.pooled, "%", int(main.clips), (main.low, main.high)),
-    "cv_low": Metric(main.low, "%"),
-    "cv_high": Metric(main.high, "%"),
-    "cv_clips": Metric(int(main.clips)),
-    "cv_runs": Metric(int(main.runs)),
-    "cv_mean": Metric(main["mean"], "%", int(main.runs)),
-    "cv_sd": Metric(main.sd, "points", int(main.runs)),
-    "cv_whole_clip": Metric(main["whole clip"], "%", int(main.clips)),
-    "published_accuracy": Metric(
-        published.pooled, "%", int(published.clips), (published.low, published.high)
-    ),
-    "published_low": Metric(published.low, "%"),
-    "published_high": Metric(published.high, "%"),
-    "published_epochs": Metric(int(published.epochs)),
-    "published_runs": Metric(int(published.runs)),
+levers_found = {
+    "gates_gain": Metric(-without.difference, "points", None, (-without.high, -without.low)),
+    "levers": len(changed),
+    "levers_clear": len(clear),
+    "lever_clips": int(levers.clips.iloc[0]),
 }
-
-# %% tags=["hide-input"]
 size = {
-    "best_peer": Metric(best.name),
+    "best_peer": best.name,
     "best_peer_gap": Metric(best.difference, "points", int(best.clips), (best.low, best.high)),
     "best_peer_low": Metric(best.low, "points"),
     "best_peer_high": Metric(best.high, "points"),
     "best_peer_cost": Metric(
         100 * peers.multiply_adds[best.name] / peers.multiply_adds["se_cnn"], "%"
     ),
-    "peer_clips": Metric(int(best.clips)),
+    "peer_clips": int(best.clips),
 } | {f"{name}_accuracy": Metric(row.pooled, "%", int(row.clips)) for name, row in peers.iterrows()}
 
 # %% tags=["hide-input"]
-metrics.publish(
-    folder,
-    accuracies
-    | {
+chapter.publish(
+    {
+        "cv_accuracy": Metric(main.pooled, "%", int(main.clips), (main.low, main.high)),
+        "cv_low": Metric(main.low, "%"),
+        "cv_high": Metric(main.high, "%"),
+        "cv_clips": int(main.clips),
+        "cv_runs": int(main.runs),
+        "cv_mean": Metric(main["mean"], "%", int(main.runs)),
+        "cv_sd": Metric(main.sd, "points", int(main.runs)),
+        "cv_whole_clip": Metric(main["whole clip"], "%", int(main.clips)),
+        "published_accuracy": Metric(
+            published.pooled, "%", int(published.clips), (published.low, published.high)
+        ),
+        "published_low": Metric(published.low, "%"),
+        "published_high": Metric(published.high, "%"),
+        "published_epochs": int(published.epochs),
+        "published_runs": int(published.runs),
         "leak_optimism": Metric(gap.optimism, "points", None, (gap.low, gap.high)),
         "leak_low": Metric(gap.low, "points"),
         "leak_high": Metric(gap.high, "points"),
         "random_optimism": Metric(leaks.optimism["random_clips"], "points"),
         "grouped_optimism": Metric(leaks.optimism["source_grouped"], "points"),
-        "straddling_clips": Metric(len(straddling)),
-        "gates_gain": Metric(-without.difference, "points", None, (-without.high, -without.low)),
-        "gates_gain_low": Metric(-without.high, "points"),
-        "gates_gain_high": Metric(-without.low, "points"),
-        "levers": Metric(len(changed)),
-        "levers_clear": Metric(len(clear)),
-        "lever_clips": Metric(int(levers.clips.iloc[0])),
+        "straddling_clips": len(straddling),
     }
+    | levers_found
     | size,
-)
+    judged=judged, ablation=levers, optimism=leaks, peers=peers, rivals=rivals,
+)  # fmt: skip
 
 # %% [markdown]
 # ## What we learned

@@ -198,7 +198,9 @@ def published(stem):
 
 
 def is_published(key, stem):
-    return any(re.fullmatch(pattern, key) for pattern in published(stem))
+    """Say whether a notebook publishes a key, or a number of which it is an end of the interval."""
+    keys = {key, key.removesuffix("_low").removesuffix("_high")}
+    return any(re.fullmatch(pattern, each) for pattern in published(stem) for each in keys)
 
 
 def test_published_reads_keys_and_patterns():
