@@ -1,7 +1,5 @@
 """What BAST reads: the spectrograms of two ears, in dB, standardised together."""
 
-from __future__ import annotations
-
 import torch
 
 from esc_lib.companions.binaural.heads import SR
