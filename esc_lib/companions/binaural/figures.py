@@ -15,11 +15,9 @@ TOP_KHZ = 6.0
 AROUND = (0, 90, 180, 270)
 SIDES = ("ahead", "left", "behind", "right")
 PANELS = [
-    ["left", "TE-L", "."],
-    ["left", "TE-L", "TE-C"],
-    ["right", "TE-R", "TE-C"],
-    ["right", "TE-R", "."],
-]
+    ["left", "TE-L", "."], ["left", "TE-L", "TE-C"],
+    ["right", "TE-R", "TE-C"], ["right", "TE-R", "."],
+]  # fmt: skip
 TITLES = {
     "left": "(a) spectrogram: left",
     "TE-L": "(b) rollout, each ear: TE-L",
@@ -30,11 +28,8 @@ TITLES = {
 def rollout(levels_db: np.ndarray, maps: dict[str, np.ndarray], title: str = "") -> Figure:
     """Show what two ears hear, and what each encoder of BAST takes from it.
 
-    Parameters
-    ----------
-    levels_db : array, shape (2, bins, frames), dB, left ear first.
-    maps : "TE-L", "TE-R", "TE-C" to array, shape (bins, frames), 1 for an even share.
-    title : str, of the whole figure.
+    Levels are (2, bins, frames), left ear first; maps, "TE-L", "TE-R" and "TE-C", are
+    (bins, frames) and 1 for an even share.
     """
     figure, axes = plt.subplot_mosaic(PANELS, figsize=(10, 4.6))
     high = float(levels_db.max())
@@ -75,10 +70,7 @@ def _cells(ax: Axes, values: np.ndarray, vmin: float, vmax: float, cmap: str) ->
 def around_the_head(tables: dict[str, pd.DataFrame]) -> Figure:
     """Show a mean per azimuth on circles around a head that looks up, one circle per room.
 
-    Parameters
-    ----------
-    tables : name to DataFrame, index (room, azimuth in degrees), column mean in degrees: as
-        ``judging.summary`` returns it by room and azimuth_deg.
+    Tables, by name, are those of ``judging.summary`` by room and azimuth_deg.
     """
     rooms = list(dict.fromkeys(room for t in tables.values() for room in t.index.unique(0)))
     figure, axes = plt.subplots(
@@ -113,11 +105,8 @@ def around_the_head(tables: dict[str, pd.DataFrame]) -> Figure:
 def confusion(matrices: dict[str, np.ndarray]) -> Figure:
     """Show where sounds were heard, a panel per system or room, on one scale.
 
-    The falling dotted lines are mirror images: front heard as back and back as front.
-
-    Parameters
-    ----------
-    matrices : name to array, shape (azimuths, azimuths), rows true, each summing to one.
+    Matrices have a row per true azimuth that sums to one. The falling dotted lines are mirror
+    images: front heard as back and back as front.
     """
     figure, axes = plt.subplots(
         1, len(matrices), figsize=(1 + 3.2 * len(matrices), 3.5), sharey=True, squeeze=False

@@ -21,17 +21,11 @@ LEAD_S = 0.001  # silence before a response begins
 
 @dataclass(frozen=True)
 class Head:
-    """Impulse responses of two ears on the horizontal circle.
-
-    Attributes
-    ----------
-    responses : float array, shape (azimuths, 2, samples), 16 kHz, left ear first.
-    azimuths : array, shape (azimuths,), degrees, anticlockwise, rising from 0.
-    """
+    """Impulse responses of two ears on the horizontal circle."""
 
     name: str
-    responses: np.ndarray
-    azimuths: np.ndarray
+    responses: np.ndarray  # (azimuths, 2, samples), 16 kHz, left ear first
+    azimuths: np.ndarray  # degrees, anticlockwise, rising from 0
 
     def nearest(self, azimuths: np.ndarray) -> np.ndarray:
         """Return the row whose azimuth is nearest to each of `azimuths`, in degrees."""
@@ -56,12 +50,8 @@ def open_head(hrir: str, step_deg: int = 1) -> Head:
 def spherical_head(step_deg: int = 1, ear_deg: float = EAR_DEG, n_samples: int = 64) -> Head:
     """Return the responses of a rigid sphere to plane waves, from the exact series.
 
-    Parameters
-    ----------
-    step_deg : int, distance of the azimuths.
-    ear_deg : float, azimuth of the left ear; the right one mirrors it. With 90 the sphere cannot
-        tell front from back at all.
-    n_samples : int, length of a response; the sphere's ring out within 3 ms.
+    Ears lie at `ear_deg` on the left and mirrored on the right; at 90 the sphere cannot tell front
+    from back at all. Responses of `n_samples` are cut where they have rung out, after 3 ms.
 
     Notes
     -----
@@ -137,10 +127,8 @@ def level_difference_db(responses: np.ndarray) -> np.ndarray:
 def read_ku100(path: Path) -> Head:
     """Read the responses of a Neumann KU 100 dummy head, and resample them.
 
-    Parameters
-    ----------
-    path : Path of an npz file: ``hrir`` (azimuths, 2, samples), 48 kHz, left ear first, and
-        ``azimuths`` in degrees, anticlockwise as in the SOFA format.
+    The npz file holds ``hrir`` (azimuths, 2, samples), 48 kHz, left ear first, and ``azimuths`` in
+    degrees, anticlockwise as in the SOFA format.
 
     Raises
     ------

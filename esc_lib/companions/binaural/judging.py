@@ -51,9 +51,9 @@ def judge(scenes: pd.DataFrame, estimated_deg: np.ndarray) -> pd.DataFrame:
     )
 
 
-def _interval(values: pd.Series, sources: pd.Series) -> tuple[float, float, float]:
+def _interval(values: np.ndarray, sources: pd.Series) -> tuple[float, float, float]:
     """Return the mean and its 95 % interval: all scenes of a recording are drawn together."""
-    return mean_interval(values.to_numpy(float), source_draws(sources.to_numpy(), N_DRAWS))
+    return mean_interval(np.asarray(values), source_draws(sources.to_numpy(), N_DRAWS))
 
 
 def summary(judged: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
@@ -66,16 +66,10 @@ def summary(judged: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
 
 
 def errors(judged: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return a row per room and system.
+    """Return a table by room and system of the systems' verdicts.
 
-    Parameters
-    ----------
-    judged : system to verdicts, all on the same scenes.
-
-    Returns
-    -------
-    DataFrame, index room and system: error, low, high (mean and 95 % interval, degrees), median,
-    folded (degrees; front and back taken for the same), confused (%, front for back) and scenes.
+    Columns: error, low, high (mean and 95 % interval, degrees), median, folded (degrees; front and
+    back taken for the same), confused (%, front for back) and scenes.
     """
     rows = {}
     for system, table in judged.items():
@@ -94,16 +88,9 @@ def errors(judged: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def against(judged: dict[str, pd.DataFrame], reference: str) -> pd.DataFrame:
-    """Return by how much each system's error exceeds that of `reference`, room by room.
+    """Return by how much systems' errors exceed that of `reference`, by room and system.
 
-    Returns
-    -------
-    DataFrame, index room and system: difference, low, high, degrees, over source recordings.
-
-    Raises
-    ------
-    ValueError
-        If a system judges other scenes than the reference.
+    Columns: difference, low, high, in degrees. ValueError if a system judges other scenes.
     """
     rows = {}
     for system, table in judged.items():
@@ -120,7 +107,7 @@ def paired(first: pd.DataFrame, second: pd.DataFrame) -> tuple[float, float, flo
     same = ["excerpt", "place", "azimuth"]
     if len(first) != len(second) or (first[same].to_numpy() != second[same].to_numpy()).any():
         raise ValueError("paired: the tables judge different scenes; give the same scenes to both.")
-    return _interval(second.error_deg - first.error_deg, first.src_file)
+    return _interval(second.error_deg.to_numpy() - first.error_deg.to_numpy(), first.src_file)
 
 
 def _by_room(rows: dict[tuple[str, str], dict]) -> pd.DataFrame:

@@ -38,14 +38,10 @@ def elsewhere(masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def hide(spectrograms: torch.Tensor, masks: np.ndarray, fill: str = "flat") -> torch.Tensor:
-    """Return the spectrograms with the masked places hidden in both ears alike.
+    """Return standardised spectrograms with the masked places hidden in both ears alike.
 
-    Parameters
-    ----------
-    spectrograms : tensor, shape (scenes, 2, bins, frames), standardised.
-    masks : bool array, shape (scenes, bins, frames).
-    fill : "flat" puts the mean level, 0, there; "both ears" the mean of the two ears, which takes
-        the difference between them away and leaves the sound.
+    "flat" puts the mean level, 0, there; "both ears" the mean of the two ears, which takes the
+    difference between them away and leaves the sound.
     """
     if fill not in FILLS:
         raise ValueError(f"hide: fill={fill!r}, expected one of {', '.join(FILLS)}.")
@@ -69,8 +65,7 @@ def masking_table(
     spectrograms : tensor, shape (scenes, 2, bins, frames).
     scenes : DataFrame, with azimuth_deg and src_file of each.
     maps : name to array, shape (scenes, bins, frames): what is to be tested, and its rivals.
-    share : float in (0, 1), of the pixels hidden.
-    fill : see :func:`hide`.
+    share, fill : how much is hidden, in (0, 1), and how, see :func:`hide`.
 
     Returns
     -------

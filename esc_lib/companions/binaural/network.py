@@ -79,10 +79,6 @@ class BAST(nn.Module):
     whose central encoder is twice as wide. Patch embedding, positions and class token are shared
     by the ears. All tokens, the class token too, are averaged in the end.
 
-    References
-    ----------
-    kuang2022bast
-
     Examples
     --------
     >>> small = Settings(width=32, layers=1, heads=2, head_width=16, hidden=32)
@@ -108,18 +104,11 @@ class BAST(nn.Module):
     def forward(
         self, spectrograms: torch.Tensor, attentions: bool = False
     ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Estimate where the sounds come from.
+        """Map standardised (batch, 2, bins, frames), left ear first, to points (batch, 2).
 
-        Parameters
-        ----------
-        spectrograms : tensor, shape (batch, 2, bins, frames), left ear first, standardised.
-        attentions : bool, also return what every token attended to.
-
-        Returns
-        -------
-        tensor, shape (batch, 2); with attentions also a dict of "TE-L", "TE-R" and "TE-C" to
-        tensors of shape (layers, batch, heads, tokens, tokens) whose last axis sums to one. Token
-        0 is the class token, the others are patches, time running fastest.
+        With attentions, what every token attended to is returned as well: "TE-L", "TE-R" and
+        "TE-C" to (layers, batch, heads, tokens, tokens), whose last axis sums to one. Token 0 is
+        the class token, the others are patches, time running fastest.
         """
         if spectrograms.shape[1:] != (2, BINS, FRAMES):
             raise ValueError(

@@ -18,17 +18,10 @@ LEVEL = 0.05  # root mean square of every excerpt before it is put in a room
 
 @dataclass(frozen=True)
 class Excerpts:
-    """Half-second pieces of clips.
+    """Half-second pieces of clips."""
 
-    Attributes
-    ----------
-    table : DataFrame, a row per excerpt: the clip's filename, src_file, category, part, and
-        start_s, where in the clip the excerpt starts.
-    waveforms : float32 tensor, shape (excerpts, 8000), 16 kHz, all equally strong.
-    """
-
-    table: pd.DataFrame
-    waveforms: torch.Tensor
+    table: pd.DataFrame  # of each: the clip's filename, src_file, category, part; start_s in it
+    waveforms: torch.Tensor  # float32 (excerpts, 8000), 16 kHz, all equally strong
 
 
 def cut_excerpts(data: Data, sr: int, per_clip: int = 1) -> Excerpts:
@@ -82,16 +75,8 @@ def draw_scenes(
 ) -> pd.DataFrame:
     """Draw where each excerpt of a part of the clips is heard.
 
-    In every round each excerpt gets a place and an azimuth. Rooms and azimuths come up equally
-    often, up to one.
-
-    Parameters
-    ----------
-    excerpts, places : among which is drawn.
-    part : "train", "validation" or "test".
-    per_excerpt : int, rounds.
-    seats : numbers of the seats allowed; a room with one seat only is always allowed.
-    seed : int
+    In each of `per_excerpt` rounds each excerpt gets a place and an azimuth. Rooms and azimuths
+    come up equally often, up to one. In a room of several seats it is one of `seats`.
 
     Returns
     -------
@@ -101,7 +86,7 @@ def draw_scenes(
     Raises
     ------
     ValueError
-        If the part has no excerpts, or a room none of the seats.
+        If the part, "train", "validation" or "test", has no excerpts, or a room none of the seats.
     """
     rng = np.random.default_rng([seed, sum(part.encode())])
     chosen = np.flatnonzero(excerpts.table.part == part)

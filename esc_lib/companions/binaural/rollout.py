@@ -31,17 +31,9 @@ def roll_out(
 ) -> torch.Tensor:
     """Follow attention and shortcuts from the last layer back to the tokens that went in.
 
-    Parameters
-    ----------
-    attention : tensor, shape (layers, batch, heads, tokens, tokens).
-    how : "mean", "min" or "max", over heads.
-    start : tensor, shape (batch, tokens, tokens), what the first layer's input is made of;
-        default: each token of itself.
-
-    Returns
-    -------
-    tensor, shape (batch, tokens, tokens): row i says what token i of the output is made of. Rows
-    sum to one.
+    It maps (layers, batch, heads, tokens, tokens) to (batch, tokens, tokens): row i says what
+    token i of the output is made of, and sums to one. `start`, of that shape, says what the first
+    layer's input is made of; without it each token is made of itself.
 
     Notes
     -----
@@ -59,9 +51,7 @@ def roll_out(
     return rolled
 
 
-def roll_out_ears(
-    attentions: dict[str, torch.Tensor], how: str = "mean"
-) -> dict[str, torch.Tensor]:
+def roll_out_ears(attentions: dict[str, torch.Tensor], how: str = "mean") -> dict:
     """Return the rollout of each encoder, (batch, tokens, tokens).
 
     The central encoder starts from the mean of both ears: token i of its input is made of token i
@@ -103,17 +93,10 @@ def as_map(shares: torch.Tensor, settings: Settings) -> torch.Tensor:
 def rollout_maps(
     model: BAST, spectrograms: torch.Tensor, how: str = "mean"
 ) -> dict[str, np.ndarray]:
-    """Return the rollout of each encoder laid on the spectrograms.
+    """Return the rollout of "TE-L", "TE-R" and "TE-C" laid on (scenes, 2, bins, frames).
 
-    Parameters
-    ----------
-    spectrograms : tensor, shape (scenes, 2, bins, frames).
-    how : "mean", "min" or "max", over heads.
-
-    Returns
-    -------
-    dict, "TE-L", "TE-R" and "TE-C" to float32 arrays, shape (scenes, bins, frames), 1 where a
-    patch counts as much as the average one.
+    Maps are float32, (scenes, bins, frames), 1 where a patch counts as much as the average one;
+    `how` fuses the heads.
     """
     model.eval()
     device = next(model.parameters()).device

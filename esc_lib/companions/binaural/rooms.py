@@ -20,21 +20,13 @@ SINC_HALF = 8  # samples on each side of a reflection that lies between two samp
 
 @dataclass(frozen=True)
 class Room:
-    """A box with a head in it, and a loudspeaker on a circle around the head.
-
-    Attributes
-    ----------
-    size_m : length, width, height in m; empty for a room without walls.
-    rt60_s : float, time in which sound dies away by 60 dB, 0 without walls.
-    distance_m : float, of the loudspeaker from the head.
-    height_m : float, of head and loudspeaker above the floor.
-    """
+    """A box with a head in it, and a loudspeaker on a circle around the head."""
 
     name: str
-    size_m: tuple[float, ...] = ()
-    rt60_s: float = 0.0
-    distance_m: float = 2.0
-    height_m: float = 1.4
+    size_m: tuple[float, ...] = ()  # length, width, height; empty for a room without walls
+    rt60_s: float = 0.0  # time in which sound dies away by 60 dB
+    distance_m: float = 2.0  # of the loudspeaker from the head
+    height_m: float = 1.4  # of head and loudspeaker above the floor
 
 
 ANECHOIC = Room("anechoic")
@@ -45,17 +37,12 @@ LECTURE_HALL = Room("lecture hall", (14.0, 10.0, 4.5), 0.8)
 class Places:
     """Responses of two ears for heads at several places, and sources all around each.
 
-    Attributes
-    ----------
-    table : DataFrame, a row per place: room, seat.
-    azimuths : array, shape (azimuths,), degrees.
-    responses : float32 array, shape (places, azimuths, 2, 8000), left ear first; the direct
-        sound starts within the first 3 ms and has the strength of the head's own response.
+    The direct sound starts within the first 3 ms, as strong as the head's own response.
     """
 
-    table: pd.DataFrame
-    azimuths: np.ndarray
-    responses: np.ndarray
+    table: pd.DataFrame  # a row per place: room, seat
+    azimuths: np.ndarray  # degrees
+    responses: np.ndarray  # float32 (places, azimuths, 2, 8000), left ear first
 
 
 def prepare_places(rooms: list[Room], head: Head, n_azimuths: int, n_seats: int) -> Places:
@@ -127,10 +114,7 @@ def image_sources(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return where the sound seems to come from, the source itself first, and how strong it is.
 
-    Returns
-    -------
-    offsets : array, shape (images, 3), m from the head.
-    strengths : array, shape (images,), pressure at 1 m relative to the source.
+    Offsets are m from the head, (images, 3); strengths are pressures at 1 m over the source's.
 
     References
     ----------

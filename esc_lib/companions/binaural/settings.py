@@ -12,67 +12,41 @@ FUSIONS = ("subtract", "add", "concatenate")
 class Settings:
     """How a BAST is built and trained, and what it is compared with.
 
-    Sizes and training are the published ones by default, but for `per_excerpt`: the authors'
-    recordings are their own. The rest is ours.
-
-    Attributes
-    ----------
-    width, layers, heads, head_width, hidden : int, of each encoder; `hidden` is the width of the
-        two-layer network behind the attention.
-    patch, stride : int, side of a square patch and distance between patches, in bins and frames.
-    dropout : float
-    fusion : what the central encoder reads of the ears, "subtract", "add" or "concatenate".
-    shared : bool, one encoder reads both ears (SP in the paper) instead of one each (NSP).
-    loss : "squared", "angular" or "hybrid".
-    epochs, batch_size : int
-    per_excerpt : int, scenes that an epoch makes of each excerpt.
-    learning_rate : float, the highest of a one-cycle schedule; the authors keep it constant.
-    seed : int
-    azimuths : int, of the sounds, evenly around the head.
-    seats, new_seats : int, places of the head in the hall that training hears, and that only the
-        test does.
-    excerpts : int, half seconds cut from each clip.
-    step_deg : int, between the directions of the spherical head.
-    variants : tuple of (fusion, shared, loss), compared after `variant_epochs` epochs.
-    cue_rounds, test_rounds : int, scenes of each excerpt that the rivals learn from, and that all
-        are judged by.
-    masked : int, scenes in which places are hidden.
+    Sizes and training are the published ones by default, except where the scenes come in, which
+    the authors recorded. Variants are made with ``dataclasses.replace``.
     """
 
     width: int = 1024
-    layers: int = 3
+    layers: int = 3  # of each of the three encoders
     heads: int = 16
     head_width: int = 64
-    hidden: int = 1024
-    patch: int = 16
-    stride: int = 6
+    hidden: int = 1024  # width of the two-layer network behind the attention
+    patch: int = 16  # side of a square patch, in bins and frames
+    stride: int = 6  # from one patch to the next
     dropout: float = 0.2
-    fusion: str = "subtract"
-    shared: bool = False
-    loss: str = "hybrid"
+    fusion: str = "subtract"  # what the central encoder reads of the ears, one of FUSIONS
+    shared: bool = False  # one encoder reads both ears (SP in the paper) instead of one each (NSP)
+    loss: str = "hybrid"  # one of LOSSES
     epochs: int = 20
     batch_size: int = 48
-    per_excerpt: int = 4
-    learning_rate: float = 1e-4
+    per_excerpt: int = 4  # scenes that an epoch makes of each excerpt
+    learning_rate: float = 1e-4  # the highest of a one-cycle schedule; the authors' is constant
     seed: int = 0
-    azimuths: int = 36
-    seats: int = 6
-    new_seats: int = 2
-    excerpts: int = 4
-    step_deg: int = 1
-    variants: tuple[tuple[str, bool, str], ...] = (
-        ("subtract", False, "hybrid"),
-        ("subtract", False, "squared"),
-        ("subtract", False, "angular"),
-        ("add", False, "hybrid"),
-        ("concatenate", False, "hybrid"),
-        ("subtract", True, "hybrid"),
-        ("add", True, "hybrid"),
-    )
+
+    excerpts: int = 4  # half seconds cut from each clip
+    step_deg: int = 1  # between the directions of the spherical head
+    azimuths: int = 36  # of the sounds, evenly around the head
+    seats: int = 6  # places of the head in the hall that training hears
+    new_seats: int = 2  # further ones for the test
+    variants: tuple[tuple[str, bool, str], ...] = (  # fusion, shared and loss, compared
+        ("subtract", False, "hybrid"), ("subtract", False, "squared"),
+        ("subtract", False, "angular"), ("add", False, "hybrid"),
+        ("concatenate", False, "hybrid"), ("subtract", True, "hybrid"), ("add", True, "hybrid"),
+    )  # fmt: skip
     variant_epochs: int = 5
-    cue_rounds: int = 8
-    test_rounds: int = 1
-    masked: int = 400
+    cue_rounds: int = 8  # scenes of each excerpt that the rivals learn from
+    test_rounds: int = 1  # and that all are judged by
+    masked: int = 400  # scenes in which places are hidden
 
     def __post_init__(self):
         for name, known in (("fusion", FUSIONS), ("loss", LOSSES)):
@@ -102,7 +76,7 @@ _PROFILES = {
     "demo": Settings(
         width=32, layers=1, heads=2, head_width=16, hidden=32,  # seconds on a processor
         stride=16,  # patches side by side: 36 instead of 180
-        dropout=0.0,  # too short a training to learn scenes by heart
+        dropout=0.0,  # every epoch has other scenes, which so small a network cannot learn by heart
         epochs=3, per_excerpt=6,
         learning_rate=3e-3,  # few and narrow layers bear larger steps
         seats=2, new_seats=1, excerpts=1, step_deg=5,  # responses of a seat take seconds
@@ -115,12 +89,9 @@ _PROFILES = {
         shared=True, epochs=100, learning_rate=2e-3,  # fixed beforehand on validation scenes
         excerpts=8,
         variants=(
-            ("subtract", True, "hybrid"),
-            ("subtract", True, "squared"),
-            ("subtract", True, "angular"),
-            ("subtract", False, "hybrid"),
-            ("add", False, "hybrid"),
-            ("concatenate", False, "hybrid"),
+            ("subtract", True, "hybrid"), ("subtract", True, "squared"),
+            ("subtract", True, "angular"), ("subtract", False, "hybrid"),
+            ("add", False, "hybrid"), ("concatenate", False, "hybrid"),
         ),
         variant_epochs=3,
     ),

@@ -35,11 +35,7 @@ RIVALS: dict[str, tuple[Callable, Callable | None]] = {
     "trees (all cues)": (cues.rich_cues, cues.trees),
 }
 LEVELS_ONLY, STRONGEST = "trees (levels only)", "trees (all cues)"
-PUBLISHED_M = {
-    ("subtract", False): 57.14,
-    ("subtract", True): 38.25,
-    ("concatenate", False): 76.04,
-}
+PUBLISHED_M = {("subtract", False): 57.14, ("subtract", True): 38.25, ("concatenate", False): 76.04}
 PUBLISHED_DEG = 1.29  # mean error of the best form: subtract, separate, hybrid
 GAP_S = 0.1  # between the steps of a walk around the head
 
@@ -63,12 +59,11 @@ def make_study(data: Data, sr: int, settings: Settings, head: Head, folder: Path
 
     They are kept there until the head, the places or the code of the rooms are others.
     """
-    n_seats = settings.seats + settings.new_seats
-    given = ([ANECHOIC, LECTURE_HALL], head, settings.azimuths, n_seats)
-    identity = fingerprint(given[0], head.responses, given[2:], code=rooms.__file__)
+    boxes, n_seats = [ANECHOIC, LECTURE_HALL], settings.seats + settings.new_seats
+    identity = fingerprint(boxes, vars(head), settings.azimuths, n_seats, code=rooms.__file__)
 
     def make() -> dict:
-        places = rooms.prepare_places(*given)
+        places = rooms.prepare_places(boxes, head, settings.azimuths, n_seats)
         return {
             **places.table.to_dict("list"),
             "azimuths": torch.from_numpy(places.azimuths),
@@ -131,15 +126,8 @@ def judge_network(study: Study, model: BAST, scenes: pd.DataFrame) -> pd.DataFra
     return judging.judge(scenes, judging.azimuth_of(points.numpy()))
 
 
-def judge_rivals(
-    study: Study, asked: dict[str, pd.DataFrame]
-) -> dict[str, dict[str, pd.DataFrame]]:
-    """Let the rivals learn from training scenes and judge them on others, given by name.
-
-    Returns
-    -------
-    dict, name to rival to verdicts.
-    """
+def judge_rivals(study: Study, asked: dict[str, pd.DataFrame]) -> dict:
+    """Let the rivals learn from training scenes; return name of scenes to rival to verdicts."""
     settings = study.settings
     train = draw_scenes(
         study.excerpts, study.places, "train", settings.cue_rounds, range(settings.seats)
@@ -153,7 +141,7 @@ def judge_rivals(
     }
     found: dict[str, dict[str, pd.DataFrame]] = {name: {} for name in asked}
     for rival, (read, make) in RIVALS.items():
-        machine = make and make().fit(heard[read][""], targets(train).numpy())
+        machine = make().fit(heard[read][""], targets(train).numpy()) if make else None
         for name, scenes in asked.items():
             of_scenes = heard[read][name]
             if machine is None:
@@ -165,11 +153,9 @@ def judge_rivals(
 
 
 def around(study: Study, excerpt: int, n: int = 8) -> dict[str, np.ndarray]:
-    """Lead an excerpt around the head, anticlockwise from ahead, in `n` steps in both rooms.
+    """Lead an excerpt around the head, anticlockwise from ahead, in `n` steps.
 
-    Returns
-    -------
-    dict, room to float array, shape (samples, 2), peak 0.9 over both rooms.
+    It returns room to float array, shape (samples, 2), peak 0.9 over both rooms.
     """
     places = study.places
     azimuth = np.arange(n) * len(places.azimuths) // n

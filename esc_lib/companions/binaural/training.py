@@ -26,13 +26,10 @@ DECIDE = (
 
 @dataclass
 class Fit:
-    """A trained network on the CPU, and its history, a row per epoch.
-
-    The history has epoch, train_loss, validation_loss, validation_error_deg and seconds.
-    """
+    """A trained network on the CPU, and how it got there."""
 
     model: BAST
-    history: pd.DataFrame
+    history: pd.DataFrame  # epoch, train_loss, validation_loss, validation_error_deg, seconds
 
 
 def fit(excerpts: Excerpts, places: Places, settings: Settings, folder: Path) -> Fit:
@@ -41,11 +38,7 @@ def fit(excerpts: Excerpts, places: Places, settings: Settings, folder: Path) ->
     The last epoch's weights are kept: nothing is chosen. Validation scenes, one per excerpt at the
     seats of the training, are the same in all epochs.
 
-    Parameters
-    ----------
-    excerpts, places : what is heard; of a room with walls only the first `settings.seats` seats.
-    settings : Settings
-    folder : Path; the state is kept in a folder of it named after the settings, data and code.
+    The state is kept in a folder of `folder` that is named after the settings, data and code.
 
     Raises
     ------
