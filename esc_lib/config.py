@@ -270,60 +270,6 @@ class Transformer:
 
 
 @dataclass(frozen=True)
-class Binaural:
-    """How the binaural transformer is built, trained and tested; defaults are the published sizes.
-
-    Attributes
-    ----------
-    width, layers, heads, head_width, hidden, stride, dropout : see ``models.bast.BASTSettings``.
-    fusion, shared, loss : of the network that is tested.
-    epochs, batch_size, per_excerpt, learning_rate : see ``binaural.training.Recipe``.
-    variants : tuple of (fusion, shared, loss), compared after `variant_epochs` epochs.
-    step_deg : int, between the directions of the spherical head.
-    azimuths : int, of the sounds, evenly around the head.
-    seats, new_seats : int, places of the head in the hall that training hears, and that only the
-        test does.
-    excerpts : int, half seconds cut from each clip.
-    cue_rounds, test_rounds : int, scenes of each excerpt that the rivals learn from, and that all
-        are judged by.
-    masked : int, scenes in which places are hidden.
-    """
-
-    width: int = 1024
-    layers: int = 3
-    heads: int = 16
-    head_width: int = 64
-    hidden: int = 1024
-    stride: int = 6
-    dropout: float = 0.2
-    fusion: str = "subtract"
-    shared: bool = False
-    loss: str = "hybrid"
-    epochs: int = 20
-    batch_size: int = 48
-    per_excerpt: int = 4
-    learning_rate: float = 1e-4
-    variants: tuple[tuple[str, bool, str], ...] = (
-        ("subtract", False, "hybrid"),
-        ("subtract", False, "squared"),
-        ("subtract", False, "angular"),
-        ("add", False, "hybrid"),
-        ("concatenate", False, "hybrid"),
-        ("subtract", True, "hybrid"),
-        ("add", True, "hybrid"),
-    )
-    variant_epochs: int = 5
-    step_deg: int = 1
-    azimuths: int = 36
-    seats: int = 6
-    new_seats: int = 2
-    excerpts: int = 4
-    cue_rounds: int = 8
-    test_rounds: int = 1
-    masked: int = 400
-
-
-@dataclass(frozen=True)
 class CrossModal:
     """How the networks of sound to image and image to sound are trained.
 
@@ -390,7 +336,6 @@ class Profile:
     evidence: Evidence = field(default_factory=Evidence)
     efficiency: Efficiency = field(default_factory=Efficiency)
     transformer: Transformer = field(default_factory=Transformer)
-    binaural: Binaural = field(default_factory=Binaural)
     cross_modal: CrossModal = field(default_factory=CrossModal)
 
     def as_dict(self) -> dict:
@@ -431,27 +376,6 @@ PROFILES: dict[str, Profile] = {
             transformer=Transformer(
                 folds=(1,), n_frames=64, views=1, pretraining_epochs=2, epochs=1, full_batch=0
             ),
-            binaural=Binaural(
-                width=32,
-                layers=1,
-                heads=2,
-                head_width=16,
-                hidden=32,
-                stride=16,
-                dropout=0.0,
-                epochs=3,
-                per_excerpt=6,
-                learning_rate=3e-3,
-                variants=(("subtract", False, "hybrid"), ("add", True, "squared")),
-                variant_epochs=1,
-                step_deg=5,
-                seats=2,
-                new_seats=1,
-                excerpts=1,
-                cue_rounds=4,
-                test_rounds=4,
-                masked=60,
-            ),
             cross_modal=CrossModal(
                 width=0.125, pool=8, steps=100, classifier_steps=60, batch=16, learning_rate=1e-3,
                 generator_rate=1e-3, seeds=(0,), stages=(512,),
@@ -474,27 +398,6 @@ PROFILES: dict[str, Profile] = {
             efficiency=Efficiency(keep=(0.5,)),
             transformer=Transformer(
                 folds=(1, 2), n_frames=96, views=3, pretraining_epochs=10, epochs=30, full_batch=2
-            ),
-            binaural=Binaural(
-                width=64,
-                heads=4,
-                head_width=16,
-                hidden=64,
-                stride=16,
-                dropout=0.0,
-                shared=True,
-                epochs=100,
-                learning_rate=2e-3,
-                variants=(
-                    ("subtract", True, "hybrid"),
-                    ("subtract", True, "squared"),
-                    ("subtract", True, "angular"),
-                    ("subtract", False, "hybrid"),
-                    ("add", False, "hybrid"),
-                    ("concatenate", False, "hybrid"),
-                ),
-                variant_epochs=3,
-                excerpts=8,
             ),
             cross_modal=CrossModal(
                 width=0.125, pool=4, steps=1500, classifier_steps=1500, batch=32,

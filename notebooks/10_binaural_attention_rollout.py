@@ -25,12 +25,14 @@ shown_deg = 60.0  # degrees, where it is put
 hidden_share = 0.2  # of a spectrogram, in the test of the rollout
 
 # %% tags=["hide-input"]
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import torch
 
-from esc_lib.companions.binaural import experiment, figures, heads, judging, masking, rollout, rooms
-from esc_lib.companions.binaural.spectrograms import levels_db, standardise
+from esc_lib.companions import binaural
+from esc_lib.companions.binaural import figures
 from esc_lib.config import get_profile
 from esc_lib.data.clips import find, open_data, own, root
 from esc_lib.figures import style
@@ -40,11 +42,12 @@ from esc_lib.study.metrics import Metric
 
 style.apply()
 settings = get_profile(profile)
-plan = settings.binaural
+plan = binaural.of_profile(profile)
+plan = replace(plan, epochs=epochs or plan.epochs)
 data = open_data(find(root(profile, artifacts), "01_data"))
 folder = own(root(profile, artifacts), "10_binaural_attention_rollout")
-head = heads.open_head(hrir, plan.step_deg)
-sphere = heads.spherical_head(step_deg=plan.step_deg)
+head = binaural.open_head(hrir, plan.step_deg)
+sphere = binaural.spherical_head(plan.step_deg)
 print("head:", head.name)
 
 # %% [markdown]
@@ -61,9 +64,9 @@ print("head:", head.name)
 both = {each.name: each for each in (sphere, head)}
 directions = np.arange(0, 360, 5)
 responses = {name: each.towards(directions) for name, each in both.items()}
-time_s = {name: heads.time_difference_s(each) for name, each in responses.items()}
-time_s["rays around a sphere"] = heads.woodworth_s(directions)
-level_db = {name: heads.level_difference_db(each) for name, each in responses.items()}
+time_s = {name: binaural.time_difference_s(each) for name, each in responses.items()}
+time_s["rays around a sphere"] = binaural.woodworth_s(directions)
+level_db = {name: binaural.level_difference_db(each) for name, each in responses.items()}
 
 # %% mystnb={"figure": {"name": "fig-10-differences", "caption": "Differences between the ears by azimuth (0 ahead, 90 left): time, beside what rays around a sphere would take, and level over all frequencies. Each value occurs at least twice: mirror images in front and behind are alike."}, "image": {"alt": "Two panels of curves over azimuth, both rising to a hump on the left side and falling to a trough on the right side."}}
 figure = figures.differences(directions, time_s, level_db)
@@ -80,23 +83,21 @@ figure = figures.differences(directions, time_s, level_db)
 # excerpt somewhere else.
 
 # %%
-study = experiment.make_study(data, settings.front_end.sr, plan, head, folder)
+study = binaural.make_study(data, settings.front_end.sr, plan, head, folder)
 parts = study.excerpts.table.groupby("part", sort=False)
-scenes = {
-    part: experiment.draw(study, part, plan.test_rounds) for part in ("validation", "test")
-}
+scenes = {part: binaural.draw(study, part, plan.test_rounds) for part in ("validation", "test")}
 counts = parts.agg(clips=("filename", "nunique"), recordings=("src_file", "nunique"))
 counts["excerpts"] = parts.size()
 counts["judged scenes"] = pd.Series({part: len(table) for part, table in scenes.items()})
 hall = study.places.responses[1, 0].astype(float)
-rt60_s = np.mean([rooms.reverberation_time_s(ear, head.sr) for ear in hall])
+rt60_s = np.mean([binaural.reverberation_time_s(ear, binaural.SR) for ear in hall])
 print(f"reverberation time of the hall, as measured at the first seat: {rt60_s:.2f} s")
 counts.style.format(precision=0, na_rep="")
 
 # %% mystnb={"figure": {"name": "fig-10-responses", "caption": "Responses of both ears to a click from 90 degrees (left): without walls, and at the first seat of the lecture hall (first 60 ms)."}, "image": {"alt": "Two panels with a solid and a dashed line; on the left a single pulse per ear, on the right the same pulse followed by many smaller ones."}}
-left_side = int(np.argmin(judging.angular_error_deg(study.places.azimuths, 90)))
-clicks = study.places.responses[:2, left_side, :, : int(0.06 * head.sr)]
-figure = figures.responses(clicks, head.sr, ["anechoic", "lecture hall"])
+left_side = int(np.argmin(binaural.angular_error_deg(study.places.azimuths, 90)))
+clicks = study.places.responses[:2, left_side, :, : int(0.06 * binaural.SR)]
+figure = figures.responses(clicks, binaural.SR, ["anechoic", "lecture hall"])
 
 # %% [markdown]
 # Over headphones: one test excerpt goes around the head, anticlockwise from ahead, in eight steps.
@@ -104,10 +105,10 @@ figure = figures.responses(clicks, head.sr, ["anechoic", "lecture hall"])
 # %%
 first = int(np.flatnonzero(study.excerpts.table.part == "test")[shown])
 name = study.excerpts.table.category[first].replace("_", " ")
-walks = experiment.around(study, first)
+walks = binaural.around(study, first)
 sounds.players(
     [
-        sounds.player(heard, head.sr, f"{name}, around the head, {room}", settings.licence)
+        sounds.player(heard, binaural.SR, f"{name}, around the head, {room}", settings.licence)
         for room, heard in walks.items()
     ]
 )
@@ -122,9 +123,8 @@ sounds.players(
 # squared error, the angle, or the sum of both (*hybrid*). Parameters in millions of all six forms:
 
 # %%
-sizes = experiment.sizes(plan)
-main = experiment.of_settings(plan)
-print(f"here: {main.width} wide, {main.layers} layers, {main.heads} heads, stride {main.stride}")
+sizes = binaural.sizes(plan)
+print(f"here: {plan.width} wide, {plan.layers} layers, {plan.heads} heads, stride {plan.stride}")
 sizes.style.format(precision=2, na_rep="")
 
 # %% [markdown]
@@ -139,8 +139,8 @@ sizes.style.format(precision=2, na_rep="")
 # *levels only* know no more than it does.
 
 # %% tags=["remove-stderr"]
-verdicts = experiment.judge_rivals(study, plan, scenes)
-experiment.errors(verdicts["validation"]).style.format(precision=1)
+verdicts = binaural.judge_rivals(study, scenes)
+binaural.errors(verdicts["validation"]).style.format(precision=1)
 
 # %% [markdown]
 # ## Learning to hear
@@ -152,13 +152,13 @@ experiment.errors(verdicts["validation"]).style.format(precision=1)
 # for a while where front and back are not told apart.
 
 # %% tags=["remove-stderr"]
-fit = experiment.learn(study, plan, folder / "runs", epochs=epochs)
+fit = binaural.fit(study.excerpts, study.places, plan, folder / "runs")
 for part, table in scenes.items():
-    verdicts[part] = {"BAST": experiment.judge_network(study, fit.model, table), **verdicts[part]}
+    verdicts[part] = {"BAST": binaural.judge_network(study, fit.model, table), **verdicts[part]}
 
 # %% mystnb={"figure": {"name": "fig-10-learning", "caption": "Error on validation scenes, without walls and at known seats of the hall together, by epoch."}, "image": {"alt": "A line that falls over the epochs, above or below a dotted horizontal line."}}
-of_known = verdicts["validation"][experiment.STRONGEST].query("room != @experiment.ROOMS[2]")
-figure = figures.learning({"BAST": fit.history}, of_known.error_deg.mean())
+of_known = verdicts["validation"][binaural.STRONGEST].query("room != @binaural.ROOMS[2]")
+figure = figures.learning(fit.history, of_known.error_deg.mean())
 
 # %% [markdown]
 # ## Fusions, encoders, losses
@@ -168,13 +168,10 @@ figure = figures.learning({"BAST": fit.history}, of_known.error_deg.mean())
 
 # %% tags=["remove-stderr"]
 short = {}
-for fusion, shared, loss in plan.variants:
-    variant = f"{fusion}, {'shared' if shared else 'separate'}, {loss}"
-    brief = experiment.learn(
-        study, plan, folder / "runs", (fusion, shared, loss), plan.variant_epochs
-    )
-    short[variant] = experiment.judge_network(study, brief.model, scenes["validation"])
-variants = experiment.errors(short)
+for variant, form in binaural.variants(plan).items():
+    brief = binaural.fit(study.excerpts, study.places, form, folder / "runs")
+    short[variant] = binaural.judge_network(study, brief.model, scenes["validation"])
+variants = binaural.errors(short)
 variants.style.format(precision=1)
 
 # %% [markdown]
@@ -186,22 +183,22 @@ variants.style.format(precision=1)
 # (without what lies within 15 degrees of the axis through the ears).
 
 # %%
-table = experiment.errors(verdicts["test"])
+table = binaural.errors(verdicts["test"])
 table.style.format(precision=1)
 
 # %% mystnb={"figure": {"name": "fig-10-around", "caption": "Mean error per azimuth, on test scenes without walls and at new seats of the hall: BAST, the trees that know as much, and those that know more."}, "image": {"alt": "Two circles seen from above with three closed lines around the centre; a line far from the centre marks directions that are often misheard."}}
-compared = ("BAST", experiment.LEVELS_ONLY, experiment.STRONGEST)
+compared = ("BAST", binaural.LEVELS_ONLY, binaural.STRONGEST)
 there = {
-    system: judging.summary(verdicts["test"][system], ["room", "azimuth_deg"])
+    system: binaural.summary(verdicts["test"][system], ["room", "azimuth_deg"])
     for system in compared
 }
 figure = figures.around_the_head(
-    {system: each.loc[[experiment.ROOMS[0], experiment.ROOMS[2]]] for system, each in there.items()}
+    {system: each.loc[[binaural.ROOMS[0], binaural.ROOMS[2]]] for system, each in there.items()}
 )
 
 # %% mystnb={"figure": {"name": "fig-10-confusion", "caption": "Where BAST hears the test scenes. On the rising diagonal it is right, on the dotted lines it takes front for back."}, "image": {"alt": "Three square grids with a bright rising diagonal, and some weight along falling dotted lines."}}
 heard_at = {
-    room: judging.confusion(of_room, study.places.azimuths)
+    room: binaural.confusion(of_room, study.places.azimuths)
     for room, of_room in verdicts["test"]["BAST"].groupby("room")
 }
 figure = figures.confusion(heard_at)
@@ -211,7 +208,7 @@ figure = figures.confusion(heard_at)
 # above zero means that BAST is better.
 
 # %%
-rivals = experiment.against(verdicts["test"], "BAST")
+rivals = binaural.against(verdicts["test"], "BAST")
 rivals.style.format(precision=1)
 
 # %% [markdown]
@@ -223,12 +220,12 @@ rivals.style.format(precision=1)
 # The same excerpt from the same direction, in both rooms:
 
 # %%
-pictured = experiment.same_sound(study, first, shown_deg)
-heard = levels_db(study.renderer(pictured))
-maps = rollout.rollout_maps(fit.model, standardise(heard))
+pictured = binaural.same_sound(study, first, shown_deg)
+heard = binaural.levels_db(study.renderer(pictured))
+maps = binaural.rollout_maps(fit.model, binaural.standardise(heard))
 with torch.no_grad():
-    _, attentions = fit.model(standardise(heard), attentions=True)
-rows = [rolled.sum(-1) for rolled in rollout.roll_out_ears(attentions).values()]
+    _, attentions = fit.model(binaural.standardise(heard), attentions=True)
+rows = [rolled.sum(-1) for rolled in binaural.roll_out_ears(attentions).values()]
 off_one = max(float((sums - 1).abs().max()) for sums in rows)
 print(f"sums of the rows of the rollouts differ from one by at most {off_one:.0e}")
 
@@ -250,12 +247,12 @@ figure = figures.rollout(heard[1].numpy(), {k: m[1] for k, m in maps.items()}, t
 
 # %%
 of_test = scenes["test"].sample(plan.masked, random_state=0).reset_index(drop=True)
-levels = torch.cat([levels_db(heard) for heard in study.renderer.batches(of_test)])
-inputs = standardise(levels)
-candidates = rollout.rollout_maps(fit.model, inputs)
+levels = torch.cat([binaural.levels_db(heard) for heard in study.renderer.batches(of_test)])
+inputs = binaural.standardise(levels)
+candidates = binaural.rollout_maps(fit.model, inputs)
 candidates["louder ear's level"] = levels.amax(dim=1).numpy()
 candidates["difference of the ears"] = (levels[:, 0] - levels[:, 1]).abs().numpy()
-truth = masking.masking_table(fit.model, inputs, of_test, candidates, hidden_share)
+truth = binaural.masking_table(fit.model, inputs, of_test, candidates, hidden_share)
 truth.style.format(precision=1, na_rep="")
 
 # %% mystnb={"figure": {"name": "fig-10-masking", "caption": "Left: error on test scenes after the marked places were hidden (dots, with 95 % interval over source recordings), after masks of the same shape were moved elsewhere (squares), and after the least marked were hidden (triangles). Right: how much more the marked ones cost than moved ones."}, "image": {"alt": "Two panels with a row per map; a dot with a bar, a square and a triangle on the left, a dot with a bar beside a vertical zero line on the right."}}
@@ -266,7 +263,7 @@ figure = figures.masking(truth)
 # the difference between the ears away and leaves the sound as it was:
 
 # %%
-gentle = masking.masking_table(
+gentle = binaural.masking_table(
     fit.model, inputs, of_test, candidates, hidden_share, fill="both ears"
 )
 gentle.style.format(precision=1, na_rep="")
@@ -281,9 +278,9 @@ gentle.assign(fill="both ears").to_csv(folder / "masking_both_ears.csv")
 fit.history.to_csv(folder / "history.csv", index=False)
 
 # %% tags=["hide-input"]
-words = {"BAST": "bast", experiment.LEVELS_ONLY: "levels", experiment.STRONGEST: "strong"}
+words = {"BAST": "bast", binaural.LEVELS_ONLY: "levels", binaural.STRONGEST: "strong"}
 words |= {"look-up (time, level)": "lookup", "neighbours (time, level)": "simple"}
-places = dict(zip(experiment.ROOMS, ("free", "known", "new"), strict=True))
+places = dict(zip(binaural.ROOMS, ("free", "known", "new"), strict=True))
 by_room = {}
 for (room, system), row in table.iterrows():
     if system in words:
@@ -298,7 +295,7 @@ for (room, system), row in table.iterrows():
 
 # %% tags=["hide-input"]
 outcomes = {}
-for room in experiment.ROOMS:
+for room in binaural.ROOMS:
     gaps = rivals.loc[room]
     better, worse = gaps.index[gaps.low > 0], gaps.index[gaps.high < 0]
     outcomes |= {
@@ -322,10 +319,10 @@ metrics.publish(
     | hidden
     | {
         "bin_head": Metric(head.name),
-        "bin_size": Metric(f"{main.width} wide, {main.layers} layers, stride {main.stride}"),
-        "bin_parameters_m": Metric(experiment.parameters_m(main), "M"),
-        "bin_published_m": Metric(experiment.PUBLISHED_M["subtract", False], "M"),
-        "bin_published_deg": Metric(experiment.PUBLISHED_DEG, "degrees"),
+        "bin_size": Metric(f"{plan.width} wide, {plan.layers} layers, stride {plan.stride}"),
+        "bin_parameters_m": Metric(binaural.parameters_m(plan), "M"),
+        "bin_published_m": Metric(binaural.PUBLISHED_M["subtract", False], "M"),
+        "bin_published_deg": Metric(binaural.PUBLISHED_DEG, "degrees"),
         "bin_epochs": Metric(len(fit.history)),
         "bin_minutes": Metric(fit.history.seconds.sum() / 60, "min"),
         "bin_device": Metric("GPU" if torch.cuda.is_available() else "processor"),

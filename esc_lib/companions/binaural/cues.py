@@ -1,9 +1,5 @@
 """The classical way: time and level differences between the ears, and nearest neighbours."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable
-
 import numpy as np
 import torch
 from sklearn.ensemble import ExtraTreesRegressor
@@ -13,8 +9,9 @@ from sklearn.preprocessing import StandardScaler
 
 from esc_lib.companions.binaural.heads import SR, Head, level_difference_db, time_difference_s
 
-MAX_LAG = 14  # samples, 0.9 ms: no head is wider
 OVERSAMPLE = 4
+REACH = 14 * OVERSAMPLE  # 14 samples or 0.9 ms: no head is wider
+LAGS_S = np.arange(-REACH, REACH + 1) / (OVERSAMPLE * SR)  # positive where the left ear leads
 BAND_EDGES_HZ = (100, 300, 600, 1000, 1500, 2200, 3000, 4000, 5200, 6500, 8000)
 NEIGHBOURS = 15
 
@@ -22,13 +19,7 @@ NEIGHBOURS = 15
 def gcc_phat(waveforms: torch.Tensor) -> torch.Tensor:
     """Return the correlation of two ears with all frequencies made equally strong.
 
-    Parameters
-    ----------
-    waveforms : tensor, shape (batch, 2, samples), left ear first.
-
-    Returns
-    -------
-    tensor, shape (batch, lags), lags as :func:`lags_s` counts them.
+    It maps (batch, 2, samples), left ear first, to (batch, lags), at the lags of LAGS_S.
 
     References
     ----------
@@ -39,14 +30,7 @@ def gcc_phat(waveforms: torch.Tensor) -> torch.Tensor:
     cross = left.conj() * right
     white = cross / cross.abs().clamp_min(1e-12)
     correlation = torch.fft.irfft(white, n_fft * OVERSAMPLE) * OVERSAMPLE
-    reach = MAX_LAG * OVERSAMPLE
-    return torch.cat([correlation[:, -reach:], correlation[:, : reach + 1]], dim=1)
-
-
-def lags_s() -> np.ndarray:
-    """Return the lags of :func:`gcc_phat` in s, positive where the left ear leads."""
-    reach = MAX_LAG * OVERSAMPLE
-    return np.arange(-reach, reach + 1) / (OVERSAMPLE * SR)
+    return torch.cat([correlation[:, -REACH:], correlation[:, : REACH + 1]], dim=1)
 
 
 def band_levels_db(waveforms: torch.Tensor) -> torch.Tensor:
@@ -64,7 +48,7 @@ def band_levels_db(waveforms: torch.Tensor) -> torch.Tensor:
 
 def simple_cues(waveforms: torch.Tensor) -> np.ndarray:
     """Return time difference in s and level difference in dB, shape (batch, 2)."""
-    time_s = lags_s()[gcc_phat(waveforms).argmax(dim=1).cpu().numpy()]
+    time_s = LAGS_S[gcc_phat(waveforms).argmax(dim=1).cpu().numpy()]
     energy = waveforms.square().sum(-1).clamp_min(1e-20).log10().cpu().numpy()
     return np.stack([time_s, 10 * (energy[:, 0] - energy[:, 1])], axis=1)
 
@@ -88,23 +72,11 @@ def rich_cues(waveforms: torch.Tensor) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def of_batches(batches: Iterable[torch.Tensor], cues=rich_cues) -> np.ndarray:
-    """Return the cues of all batches, shape (scenes, cues)."""
-    return np.concatenate([cues(batch) for batch in batches])
-
-
 def look_up(cues: np.ndarray, head: Head) -> np.ndarray:
     """Return the azimuth in degrees whose own cues are nearest: a model of the head, no learning.
 
-    Parameters
-    ----------
-    cues : array, shape (scenes, 2), as :func:`simple_cues` returns it.
-    head : Head
-
-    Notes
-    -----
-    Distances count in standard deviations of the head's own differences. On a sphere a sound
-    ahead and its mirror image behind differ by next to nothing.
+    Cues are :func:`simple_cues`. Distances count in standard deviations of the head's own
+    differences. On a sphere a sound ahead and its mirror image behind differ by next to nothing.
     """
     own = np.stack([time_difference_s(head.responses), level_difference_db(head.responses)], 1)
     own, cues = own / own.std(axis=0), cues / own.std(axis=0)
@@ -112,22 +84,11 @@ def look_up(cues: np.ndarray, head: Head) -> np.ndarray:
     return head.azimuths[distance.argmin(axis=1)]
 
 
-def localiser(kind: str, seed: int = 0):
-    """Return an untrained machine from scikit-learn that maps cues to points (x, y).
+def neighbours():
+    """Return what averages the points (x, y) of the 15 nearest scenes, near ones weighing more."""
+    return make_pipeline(StandardScaler(), KNeighborsRegressor(NEIGHBOURS, weights="distance"))
 
-    Parameters
-    ----------
-    kind : "neighbours" averages the points of the 15 nearest training scenes, near ones weighing
-        more; "trees" is a forest, which picks the cues that help by itself.
-    seed : int
 
-    Raises
-    ------
-    ValueError
-        If there is no such kind.
-    """
-    if kind == "neighbours":
-        return make_pipeline(StandardScaler(), KNeighborsRegressor(NEIGHBOURS, weights="distance"))
-    if kind == "trees":
-        return ExtraTreesRegressor(200, min_samples_leaf=2, max_features=0.3, random_state=seed)
-    raise ValueError(f"localiser: kind={kind!r}, expected 'neighbours' or 'trees'.")
+def trees():
+    """Return a forest that maps cues to points (x, y) and picks the cues that help by itself."""
+    return ExtraTreesRegressor(200, min_samples_leaf=2, max_features=0.3, random_state=0)

@@ -1,7 +1,5 @@
 """Figures of notebook 10: two ears, attention rollout, and errors around the head."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -16,46 +14,43 @@ from esc_lib.figures.style import COLOURS, MAGNITUDE_CMAP, MAP_CMAP
 TOP_KHZ = 6.0
 AROUND = (0, 90, 180, 270)
 SIDES = ("ahead", "left", "behind", "right")
+PANELS = [
+    ["left", "TE-L", "."], ["left", "TE-L", "TE-C"],
+    ["right", "TE-R", "TE-C"], ["right", "TE-R", "."],
+]  # fmt: skip
+TITLES = {
+    "left": "(a) spectrogram: left",
+    "TE-L": "(b) rollout, each ear: TE-L",
+    "TE-C": "(c) rollout, both ears: TE-C",
+}
 
 
 def rollout(levels_db: np.ndarray, maps: dict[str, np.ndarray], title: str = "") -> Figure:
     """Show what two ears hear, and what each encoder of BAST takes from it.
 
-    Parameters
-    ----------
-    levels_db : array, shape (2, bins, frames), dB, left ear first.
-    maps : "TE-L", "TE-R", "TE-C" to array, shape (bins, frames), 1 for an even share.
-    title : str, of the whole figure.
+    Levels are (2, bins, frames), left ear first; maps, "TE-L", "TE-R" and "TE-C", are
+    (bins, frames) and 1 for an even share.
     """
-    figure = plt.figure(figsize=(10, 4.6))
-    grid = figure.add_gridspec(4, 3)
-    left, left_map = (figure.add_subplot(grid[:2, i]) for i in (0, 1))
-    right, right_map = (figure.add_subplot(grid[2:, i]) for i in (0, 1))
-    central = figure.add_subplot(grid[1:3, 2])
+    figure, axes = plt.subplot_mosaic(PANELS, figsize=(10, 4.6))
     high = float(levels_db.max())
-    for ax, values, name in zip((left, right), levels_db, ("left", "right"), strict=True):
-        heard = _cells(ax, values, high - 60, high, MAGNITUDE_CMAP)
-        ax.set_title(name)
+    for name, values in zip(("left", "right"), levels_db, strict=True):
+        heard = _cells(axes[name], values, high - 60, high, MAGNITUDE_CMAP)
     lowest = min(0.9, *(float(values.min()) for values in maps.values()))
     top = max(1.1, *(float(values.max()) for values in maps.values()))
-    for ax, name in zip((left_map, right_map, central), ("TE-L", "TE-R", "TE-C"), strict=True):
-        share = _cells(ax, maps[name], lowest, top, MAP_CMAP)
-        ax.set_title(name)
-    for ax, letter, what in (
-        (left, "(a)", "spectrogram"), (left_map, "(b)", "rollout, each ear"),
-        (central, "(c)", "rollout, both ears"),
-    ):  # fmt: skip
-        ax.set_title(f"{letter} {what}: {ax.get_title()}")
-    for ax in (right, right_map, central):
-        ax.set_xlabel("time (s)")
-    for ax in (left, right, central):
-        ax.set_ylabel("frequency (kHz)")
-    for ax in (left, left_map):
-        ax.tick_params(labelbottom=False)
-    for ax in (left_map, right_map):
-        ax.tick_params(labelleft=False)
-    figure.colorbar(heard, ax=[left, right], label="level (dB)")
-    figure.colorbar(share, ax=[left_map, right_map, central], label="share (1: as the average)")
+    for name, values in maps.items():
+        share = _cells(axes[name], values, lowest, top, MAP_CMAP)
+    for name, ax in axes.items():
+        ax.set_title(TITLES.get(name, name))
+        if name in ("right", "TE-R", "TE-C"):
+            ax.set_xlabel("time (s)")
+        else:
+            ax.tick_params(labelbottom=False)
+        if name in ("left", "right", "TE-C"):
+            ax.set_ylabel("frequency (kHz)")
+        else:
+            ax.tick_params(labelleft=False)
+    figure.colorbar(heard, ax=[axes["left"], axes["right"]], label="level (dB)")
+    figure.colorbar(share, ax=[axes[name] for name in maps], label="share (1: as the average)")
     if title:
         figure.suptitle(title)
     return figure
@@ -75,10 +70,7 @@ def _cells(ax: Axes, values: np.ndarray, vmin: float, vmax: float, cmap: str) ->
 def around_the_head(tables: dict[str, pd.DataFrame]) -> Figure:
     """Show a mean per azimuth on circles around a head that looks up, one circle per room.
 
-    Parameters
-    ----------
-    tables : name to DataFrame, index (room, azimuth in degrees), column mean in degrees: as
-        ``judging.summary`` returns it by room and azimuth_deg.
+    Tables, by name, are those of ``judging.summary`` by room and azimuth_deg.
     """
     rooms = list(dict.fromkeys(room for t in tables.values() for room in t.index.unique(0)))
     figure, axes = plt.subplots(
@@ -86,16 +78,17 @@ def around_the_head(tables: dict[str, pd.DataFrame]) -> Figure:
         subplot_kw={"projection": "polar"},
     )  # fmt: skip
     top = max(5.0, *(float(table["mean"].max()) for table in tables.values()))
+    handles = {}
     for ax, room in zip(axes.flat, rooms, strict=True):
         for index, (name, table) in enumerate(tables.items()):
             if room not in table.index:
                 continue
             means = table.loc[room, "mean"].sort_index()
             angles = np.deg2rad(np.append(means.index, means.index[0]))
-            ax.plot(
+            (handles[name],) = ax.plot(
                 angles, np.append(means, means.iloc[0]), color=COLOURS[index % len(COLOURS)],
                 linestyle=("-", "--", "-.", ":")[index % 4], marker="os^D"[index % 4],
-                markersize=2.5, linewidth=1.2, label=name,
+                markersize=2.5, linewidth=1.2,
             )  # fmt: skip
         ax.set_theta_zero_location("N")
         ax.set_xticks(np.deg2rad(AROUND), SIDES)
@@ -104,9 +97,6 @@ def around_the_head(tables: dict[str, pd.DataFrame]) -> Figure:
         ax.set_rlabel_position(45)
         ax.yaxis.set_major_formatter("{x:g}°")
         ax.grid(alpha=0.4)
-    handles = {}
-    for ax in axes.flat:
-        handles.update(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8)
     figure.supylabel("mean angular error, from the centre outwards (degrees)", fontsize=8)
     return figure
@@ -115,11 +105,8 @@ def around_the_head(tables: dict[str, pd.DataFrame]) -> Figure:
 def confusion(matrices: dict[str, np.ndarray]) -> Figure:
     """Show where sounds were heard, a panel per system or room, on one scale.
 
-    The falling dotted lines are mirror images: front heard as back and back as front.
-
-    Parameters
-    ----------
-    matrices : name to array, shape (azimuths, azimuths), rows true, each summing to one.
+    Matrices have a row per true azimuth that sums to one. The falling dotted lines are mirror
+    images: front heard as back and back as front.
     """
     figure, axes = plt.subplots(
         1, len(matrices), figsize=(1 + 3.2 * len(matrices), 3.5), sharey=True, squeeze=False
@@ -127,9 +114,7 @@ def confusion(matrices: dict[str, np.ndarray]) -> Figure:
     for ax, (name, shares) in zip(axes.flat, matrices.items(), strict=True):
         step = 360 / len(shares)
         extent = (-step / 2, 360 - step / 2) * 2
-        image = ax.imshow(
-            shares, origin="lower", extent=extent, vmin=0, vmax=1, cmap=MAP_CMAP, aspect="equal"
-        )
+        image = ax.imshow(shares, origin="lower", extent=extent, vmin=0, vmax=1, cmap=MAP_CMAP)
         for total in (180, 540):
             ax.plot([0, 360], [total, total - 360], ":", color="white", linewidth=0.8)
         ax.set(xlim=extent[:2], ylim=extent[:2], title=name, xticks=AROUND, yticks=AROUND)
@@ -142,23 +127,17 @@ def confusion(matrices: dict[str, np.ndarray]) -> Figure:
 def differences(
     azimuths: np.ndarray, time_s: dict[str, np.ndarray], level_db: dict[str, np.ndarray]
 ) -> Figure:
-    """Show time and level differences between the ears, by azimuth.
+    """Show time (s) and level differences (dB) between the ears, by azimuth in degrees.
 
-    Parameters
-    ----------
-    azimuths : array, shape (azimuths,), degrees.
-    time_s : name to array, shape (azimuths,), s, positive where the left ear leads.
-    level_db : name to array, shape (azimuths,), dB, positive where the left ear is louder.
+    Both map names to arrays, shape (azimuths,), positive where the left ear leads or is louder.
     """
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.2), sharex=True)
-    scaled = {name: 1e6 * np.asarray(values) for name, values in time_s.items()}
-    names = list(dict.fromkeys([*scaled, *level_db]))
-    panels = ((scaled, "left ear leads by (µs)"), (level_db, "left ear louder by (dB)"))
-    for ax, (curves, label) in zip(axes, panels, strict=True):
+    styles = dict(zip(dict.fromkeys([*time_s, *level_db]), zip(COLOURS, ("-", "--", ":", "-."))))
+    panels = ((time_s, 1e6, "left ear leads by (µs)"), (level_db, 1, "left ear louder by (dB)"))
+    for ax, (curves, unit, label) in zip(axes, panels, strict=True):
         for name, values in curves.items():
-            index = names.index(name)
-            ax.plot(azimuths, values, ("-", "--", ":", "-.")[index % 4], color=COLOURS[index],
-                    label=name)  # fmt: skip
+            colour, line = styles[name]
+            ax.plot(azimuths, unit * values, line, color=colour, label=name)
         ax.axhline(0, color="0.7", linewidth=0.6)
         ax.set(xlabel="azimuth (degrees)", ylabel=label, xticks=np.arange(0, 361, 90))
         ax.legend(fontsize=8)
@@ -166,14 +145,7 @@ def differences(
 
 
 def responses(impulses: np.ndarray, sr: int, names: list[str]) -> Figure:
-    """Show impulse responses of both ears, a panel each, on one scale.
-
-    Parameters
-    ----------
-    impulses : array, shape (panels, 2, samples), left ear first.
-    sr : int, Hz.
-    names : title of each panel.
-    """
+    """Show impulse responses (panels, 2, samples) of both ears, left first, on one scale."""
     figure, axes = plt.subplots(1, len(names), figsize=(9.5, 2.6), sharey=True, squeeze=False)
     time_ms = 1000 * np.arange(impulses.shape[-1]) / sr
     for ax, ears, name in zip(axes.flat, impulses, names, strict=True):
@@ -186,12 +158,7 @@ def responses(impulses: np.ndarray, sr: int, names: list[str]) -> Figure:
 
 
 def masking(table: pd.DataFrame) -> Figure:
-    """Show errors after marked places were hidden, beside moved and least marked ones.
-
-    Parameters
-    ----------
-    table : as ``masking.masking_table`` returns it.
-    """
+    """Show errors of ``masking.masking_table``: marked, moved or least marked places hidden."""
     figure, (ax, gains) = plt.subplots(1, 2, figsize=(9.5, 1.4 + 0.4 * len(table)), sharey=True)
     maps = table.iloc[1:]
     places = np.arange(len(maps))[::-1]
@@ -212,22 +179,11 @@ def masking(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def learning(histories: dict[str, pd.DataFrame], reference_deg: float | None = None) -> Figure:
-    """Show the validation error of training runs by epoch.
-
-    Parameters
-    ----------
-    histories : name to DataFrame, as ``training.Fit`` holds it.
-    reference_deg : float, of another system, drawn as a dotted line.
-    """
+def learning(history: pd.DataFrame, reference_deg: float) -> Figure:
+    """Show the validation error of a ``training.Fit`` by epoch, and another system's, dotted."""
     figure, ax = plt.subplots(figsize=(6, 3.2))
-    for index, (name, history) in enumerate(histories.items()):
-        ax.plot(
-            history.epoch, history.validation_error_deg, marker="os^Dvx"[index % 6],
-            markersize=3, color=COLOURS[index % len(COLOURS)], label=name,
-        )  # fmt: skip
-    if reference_deg is not None:
-        ax.axhline(reference_deg, color="0.4", linestyle=":", label="classical")
+    ax.plot(history.epoch, history.validation_error_deg, "o-", markersize=3, label="BAST")
+    ax.axhline(reference_deg, color="0.4", linestyle=":", label="classical")
     ax.set(xlabel="epoch", ylabel="angular error, validation (degrees)")
     ax.set_ylim(bottom=0)
     ax.xaxis.get_major_locator().set_params(integer=True)

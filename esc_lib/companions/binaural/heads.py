@@ -1,7 +1,5 @@
 """How sound reaches two ears from each direction: a rigid sphere, or a measured dummy head."""
 
-from __future__ import annotations
-
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,30 +10,22 @@ from scipy.special import eval_legendre, spherical_jn, spherical_yn
 
 from esc_lib.sound.audio import resample
 
-SR = 16_000
+SR = 16_000  # Hz, of all sounds and responses of this room
 SPEED_OF_SOUND = 343.0  # m / s
 HEAD_RADIUS_M = 0.0875
 EAR_DEG = 100.0  # ears of people sit a little behind the middle
 KU100_SR = 48_000
+OVERSAMPLE = 8  # steps of a time difference within a sample
 LEAD_S = 0.001  # silence before a response begins
 
 
 @dataclass(frozen=True)
 class Head:
-    """Impulse responses of two ears on the horizontal circle.
-
-    Attributes
-    ----------
-    name : str
-    responses : float array, shape (azimuths, 2, samples), left ear first.
-    azimuths : array, shape (azimuths,), degrees, anticlockwise, rising from 0.
-    sr : int, Hz.
-    """
+    """Impulse responses of two ears on the horizontal circle."""
 
     name: str
-    responses: np.ndarray
-    azimuths: np.ndarray
-    sr: int = SR
+    responses: np.ndarray  # (azimuths, 2, samples), 16 kHz, left ear first
+    azimuths: np.ndarray  # degrees, anticlockwise, rising from 0
 
     def nearest(self, azimuths: np.ndarray) -> np.ndarray:
         """Return the row whose azimuth is nearest to each of `azimuths`, in degrees."""
@@ -52,29 +42,16 @@ class Head:
 def open_head(hrir: str, step_deg: int = 1) -> Head:
     """Return the measured head if a file or its folder is given, else the spherical one."""
     if not hrir:
-        return spherical_head(step_deg=step_deg)
+        return spherical_head(step_deg)
     path = Path(hrir)
     return read_ku100(path / "ku100_circular.npz" if path.is_dir() else path)
 
 
-def spherical_head(
-    sr: int = SR,
-    *,
-    step_deg: int = 1,
-    ear_deg: float = EAR_DEG,
-    radius_m: float = HEAD_RADIUS_M,
-    n_samples: int = 64,
-) -> Head:
+def spherical_head(step_deg: int = 1, ear_deg: float = EAR_DEG, n_samples: int = 64) -> Head:
     """Return the responses of a rigid sphere to plane waves, from the exact series.
 
-    Parameters
-    ----------
-    sr : int, Hz.
-    step_deg : int, distance of the azimuths.
-    ear_deg : float, azimuth of the left ear; the right one mirrors it. With 90 the sphere cannot
-        tell front from back at all.
-    radius_m : float
-    n_samples : int, length of a response; the sphere's ring out within 3 ms.
+    Ears lie at `ear_deg` on the left and mirrored on the right; at 90 the sphere cannot tell front
+    from back at all. Responses of `n_samples` are cut where they have rung out, after 3 ms.
 
     Notes
     -----
@@ -89,27 +66,23 @@ def spherical_head(
     """
     azimuths = np.arange(0, 360, step_deg)
     n_fft = 8 * n_samples
-    hz = np.fft.rfftfreq(n_fft, 1 / sr)
+    hz = np.fft.rfftfreq(n_fft, 1 / SR)
     angles = np.stack([azimuths - ear_deg, azimuths + ear_deg], axis=1)  # (azimuths, 2)
-    spectrum = sphere_spectrum(hz, np.deg2rad(angles), radius_m)
+    spectrum = sphere_spectrum(hz, np.deg2rad(angles))
     spectrum *= np.exp(-2j * np.pi * hz * LEAD_S)
-    spectrum *= np.cos(np.pi / 2 * np.clip((hz / (sr / 2) - 0.9) / 0.1, 0, 1)) ** 2
+    spectrum *= np.cos(np.pi / 2 * np.clip((hz / (SR / 2) - 0.9) / 0.1, 0, 1)) ** 2
     responses = np.fft.irfft(spectrum, n_fft)[..., :n_samples]
     fade = n_samples // 8
     responses[..., -fade:] *= np.cos(np.linspace(0, np.pi / 2, fade)) ** 2
-    return Head("spherical head", responses, azimuths, sr)
+    return Head("spherical head", responses, azimuths)
 
 
-def sphere_spectrum(hz: np.ndarray, angles: np.ndarray, radius_m: float) -> np.ndarray:
+def sphere_spectrum(hz: np.ndarray, angles: np.ndarray) -> np.ndarray:
     """Return pressure on a sphere over that at its centre without it, shape (*angles, hz).
 
-    Parameters
-    ----------
-    hz : array, shape (frequencies,), the first may be 0.
-    angles : array, any shape, radians between source and point on the surface.
-    radius_m : float
+    Angles are those between source and point on the surface, in radians; `hz` may be 0.
     """
-    mu = 2 * np.pi * np.maximum(hz, 1e-3) * radius_m / SPEED_OF_SOUND
+    mu = 2 * np.pi * np.maximum(hz, 1e-3) * HEAD_RADIUS_M / SPEED_OF_SOUND
     total = np.zeros((*angles.shape, len(hz)), complex)
     # far beyond mu the terms vanish; at low frequencies they overflow to 1 / inf before that
     for m in range(int(np.ceil(1.5 * mu.max())) + 12):
@@ -120,7 +93,7 @@ def sphere_spectrum(hz: np.ndarray, angles: np.ndarray, radius_m: float) -> np.n
     return total / mu**2
 
 
-def woodworth_s(azimuths: np.ndarray, radius_m: float = HEAD_RADIUS_M) -> np.ndarray:
+def woodworth_s(azimuths: np.ndarray) -> np.ndarray:
     """Return the interaural time difference in s of rays around a sphere with ears at 90 degrees.
 
     Positive where the left ear leads. (a / c) (sin x + x), x the angle from the median plane.
@@ -130,23 +103,19 @@ def woodworth_s(azimuths: np.ndarray, radius_m: float = HEAD_RADIUS_M) -> np.nda
     kuhn1977model, who also gives 3 (a / c) sin x for low frequencies.
     """
     aside = np.arcsin(np.sin(np.deg2rad(azimuths)))
-    return radius_m / SPEED_OF_SOUND * (np.sin(aside) + aside)
+    return HEAD_RADIUS_M / SPEED_OF_SOUND * (np.sin(aside) + aside)
 
 
-def time_difference_s(responses: np.ndarray, sr: int = SR, oversample: int = 8) -> np.ndarray:
+def time_difference_s(responses: np.ndarray, sr: int = SR) -> np.ndarray:
     """Return by how many s the left ear leads: where the ears' correlation is highest.
 
-    Parameters
-    ----------
-    responses : array, shape (directions, 2, samples).
-    sr : int, Hz.
-    oversample : int, finer steps than a sample.
+    Responses have the shape (directions, 2, samples).
     """
     n = responses.shape[-1]
-    fine = np.fft.irfft(np.fft.rfft(responses, 2 * n), 2 * n * oversample)
+    fine = np.fft.irfft(np.fft.rfft(responses, 2 * n), 2 * n * OVERSAMPLE)
     lags = correlation_lags(fine.shape[-1], fine.shape[-1])
     found = [lags[correlate(right, left).argmax()] for left, right in fine]
-    return np.array(found) / (oversample * sr)
+    return np.array(found) / (OVERSAMPLE * sr)
 
 
 def level_difference_db(responses: np.ndarray) -> np.ndarray:
@@ -155,14 +124,11 @@ def level_difference_db(responses: np.ndarray) -> np.ndarray:
     return 10 * np.log10(energy[:, 0] / energy[:, 1])
 
 
-def read_ku100(path: str | Path, sr: int = SR) -> Head:
+def read_ku100(path: Path) -> Head:
     """Read the responses of a Neumann KU 100 dummy head, and resample them.
 
-    Parameters
-    ----------
-    path : path of an npz file: ``hrir`` (azimuths, 2, samples), 48 kHz, left ear first, and
-        ``azimuths`` in degrees, anticlockwise as in the SOFA format.
-    sr : int, Hz.
+    The npz file holds ``hrir`` (azimuths, 2, samples), 48 kHz, left ear first, and ``azimuths`` in
+    degrees, anticlockwise as in the SOFA format.
 
     Raises
     ------
@@ -174,7 +140,6 @@ def read_ku100(path: str | Path, sr: int = SR) -> Head:
     ----------
     bernschutz2013spherical
     """
-    path = Path(path)
     wrong = (
         f"read_ku100: {path} {{}}; give ku100_circular.npz with 'hrir' (azimuths, 2, samples) "
         "at 48 kHz and 'azimuths' in degrees, anticlockwise."
@@ -197,9 +162,9 @@ def read_ku100(path: str | Path, sr: int = SR) -> Head:
     azimuths, responses = azimuths[order] % 360, responses[order]
     if len(azimuths) < 4 or np.diff(azimuths, append=azimuths[0] + 360).max() > 15:
         raise ValueError(wrong.format("does not go all around the head"))
-    head = Head("KU 100", responses, azimuths, KU100_SR)
-    if time_difference_s(head.towards(np.array([90.0])), KU100_SR)[0] < 0.0003:
+    left = Head("KU 100", responses, azimuths).towards(np.array([90.0]))
+    if time_difference_s(left, KU100_SR)[0] < 0.0003:
         raise ValueError(wrong.format("has the ears or the direction swapped"))
     flat = responses.reshape(-1, responses.shape[-1]).T
-    lower = resample(flat, KU100_SR, sr).T.reshape(*responses.shape[:2], -1)
-    return Head("KU 100", lower, azimuths, sr)
+    lower = resample(flat, KU100_SR, SR).T.reshape(*responses.shape[:2], -1)
+    return Head("KU 100", lower, azimuths)

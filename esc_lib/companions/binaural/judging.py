@@ -1,12 +1,11 @@
 """How far off: angular errors, mixed-up front and back, tables with intervals."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 
 from esc_lib.evaluation.intervals import mean_interval, source_draws
 
+N_DRAWS = 1000  # of an interval
 ASIDE_DEG = 15.0  # so near the axis through the ears, front and back are next to each other
 
 
@@ -37,72 +36,84 @@ def front_back_confused(estimated: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 
 def judge(scenes: pd.DataFrame, estimated_deg: np.ndarray) -> pd.DataFrame:
-    """Return the scenes with estimated_deg and four verdicts.
+    """Return the scenes with estimated_deg and three verdicts.
 
     Verdicts: error_deg; confused (see :func:`front_back_confused`); folded_deg, the error after
-    front and back are taken for the same; side, whether left and right are right (NaN within 15
-    degrees of the middle).
+    front and back are taken for the same.
     """
     true = scenes.azimuth_deg.to_numpy(float)
     error = angular_error_deg(estimated_deg, true)
-    lateral = np.sin(np.deg2rad(true))
-    middle = np.abs(lateral) < np.sin(np.deg2rad(ASIDE_DEG + 1e-6))
-    same = np.sign(np.sin(np.deg2rad(estimated_deg))) == np.sign(lateral)
     return scenes.assign(
         estimated_deg=np.asarray(estimated_deg, float) % 360,
         error_deg=error,
         confused=front_back_confused(estimated_deg, true),
         folded_deg=np.minimum(error, angular_error_deg(mirrored(estimated_deg), true)),
-        side=np.where(middle, np.nan, same),
     )
 
 
-def summary(
-    judged: pd.DataFrame,
-    by: str | list[str],
-    value: str = "error_deg",
-    n_draws: int = 1000,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Return the mean of a verdict per group with its 95 % interval over source recordings.
+def _interval(values: np.ndarray, sources: pd.Series) -> tuple[float, float, float]:
+    """Return the mean and its 95 % interval: all scenes of a recording are drawn together."""
+    return mean_interval(np.asarray(values), source_draws(sources.to_numpy(), N_DRAWS))
 
-    Parameters
-    ----------
-    judged : DataFrame, as :func:`judge` returns it.
-    by : column or columns, for example "room" or "azimuth_deg".
-    value : column; scenes where it is NaN are left out.
-    n_draws, seed : of the bootstrap: all scenes of a recording are drawn together.
 
-    Returns
-    -------
-    DataFrame, index by group: mean, low, high, scenes.
+def summary(judged: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
+    """Return the mean error per group of scenes with its interval, degrees: mean, low, high."""
+    rows = {
+        group: dict(zip(("mean", "low", "high"), _interval(table.error_deg, table.src_file)))
+        for group, table in judged.groupby(by)
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(by)
+
+
+def errors(judged: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return a table by room and system of the systems' verdicts.
+
+    Columns: error, low, high (mean and 95 % interval, degrees), median, folded (degrees; front and
+    back taken for the same), confused (%, front for back) and scenes.
     """
     rows = {}
-    for group, table in judged.dropna(subset=[value]).groupby(by, sort=True):
-        draws = source_draws(table.src_file.to_numpy(), n_draws, seed)
-        mean, low, high = mean_interval(table[value].to_numpy(float), draws)
-        rows[group] = {"mean": mean, "low": low, "high": high, "scenes": len(table)}
-    found = pd.DataFrame.from_dict(rows, orient="index")
-    return found.rename_axis(by if isinstance(by, list) else [by])
+    for system, table in judged.items():
+        for room, of_room in table.groupby("room"):
+            error, low, high = _interval(of_room.error_deg, of_room.src_file)
+            rows[room, system] = {
+                "error": error,
+                "low": low,
+                "high": high,
+                "median": of_room.error_deg.median(),
+                "folded": of_room.folded_deg.mean(),
+                "confused": 100 * of_room.confused.mean(),
+                "scenes": len(of_room),
+            }
+    return _by_room(rows)
 
 
-def paired(
-    first: pd.DataFrame, second: pd.DataFrame, value: str = "error_deg", n_draws: int = 1000
-) -> tuple[float, float, float]:
-    """Return by how much the second mean exceeds the first on the same scenes, and its interval.
+def against(judged: dict[str, pd.DataFrame], reference: str) -> pd.DataFrame:
+    """Return by how much systems' errors exceed that of `reference`, by room and system.
 
-    Raises
-    ------
-    ValueError
-        If the two tables judge different scenes.
+    Columns: difference, low, high, in degrees. ValueError if a system judges other scenes.
     """
+    rows = {}
+    for system, table in judged.items():
+        if system == reference:
+            continue
+        for room, of_room in table.groupby("room"):
+            difference = paired(judged[reference].loc[of_room.index], of_room)
+            rows[room, system] = dict(zip(("difference", "low", "high"), difference))
+    return _by_room(rows)
+
+
+def paired(first: pd.DataFrame, second: pd.DataFrame) -> tuple[float, float, float]:
+    """Return by how much the second's mean error exceeds the first's, and the interval."""
     same = ["excerpt", "place", "azimuth"]
     if len(first) != len(second) or (first[same].to_numpy() != second[same].to_numpy()).any():
         raise ValueError("paired: the tables judge different scenes; give the same scenes to both.")
-    difference = second[value].to_numpy(float) - first[value].to_numpy(float)
-    kept = ~np.isnan(difference)
-    draws = source_draws(first.src_file.to_numpy()[kept], n_draws)
-    return mean_interval(difference[kept], draws)
+    return _interval(second.error_deg.to_numpy() - first.error_deg.to_numpy(), first.src_file)
+
+
+def _by_room(rows: dict[tuple[str, str], dict]) -> pd.DataFrame:
+    """Return a table of rows by room and system; in a room, systems stay in their order."""
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["room", "system"])
+    return table.sort_index(level="room", sort_remaining=False)
 
 
 def confusion(judged: pd.DataFrame, azimuths: np.ndarray) -> np.ndarray:

@@ -1,18 +1,13 @@
-"""Three ways to say how wrong a point (x, y) is."""
+"""Three ways to say how wrong points (x, y) are.
 
-from __future__ import annotations
+Points and truth have the shape (batch, 2); the truth lies on the unit circle.
+"""
 
 import torch
 
 
 def squared_error(points: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Return the squared error, averaged over scenes and both coordinates.
-
-    Parameters
-    ----------
-    points : tensor, shape (batch, 2).
-    truth : tensor, shape (batch, 2), on the unit circle.
-    """
+    """Return the squared error, averaged over scenes and both coordinates."""
     return (points - truth).square().mean()
 
 

@@ -1,27 +1,20 @@
 """Is a map true? Hide what it marks, and see whether the network loses its way."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import torch
 
-from esc_lib.companions.binaural.judging import angular_error_deg, azimuth_of
-from esc_lib.companions.binaural.network import BAST
+from esc_lib.companions.binaural.judging import N_DRAWS, angular_error_deg, azimuth_of
+from esc_lib.companions.binaural.network import BAST, estimate
 from esc_lib.evaluation.intervals import mean_interval, source_draws
 
 FILLS = ("flat", "both ears")
+N_SHIFTS = 5  # random places that a mask is moved to; their errors are averaged
 ERROR, GAIN = ("error_deg", "low", "high"), ("gain_deg", "gain_low", "gain_high")
 
 
 def marked(maps: np.ndarray, share: float) -> np.ndarray:
-    """Return where each map is highest, bool, the same number of pixels in all of them.
-
-    Parameters
-    ----------
-    maps : array, shape (scenes, bins, frames).
-    share : float in (0, 1), of the pixels.
-    """
+    """Return where each map of (scenes, bins, frames) is highest: a `share` of the pixels, bool."""
     flat = maps.reshape(len(maps), -1)
     n = max(1, round(share * flat.shape[1]))
     top = np.argsort(-flat, axis=1, kind="stable")[:, :n]
@@ -45,14 +38,10 @@ def elsewhere(masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def hide(spectrograms: torch.Tensor, masks: np.ndarray, fill: str = "flat") -> torch.Tensor:
-    """Return the spectrograms with the masked places hidden in both ears alike.
+    """Return standardised spectrograms with the masked places hidden in both ears alike.
 
-    Parameters
-    ----------
-    spectrograms : tensor, shape (scenes, 2, bins, frames), standardised.
-    masks : bool array, shape (scenes, bins, frames).
-    fill : "flat" puts the mean level, 0, there; "both ears" the mean of the two ears, which takes
-        the difference between them away and leaves the sound.
+    "flat" puts the mean level, 0, there; "both ears" the mean of the two ears, which takes the
+    difference between them away and leaves the sound.
     """
     if fill not in FILLS:
         raise ValueError(f"hide: fill={fill!r}, expected one of {', '.join(FILLS)}.")
@@ -61,29 +50,22 @@ def hide(spectrograms: torch.Tensor, masks: np.ndarray, fill: str = "flat") -> t
     return torch.where(inside, 0.0 * mean if fill == "flat" else mean, spectrograms)
 
 
-@torch.no_grad()
 def masking_table(
     model: BAST,
     spectrograms: torch.Tensor,
     scenes: pd.DataFrame,
     maps: dict[str, np.ndarray],
-    share: float = 0.2,
+    share: float,
     fill: str = "flat",
-    n_shifts: int = 5,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Return angular errors after places were hidden: marked ones, unmarked ones, moved masks.
 
     Parameters
     ----------
-    model : BAST
     spectrograms : tensor, shape (scenes, 2, bins, frames).
     scenes : DataFrame, with azimuth_deg and src_file of each.
     maps : name to array, shape (scenes, bins, frames): what is to be tested, and its rivals.
-    share : float, of the pixels hidden.
-    fill : see :func:`hide`.
-    n_shifts : int, random places that every mask is moved to; their errors are averaged.
-    seed : int
+    share, fill : how much is hidden, in (0, 1), and how, see :func:`hide`.
 
     Returns
     -------
@@ -92,31 +74,25 @@ def masking_table(
     gain_high: how much more the marked places cost than moved ones; a true map gains more than 0.
     Intervals are 95 %, over source recordings.
     """
-    draws = source_draws(scenes.src_file.to_numpy(), 1000, seed)
+    draws = source_draws(scenes.src_file.to_numpy(), N_DRAWS)
     true = scenes.azimuth_deg.to_numpy(float)
 
-    def errors(masks: np.ndarray | None) -> np.ndarray:
-        seen = spectrograms if masks is None else hide(spectrograms, masks, fill)
-        return angular_error_deg(azimuth_of(_points(model, seen)), true)
+    def errors(seen: torch.Tensor) -> np.ndarray:
+        return angular_error_deg(azimuth_of(estimate(model, seen.split(64)).numpy()), true)
 
-    whole = errors(None)
-    rows = {"nothing": dict(zip(ERROR, mean_interval(whole, draws)))}
+    def without(masks: np.ndarray) -> np.ndarray:
+        return errors(hide(spectrograms, masks, fill))
+
+    rows = {"nothing": dict(zip(ERROR, mean_interval(errors(spectrograms), draws)))}
     for name, values in maps.items():
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         masks = marked(values, share)
-        hidden = errors(masks)
-        moved = np.mean([errors(elsewhere(masks, rng)) for _ in range(n_shifts)], axis=0)
+        hidden = without(masks)
+        moved = np.mean([without(elsewhere(masks, rng)) for _ in range(N_SHIFTS)], axis=0)
         rows[name] = {
             **dict(zip(ERROR, mean_interval(hidden, draws))),
             "moved_deg": moved.mean(),
-            "lowest_deg": errors(marked(-values, share)).mean(),
+            "lowest_deg": without(marked(-values, share)).mean(),
             **dict(zip(GAIN, mean_interval(hidden - moved, draws))),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def _points(model: BAST, spectrograms: torch.Tensor, batch_size: int = 64) -> np.ndarray:
-    model.eval()
-    device = next(model.parameters()).device
-    parts = [model(batch.to(device)).float().cpu() for batch in spectrograms.split(batch_size)]
-    return torch.cat(parts).numpy()

@@ -5,82 +5,23 @@ References
 kuang2022bast and the authors' public code, which settles what the text leaves open.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-FUSIONS = ("subtract", "add", "concatenate")
+from esc_lib.companions.binaural.settings import Settings
+from esc_lib.companions.binaural.spectrograms import BINS, FRAMES
+
 ENCODERS = ("TE-L", "TE-R", "TE-C")
-
-
-@dataclass(frozen=True)
-class BASTSettings:
-    """Sizes of a BAST; the defaults are the published ones.
-
-    Attributes
-    ----------
-    width, layers, heads, head_width, hidden : int, of each encoder; `hidden` is the width of the
-        two-layer network behind the attention.
-    patch, stride : int, side of a square patch and distance between patches, in bins and frames.
-    bins, frames : int, size of one ear's spectrogram.
-    fusion : what the central encoder reads of the ears, "subtract", "add" or "concatenate".
-    shared : bool, one encoder reads both ears (SP in the paper) instead of one each (NSP).
-    dropout : float
-    """
-
-    width: int = 1024
-    layers: int = 3
-    heads: int = 16
-    head_width: int = 64
-    hidden: int = 1024
-    patch: int = 16
-    stride: int = 6
-    bins: int = 129
-    frames: int = 61
-    fusion: str = "subtract"
-    shared: bool = False
-    dropout: float = 0.2
-
-    def __post_init__(self):
-        if self.fusion not in FUSIONS:
-            raise ValueError(
-                f"BASTSettings: fusion={self.fusion!r}, expected one of {', '.join(FUSIONS)}."
-            )
-        if min(self.bins, self.frames) < self.patch:
-            raise ValueError(
-                f"BASTSettings: a patch of {self.patch} does not fit in {self.bins} bins x "
-                f"{self.frames} frames; choose a smaller patch."
-            )
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Patches along frequency and time: the last ones reach over the edge if need be."""
-        return tuple(
-            -(-(size - self.patch) // self.stride) + 1 for size in (self.bins, self.frames)
-        )
-
-    @property
-    def padding(self) -> tuple[int, int]:
-        """Bins and frames that the last patches reach over the edge."""
-        return tuple(
-            (n - 1) * self.stride + self.patch - size
-            for n, size in zip(self.grid, (self.bins, self.frames), strict=True)
-        )
-
-    @property
-    def tokens(self) -> int:
-        """Patches and the class token."""
-        return self.grid[0] * self.grid[1] + 1
 
 
 class Layer(nn.Module):
     """Attention and a two-layer network, each behind a norm and beside a shortcut."""
 
-    def __init__(self, width: int, settings: BASTSettings):
+    def __init__(self, width: int, settings: Settings):
         super().__init__()
         inner = settings.heads * settings.head_width
         self.heads = settings.heads
@@ -114,7 +55,7 @@ class Layer(nn.Module):
 class Encoder(nn.Module):
     """A stack of layers."""
 
-    def __init__(self, width: int, settings: BASTSettings):
+    def __init__(self, width: int, settings: Settings):
         super().__init__()
         self.layers = nn.ModuleList(Layer(width, settings) for _ in range(settings.layers))
 
@@ -132,34 +73,27 @@ class BAST(nn.Module):
 
     x points ahead, y to the left; the azimuth is atan2(y, x), whatever the distance from zero.
 
-    Parameters
-    ----------
-    settings : BASTSettings
-
     Notes
     -----
     57.14 million parameters as published, 38.25 with a shared encoder, 76.04 with concatenation,
     whose central encoder is twice as wide. Patch embedding, positions and class token are shared
     by the ears. All tokens, the class token too, are averaged in the end.
 
-    References
-    ----------
-    kuang2022bast
-
     Examples
     --------
-    >>> small = BASTSettings(width=32, layers=1, heads=2, head_width=16, hidden=32)
+    >>> small = Settings(width=32, layers=1, heads=2, head_width=16, hidden=32)
     >>> BAST(small)(torch.zeros(3, 2, 129, 61)).shape
     torch.Size([3, 2])
     """
 
-    def __init__(self, settings: BASTSettings = BASTSettings()):
+    def __init__(self, settings: Settings):
         super().__init__()
         self.settings = settings
         width = settings.width
         central = 2 * width if settings.fusion == "concatenate" else width
         self.patches = nn.Conv2d(1, width, settings.patch, settings.stride)
-        self.positions = nn.Parameter(torch.randn(1, settings.tokens, width))
+        tokens = math.prod(settings.grid) + 1  # patches and the class token
+        self.positions = nn.Parameter(torch.randn(1, tokens, width))
         self.class_token = nn.Parameter(torch.randn(1, 1, width))
         self.left = Encoder(width, settings)
         self.right = self.left if settings.shared else Encoder(width, settings)
@@ -170,31 +104,23 @@ class BAST(nn.Module):
     def forward(
         self, spectrograms: torch.Tensor, attentions: bool = False
     ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Estimate where the sounds come from.
+        """Map standardised (batch, 2, bins, frames), left ear first, to points (batch, 2).
 
-        Parameters
-        ----------
-        spectrograms : tensor, shape (batch, 2, bins, frames), left ear first, standardised.
-        attentions : bool, also return what every token attended to.
-
-        Returns
-        -------
-        tensor, shape (batch, 2); with attentions also a dict of "TE-L", "TE-R" and "TE-C" to
-        tensors of shape (layers, batch, heads, tokens, tokens) whose last axis sums to one. Token
-        0 is the class token, the others are patches, time running fastest.
+        With attentions, what every token attended to is returned as well: "TE-L", "TE-R" and
+        "TE-C" to (layers, batch, heads, tokens, tokens), whose last axis sums to one. Token 0 is
+        the class token, the others are patches, time running fastest.
         """
-        settings = self.settings
-        if spectrograms.shape[1:] != (2, settings.bins, settings.frames):
+        if spectrograms.shape[1:] != (2, BINS, FRAMES):
             raise ValueError(
                 f"BAST: spectrograms of shape {tuple(spectrograms.shape)}, expected "
-                f"(batch, 2, {settings.bins}, {settings.frames})."
+                f"(batch, 2, {BINS}, {FRAMES})."
             )
         left, kept_left = self.left(self.embed(spectrograms[:, :1]), attentions)
         right, kept_right = self.right(self.embed(spectrograms[:, 1:]), attentions)
-        if settings.fusion == "concatenate":
+        if self.settings.fusion == "concatenate":
             both = torch.cat([left, right], dim=2)
         else:
-            both = left - right if settings.fusion == "subtract" else left + right
+            both = left - right if self.settings.fusion == "subtract" else left + right
         both, kept_central = self.central(both, attentions)
         place = self.head(self.norm(both.mean(dim=1)))
         if not attentions:
@@ -208,3 +134,11 @@ class BAST(nn.Module):
         patches = self.patches(padded).flatten(2).transpose(1, 2)
         first = self.class_token.expand(len(ear), -1, -1).to(patches.dtype)
         return torch.cat([first, patches], dim=1) + self.positions
+
+
+@torch.no_grad()
+def estimate(model: BAST, batches: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Return where the network hears sounds, float32 (scenes, 2), on the CPU, from spectrograms."""
+    model.eval()
+    device = next(model.parameters()).device
+    return torch.cat([model(batch.to(device)).float().cpu() for batch in batches])

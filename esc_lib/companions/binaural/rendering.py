@@ -1,7 +1,6 @@
 """Clips as two ears hear them: excerpts with sound in them, put at an azimuth in a room."""
 
-from __future__ import annotations
-
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,42 +8,32 @@ import pandas as pd
 import torch
 
 from esc_lib.companions.binaural.heads import SR
-from esc_lib.companions.binaural.rooms import Places
+from esc_lib.companions.binaural.rooms import N_SAMPLES, Places
 from esc_lib.data.clips import Data
 from esc_lib.sound.audio import resample
 
-N_SAMPLES = 8000  # 0.5 s
 SILENT_DB = -60.0  # an excerpt below this level (dB of full scale, root mean square) is left out
 LEVEL = 0.05  # root mean square of every excerpt before it is put in a room
 
 
 @dataclass(frozen=True)
 class Excerpts:
-    """Half-second pieces of clips.
+    """Half-second pieces of clips."""
 
-    Attributes
-    ----------
-    table : DataFrame, a row per excerpt: the clip's filename, src_file, category, part, and
-        start_s, where in the clip the excerpt starts.
-    waveforms : float32 tensor, shape (excerpts, 8000), 16 kHz, all equally strong.
-    """
-
-    table: pd.DataFrame
-    waveforms: torch.Tensor
+    table: pd.DataFrame  # of each: the clip's filename, src_file, category, part; start_s in it
+    waveforms: torch.Tensor  # float32 (excerpts, 8000), 16 kHz, all equally strong
 
 
-def cut_excerpts(data: Data, sr: int, per_clip: int = 1, seed: int = 0) -> Excerpts:
-    """Cut excerpts where the clips sound.
+def cut_excerpts(data: Data, sr: int, per_clip: int = 1) -> Excerpts:
+    """Cut excerpts where the clips, of `sr` Hz, sound; they stay in the part their clip is in.
 
     The first excerpt of a clip is its loudest half second. Others are drawn among those with at
     least a tenth of its energy. Clips without sound give none.
 
-    Parameters
-    ----------
-    data : Data, with the part of every clip: excerpts stay on the side their clip is on.
-    sr : int, Hz, of the data.
-    per_clip : int
-    seed : int
+    Raises
+    ------
+    ValueError
+        If no clip holds any sound.
     """
     rows, pieces = [], []
     for index, clip in enumerate(data.clips.itertuples()):
@@ -52,7 +41,7 @@ def cut_excerpts(data: Data, sr: int, per_clip: int = 1, seed: int = 0) -> Excer
         waveform = data.waveforms[index, :n_valid].numpy().astype(np.float32) / 32768
         waveform = resample(waveform, sr, SR)
         waveform = np.pad(waveform, (0, max(0, N_SAMPLES - len(waveform))))
-        rng = np.random.default_rng([seed, index])
+        rng = np.random.default_rng([0, index])
         for start in _starts(waveform, per_clip, rng):
             piece = waveform[start : start + N_SAMPLES]
             strength = np.sqrt(np.mean(piece**2))
@@ -81,33 +70,29 @@ def draw_scenes(
     places: Places,
     part: str,
     per_excerpt: int,
-    seats: tuple[int, ...] | None = None,
+    seats: Iterable[int],
     seed: int = 0,
 ) -> pd.DataFrame:
     """Draw where each excerpt of a part of the clips is heard.
 
-    In every round each excerpt gets a place and an azimuth. Rooms and azimuths come up equally
-    often, up to one.
-
-    Parameters
-    ----------
-    excerpts : Excerpts
-    places : Places
-    part : "train", "validation" or "test".
-    per_excerpt : int, rounds.
-    seats : numbers of the seats allowed in rooms with walls; default: all.
-    seed : int
+    In each of `per_excerpt` rounds each excerpt gets a place and an azimuth. Rooms and azimuths
+    come up equally often, up to one. In a room of several seats it is one of `seats`.
 
     Returns
     -------
     DataFrame, a row per scene: excerpt, place, azimuth (row numbers), azimuth_deg, room, seat,
     filename, src_file, category, part.
+
+    Raises
+    ------
+    ValueError
+        If the part, "train", "validation" or "test", has no excerpts, or a room none of the seats.
     """
     rng = np.random.default_rng([seed, sum(part.encode())])
     chosen = np.flatnonzero(excerpts.table.part == part)
     table = places.table
     alone = table.groupby("room").seat.transform("size") == 1
-    allowed = table[alone | table.seat.isin(table.seat if seats is None else seats)]
+    allowed = table[alone | table.seat.isin(seats)]
     if not len(chosen) or allowed.room.nunique() < table.room.nunique():
         raise ValueError(
             f"draw_scenes: part {part!r} has {len(chosen)} excerpts and seats={seats} leaves "
@@ -118,11 +103,8 @@ def draw_scenes(
     azimuth = _evenly(np.arange(len(places.azimuths)), len(excerpt), rng)
     place = np.array([rng.choice(allowed.index[allowed.room == room]) for room in rooms])
     scenes = pd.DataFrame({"excerpt": excerpt, "place": place, "azimuth": azimuth})
-    scenes["azimuth_deg"] = places.azimuths[azimuth]
-    scenes[["room", "seat"]] = table.loc[place, ["room", "seat"]].to_numpy()
-    columns = ["filename", "src_file", "category", "part"]
-    scenes[columns] = excerpts.table.loc[excerpt, columns].to_numpy()
-    return scenes
+    scenes = scenes.assign(azimuth_deg=places.azimuths[azimuth]).join(table, on="place")
+    return scenes.join(excerpts.table.drop(columns="start_s"), on="excerpt")
 
 
 def _evenly(values: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -132,20 +114,12 @@ def _evenly(values: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 class Renderer:
-    """Put excerpts at places, in batches, on any device.
-
-    Parameters
-    ----------
-    excerpts : Excerpts
-    places : Places
-    device : of what comes out.
-    """
+    """Put excerpts at places, in batches, on any device."""
 
     def __init__(self, excerpts: Excerpts, places: Places, device: torch.device | str = "cpu"):
         self.excerpts = excerpts.waveforms.to(device)
-        self.n_fft = 2 * N_SAMPLES
-        responses = torch.from_numpy(places.responses[..., :N_SAMPLES])
-        self.responses = torch.fft.rfft(responses.to(device), self.n_fft)
+        responses = torch.from_numpy(places.responses).to(device)
+        self.responses = torch.fft.rfft(responses, 2 * N_SAMPLES)
 
     def __call__(self, scenes: pd.DataFrame) -> torch.Tensor:
         """Return what the ears hear, shape (scenes, 2, 8000), left first.
@@ -157,11 +131,11 @@ class Renderer:
             name: torch.tensor(scenes[name].to_numpy(np.int64), device=device)
             for name in ("excerpt", "place", "azimuth")
         }
-        sound = torch.fft.rfft(self.excerpts[index["excerpt"]], self.n_fft)
+        sound = torch.fft.rfft(self.excerpts[index["excerpt"]], 2 * N_SAMPLES)
         ears = sound[:, None] * self.responses[index["place"], index["azimuth"]]
-        return torch.fft.irfft(ears, self.n_fft)[..., :N_SAMPLES]
+        return torch.fft.irfft(ears, 2 * N_SAMPLES)[..., :N_SAMPLES]
 
-    def batches(self, scenes: pd.DataFrame, size: int = 64):
+    def batches(self, scenes: pd.DataFrame, size: int = 64) -> Iterable[torch.Tensor]:
         """Yield what the ears hear, a batch at a time."""
         for start in range(0, len(scenes), size):
             yield self(scenes.iloc[start : start + size])

@@ -5,24 +5,21 @@ References
 abnar2020rollout; kuang2022bast for the two ears.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch.nn import functional
 
-from esc_lib.companions.binaural.network import BAST, ENCODERS, BASTSettings
+from esc_lib.companions.binaural.network import BAST, ENCODERS
+from esc_lib.companions.binaural.settings import Settings
+from esc_lib.companions.binaural.spectrograms import BINS, FRAMES
 
 FUSED = ("mean", "min", "max")
 
 
 def fuse_heads(attention: torch.Tensor, how: str = "mean") -> torch.Tensor:
-    """Make one of all heads; with "min" and "max" rows no longer sum to one.
+    """Make one of all heads, (..., heads, tokens, tokens) to (..., tokens, tokens).
 
-    Parameters
-    ----------
-    attention : tensor, shape (..., heads, tokens, tokens).
-    how : "mean", "min" or "max".
+    With "min" and "max" rows no longer sum to one.
     """
     if how not in FUSED:
         raise ValueError(f"fuse_heads: how={how!r}, expected one of {', '.join(FUSED)}.")
@@ -34,17 +31,9 @@ def roll_out(
 ) -> torch.Tensor:
     """Follow attention and shortcuts from the last layer back to the tokens that went in.
 
-    Parameters
-    ----------
-    attention : tensor, shape (layers, batch, heads, tokens, tokens).
-    how : "mean", "min" or "max", over heads.
-    start : tensor, shape (batch, tokens, tokens), what the first layer's input is made of;
-        default: each token of itself.
-
-    Returns
-    -------
-    tensor, shape (batch, tokens, tokens): row i says what token i of the output is made of. Rows
-    sum to one.
+    It maps (layers, batch, heads, tokens, tokens) to (batch, tokens, tokens): row i says what
+    token i of the output is made of, and sums to one. `start`, of that shape, says what the first
+    layer's input is made of; without it each token is made of itself.
 
     Notes
     -----
@@ -62,9 +51,7 @@ def roll_out(
     return rolled
 
 
-def roll_out_ears(
-    attentions: dict[str, torch.Tensor], how: str = "mean"
-) -> dict[str, torch.Tensor]:
+def roll_out_ears(attentions: dict[str, torch.Tensor], how: str = "mean") -> dict:
     """Return the rollout of each encoder, (batch, tokens, tokens).
 
     The central encoder starts from the mean of both ears: token i of its input is made of token i
@@ -87,50 +74,34 @@ def patch_shares(rolled: torch.Tensor) -> torch.Tensor:
     return shares / shares.sum(dim=1, keepdim=True)
 
 
-def as_map(shares: torch.Tensor, settings: BASTSettings) -> torch.Tensor:
+def as_map(shares: torch.Tensor, settings: Settings) -> torch.Tensor:
     """Lay patches on the spectrogram; where several overlap, their mean.
 
-    Parameters
-    ----------
-    shares : tensor, shape (batch, patches).
-    settings : BASTSettings, for patch, stride and grid.
-
-    Returns
-    -------
-    tensor, shape (batch, bins, frames), in multiples of an even share: 1 everywhere if no patch
-    counts more than another.
+    It maps (batch, patches) to (batch, bins, frames), in multiples of an even share: 1 everywhere
+    if no patch counts more than another.
     """
-    area = settings.patch**2
-    size = (settings.bins + settings.padding[0], settings.frames + settings.padding[1])
+    size = (BINS + settings.padding[0], FRAMES + settings.padding[1])
     stacked = torch.stack([shares * shares.shape[1], torch.ones_like(shares)])
     # (2 batch, pixels of a patch, patches)
-    spread = stacked.flatten(0, 1)[:, None].expand(-1, area, -1)
+    spread = stacked.flatten(0, 1)[:, None].expand(-1, settings.patch**2, -1)
     laid = functional.fold(spread, size, settings.patch, stride=settings.stride)
-    value, count = laid[:, 0, : settings.bins, : settings.frames].chunk(2)
+    value, count = laid[:, 0, :BINS, :FRAMES].chunk(2)
     return value / count
 
 
 @torch.no_grad()
 def rollout_maps(
-    model: BAST, spectrograms: torch.Tensor, how: str = "mean", batch_size: int = 16
+    model: BAST, spectrograms: torch.Tensor, how: str = "mean"
 ) -> dict[str, np.ndarray]:
-    """Return the rollout of each encoder laid on the spectrograms.
+    """Return the rollout of "TE-L", "TE-R" and "TE-C" laid on (scenes, 2, bins, frames).
 
-    Parameters
-    ----------
-    model : BAST
-    spectrograms : tensor, shape (scenes, 2, bins, frames).
-    how : "mean", "min" or "max", over heads.
-
-    Returns
-    -------
-    dict, "TE-L", "TE-R" and "TE-C" to float32 arrays, shape (scenes, bins, frames), 1 where a
-    patch counts as much as the average one.
+    Maps are float32, (scenes, bins, frames), 1 where a patch counts as much as the average one;
+    `how` fuses the heads.
     """
     model.eval()
     device = next(model.parameters()).device
     found: dict[str, list] = {name: [] for name in ENCODERS}
-    for batch in spectrograms.split(batch_size):
+    for batch in spectrograms.split(16):
         _, attentions = model(batch.to(device), attentions=True)
         for name, rolled in roll_out_ears(attentions, how).items():
             found[name].append(as_map(patch_shares(rolled), model.settings).cpu())

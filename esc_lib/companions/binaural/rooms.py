@@ -1,7 +1,5 @@
 """Rooms: what reaches the two ears from a loudspeaker, straight and over the walls."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 
@@ -10,8 +8,9 @@ import pandas as pd
 from scipy.optimize import brentq
 from scipy.signal import butter, sosfilt
 
-from esc_lib.companions.binaural.heads import SPEED_OF_SOUND, Head
+from esc_lib.companions.binaural.heads import SPEED_OF_SOUND, SR, Head
 
+N_SAMPLES = 8000  # of a response and of an excerpt, 0.5 s: what comes later is not heard
 JITTER_M = 0.08  # largest shift of an image source, against flutter that real rooms do not have
 LOWEST_HZ = 80.0
 MAX_ORDER = 120  # reflections: beyond, images would fill the memory
@@ -21,79 +20,48 @@ SINC_HALF = 8  # samples on each side of a reflection that lies between two samp
 
 @dataclass(frozen=True)
 class Room:
-    """A box with a head in it, and a loudspeaker on a circle around the head.
-
-    Attributes
-    ----------
-    name : str
-    size_m : length, width, height in m; empty for a room without walls.
-    rt60_s : float, time in which sound dies away by 60 dB, 0 without walls.
-    distance_m : float, of the loudspeaker from the head.
-    height_m : float, of head and loudspeaker above the floor.
-    """
+    """A box with a head in it, and a loudspeaker on a circle around the head."""
 
     name: str
-    size_m: tuple[float, ...] = ()
-    rt60_s: float = 0.0
-    distance_m: float = 2.0
-    height_m: float = 1.4
+    size_m: tuple[float, ...] = ()  # length, width, height; empty for a room without walls
+    rt60_s: float = 0.0  # time in which sound dies away by 60 dB
+    distance_m: float = 2.0  # of the loudspeaker from the head
+    height_m: float = 1.4  # of head and loudspeaker above the floor
 
 
 ANECHOIC = Room("anechoic")
 LECTURE_HALL = Room("lecture hall", (14.0, 10.0, 4.5), 0.8)
-ROOMS = {room.name: room for room in (ANECHOIC, LECTURE_HALL)}
 
 
 @dataclass(frozen=True)
 class Places:
     """Responses of two ears for heads at several places, and sources all around each.
 
-    Attributes
-    ----------
-    table : DataFrame, a row per place: room, seat.
-    azimuths : array, shape (azimuths,), degrees.
-    responses : float32 array, shape (places, azimuths, 2, samples), left ear first; the direct
-        sound starts within the first 3 ms and has the strength of the head's own response.
+    The direct sound starts within the first 3 ms, as strong as the head's own response.
     """
 
-    table: pd.DataFrame
-    azimuths: np.ndarray
-    responses: np.ndarray
+    table: pd.DataFrame  # a row per place: room, seat
+    azimuths: np.ndarray  # degrees
+    responses: np.ndarray  # float32 (places, azimuths, 2, 8000), left ear first
 
 
-def prepare_places(
-    rooms: list[Room],
-    head: Head,
-    n_azimuths: int = 36,
-    n_seats: int = 4,
-    *,
-    n_samples: int = 8000,
-    seed: int = 0,
-) -> Places:
+def prepare_places(rooms: list[Room], head: Head, n_azimuths: int, n_seats: int) -> Places:
     """Compute all responses once, so that rendering is one convolution.
 
-    Parameters
-    ----------
-    rooms : list of Room; one without walls has one seat only.
-    head : Head
-    n_azimuths : int, evenly around the head from 0.
-    n_seats : int, places and orientations of the head drawn in each room.
-    n_samples : int, of a response; what comes later cannot be heard in an excerpt so long.
-    seed : int
+    Azimuths lie evenly around the head from 0. In each room with walls `n_seats` places and
+    orientations of the head are drawn.
     """
     azimuths = np.arange(n_azimuths) * 360 / n_azimuths
     rows, responses = [], []
     for room in rooms:
         for seat in range(n_seats if room.size_m else 1):
             rows.append({"room": room.name, "seat": seat})
-            responses.append(room_responses(room, head, azimuths, n_samples, seat, seed))
+            responses.append(room_responses(room, head, azimuths, seat))
     return Places(pd.DataFrame(rows), azimuths, np.stack(responses))
 
 
-def room_responses(
-    room: Room, head: Head, azimuths: np.ndarray, n_samples: int, seat: int = 0, seed: int = 0
-) -> np.ndarray:
-    """Return the responses at one seat, float32, shape (azimuths, 2, samples).
+def room_responses(room: Room, head: Head, azimuths: np.ndarray, seat: int = 0) -> np.ndarray:
+    """Return the responses at one seat, float32, shape (azimuths, 2, 8000).
 
     Every reflection passes through the head's response for the direction it comes from.
     Responses are known on the horizontal circle only: a reflection from above or below takes the
@@ -106,27 +74,27 @@ def room_responses(
         If the room is too small for a circle of its distance, or too low.
     """
     if not room.size_m:
-        own = head.towards(azimuths)[..., :n_samples]
-        own = np.pad(own, ((0, 0), (0, 0), (0, n_samples - own.shape[-1])))
-        return loudspeaker(own, head.sr).astype(np.float32)
-    rng = np.random.default_rng([seed, seat])
+        own = head.towards(azimuths)[..., :N_SAMPLES]
+        own = np.pad(own, ((0, 0), (0, 0), (0, N_SAMPLES - own.shape[-1])))
+        return loudspeaker(own).astype(np.float32)
+    rng = np.random.default_rng([0, seat])
     position, turn_deg = draw_seat(room, rng)
     found = []
     for azimuth in azimuths:
         world = np.deg2rad(azimuth + turn_deg)
         source = position + room.distance_m * np.array([np.cos(world), np.sin(world), 0])
-        offsets, strengths = image_sources(room, source, position, head.sr, rng, n_samples)
-        found.append(_through_head(offsets, strengths, turn_deg, room, head, n_samples))
-    return loudspeaker(np.stack(found), head.sr).astype(np.float32)
+        offsets, strengths = image_sources(room, source, position, rng)
+        found.append(_through_head(offsets, strengths, turn_deg, room.distance_m, head))
+    return loudspeaker(np.stack(found)).astype(np.float32)
 
 
-def loudspeaker(responses: np.ndarray, sr: int) -> np.ndarray:
+def loudspeaker(responses: np.ndarray) -> np.ndarray:
     """Take away what lies below 80 Hz, along the last axis.
 
     Image sources never flip the sign of the pressure. Late ones are so many that their mean, a
     sound of no pitch, would outlast everything else.
     """
-    return sosfilt(butter(4, LOWEST_HZ, "highpass", fs=sr, output="sos"), responses)
+    return sosfilt(butter(4, LOWEST_HZ, "highpass", fs=SR, output="sos"), responses)
 
 
 def draw_seat(room: Room, rng: np.random.Generator) -> tuple[np.ndarray, float]:
@@ -142,25 +110,17 @@ def draw_seat(room: Room, rng: np.random.Generator) -> tuple[np.ndarray, float]:
 
 
 def image_sources(
-    room: Room,
-    source: np.ndarray,
-    position: np.ndarray,
-    sr: int,
-    rng: np.random.Generator,
-    n_samples: int,
+    room: Room, source: np.ndarray, position: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return where the sound seems to come from, the source itself first, and how strong it is.
 
-    Returns
-    -------
-    offsets : array, shape (images, 3), m from the head.
-    strengths : array, shape (images,), pressure at 1 m relative to the source.
+    Offsets are m from the head, (images, 3); strengths are pressures at 1 m over the source's.
 
     References
     ----------
     allen1979image; scheibler2018pyroomacoustics; desena2015modeling for the jitter.
     """
-    last_s = min(n_samples / sr, 1.2 * room.rt60_s)  # or down by 72 dB
+    last_s = min(N_SAMPLES / SR, 1.2 * room.rt60_s)  # or down by 72 dB
     reach_m = last_s * SPEED_OF_SOUND + room.distance_m
     offsets, orders = _images(room, source, position, reach_m)
     offsets = offsets + (orders > 0)[:, None] * rng.uniform(-JITTER_M, JITTER_M, offsets.shape)
@@ -223,20 +183,15 @@ def reflection_of(room: Room) -> float:
 
 
 def _through_head(
-    offsets: np.ndarray,
-    strengths: np.ndarray,
-    turn_deg: float,
-    room: Room,
-    head: Head,
-    n_samples: int,
+    offsets: np.ndarray, strengths: np.ndarray, turn_deg: float, distance_m: float, head: Head
 ) -> np.ndarray:
     """Sum all images through the head, (2, samples); the direct sound has strength 1."""
     distances = np.linalg.norm(offsets, axis=1)
-    delays = (distances - room.distance_m) / SPEED_OF_SOUND * head.sr
-    gains = strengths * room.distance_m / distances
+    delays = (distances - distance_m) / SPEED_OF_SOUND * SR
+    gains = strengths * distance_m / distances
     rows = head.nearest(as_azimuth(offsets, turn_deg))
     # a train of pulses per direction, each pulse a windowed sinc between the samples
-    trains = np.zeros((len(head.azimuths), n_samples + 2 * SINC_HALF))
+    trains = np.zeros((len(head.azimuths), N_SAMPLES + 2 * SINC_HALF))
     whole = np.floor(delays).astype(int)
     for step in range(1 - SINC_HALF, SINC_HALF + 1):
         apart = whole + step - delays
@@ -250,17 +205,11 @@ def _through_head(
     heard = np.zeros((2, trains.shape[1] + taps))
     for tap in range(taps):
         heard[:, tap : tap + trains.shape[1]] += sums[:, tap]
-    return heard[:, SINC_HALF : SINC_HALF + n_samples]
+    return heard[:, SINC_HALF : SINC_HALF + N_SAMPLES]
 
 
 def as_azimuth(offsets: np.ndarray, turn_deg: float) -> np.ndarray:
-    """Return the azimuth that is as far to the side as each offset, in degrees.
-
-    Parameters
-    ----------
-    offsets : array, shape (images, 3), m from the head.
-    turn_deg : float, where the head looks.
-    """
+    """Return the azimuth as far to the side as each offset, (images, 3) m, of a turned head."""
     turn = np.deg2rad(turn_deg)
     unit = offsets / np.linalg.norm(offsets, axis=1, keepdims=True)
     ahead = unit[:, 0] * np.cos(turn) + unit[:, 1] * np.sin(turn)
@@ -271,11 +220,6 @@ def as_azimuth(offsets: np.ndarray, turn_deg: float) -> np.ndarray:
 
 def reverberation_time_s(response: np.ndarray, sr: int) -> float:
     """Return the time for a decay of 60 dB, from the slope between -5 and -25 dB; 0 if too steep.
-
-    Parameters
-    ----------
-    response : array, shape (samples,).
-    sr : int, Hz.
 
     References
     ----------

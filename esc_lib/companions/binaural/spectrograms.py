@@ -1,7 +1,5 @@
 """What BAST reads: the spectrograms of two ears, in dB, standardised together."""
 
-from __future__ import annotations
-
 import torch
 
 from esc_lib.companions.binaural.heads import SR
@@ -12,16 +10,10 @@ FLOOR_DB = 80.0  # below the louder ear's peak
 
 
 def levels_db(waveforms: torch.Tensor) -> torch.Tensor:
-    """Return spectrograms in dB, at most 80 dB below the peak of both ears.
+    """Return spectrograms (batch, 2, 129, 61) of (batch, 2, 8000), in dB.
 
-    Parameters
-    ----------
-    waveforms : tensor, shape (batch, 2, 8000), 16 kHz.
-
-    Returns
-    -------
-    tensor, shape (batch, 2, 129, 61): 20 log10 of magnitudes through a Hann window of 256
-    samples, every 128. Windows lie wholly inside the sound: the 61st ends at 7936 of 8000.
+    Magnitudes through a Hann window of 256 samples, every 128, at most 80 dB below the peak of
+    both ears. Windows lie wholly inside the sound: the 61st ends at 7936 of 8000.
     """
     window = torch.hann_window(WINDOW, device=waveforms.device)
     flat = waveforms.flatten(0, 1)

@@ -1,194 +1,145 @@
 """Train a BAST: every epoch puts every excerpt somewhere else."""
 
-from __future__ import annotations
-
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from esc_lib.companions.binaural.judging import angular_error_deg, azimuth_of
 from esc_lib.companions.binaural.losses import LOSSES
-from esc_lib.companions.binaural.network import BAST, BASTSettings
+from esc_lib.companions.binaural.network import BAST, estimate
 from esc_lib.companions.binaural.rendering import Excerpts, Renderer, draw_scenes, targets
 from esc_lib.companions.binaural.rooms import Places
+from esc_lib.companions.binaural.settings import Settings
 from esc_lib.companions.binaural.spectrograms import spectrograms
-from esc_lib.machine.files import write_atomically
 from esc_lib.machine.fingerprint import fingerprint
-from esc_lib.machine.hardware import best_precision, keep_freed_memory
-from esc_lib.training.loop import make_fabric
+from esc_lib.machine.hardware import best_precision
+from esc_lib.training import loop
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a BAST is trained; the published recipe is 1e-4, constant, 20 epochs.
-
-    Attributes
-    ----------
-    loss : "squared", "angular" or "hybrid".
-    epochs, batch_size : int
-    per_excerpt : int, scenes that an epoch makes of each excerpt.
-    learning_rate : float, the highest of a one-cycle schedule.
-    seats : numbers of the seats heard in training; others are for the test.
-    seed : int
-    """
-
-    loss: str = "hybrid"
-    epochs: int = 20
-    batch_size: int = 48
-    per_excerpt: int = 4
-    learning_rate: float = 1e-3
-    seats: tuple[int, ...] | None = None
-    seed: int = 0
-
-    def __post_init__(self):
-        if self.loss not in LOSSES:
-            raise ValueError(f"Recipe: loss={self.loss!r}, expected one of {', '.join(LOSSES)}.")
+DECIDE = (
+    "width", "layers", "heads", "head_width", "hidden", "patch", "stride", "dropout", "fusion",
+    "shared", "loss", "epochs", "batch_size", "per_excerpt", "learning_rate", "seed", "seats",
+)  # fmt: skip
 
 
 @dataclass
 class Fit:
-    """Outcome of a training run: the network on the CPU, and a row per epoch."""
+    """A trained network on the CPU, and how it got there."""
 
     model: BAST
-    history: pd.DataFrame
+    history: pd.DataFrame  # epoch, train_loss, validation_loss, validation_error_deg, seconds
 
 
-def fit(
-    excerpts: Excerpts,
-    places: Places,
-    settings: BASTSettings,
-    recipe: Recipe,
-    folder: Path,
-    precision: str | None = None,
-) -> Fit:
+def fit(excerpts: Excerpts, places: Places, settings: Settings, folder: Path) -> Fit:
     """Train on the excerpts of the part "train", or go on where an earlier call was stopped.
 
     The last epoch's weights are kept: nothing is chosen. Validation scenes, one per excerpt at the
     seats of the training, are the same in all epochs.
 
-    Parameters
-    ----------
-    excerpts, places : as the notebook made them.
-    settings : BASTSettings
-    recipe : Recipe
-    folder : Path; the state is kept there in a folder named after the settings, data and code.
-    precision : Fabric's name; default: the fastest safe one of this machine.
-
-    Returns
-    -------
-    Fit; the history has epoch, train_loss, validation_loss, validation_error_deg and seconds.
+    The state is kept in a folder of `folder` that is named after the settings, data and code.
 
     Raises
     ------
     FloatingPointError
         If the loss is not finite.
     """
-    keep_freed_memory()
-    identity = run_identity(excerpts, places, settings, recipe, precision)
-    state_file = folder / f"bast_{identity}" / "last.pt"
-    fabric = make_fabric(precision)
-    torch.manual_seed(recipe.seed)
-    model = BAST(settings)
-    renderer = Renderer(excerpts, places, fabric.device)
-    n_train = int((excerpts.table.part == "train").sum()) * recipe.per_excerpt
-    n_steps = -(-n_train // recipe.batch_size)
-    optimizer = torch.optim.Adam(model.parameters(), recipe.learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=recipe.epochs * n_steps
-    )
-    history: list[dict] = []
-    network, optimizer = fabric.setup(model, optimizer)
-    if state_file.is_file():
-        state = torch.load(state_file, weights_only=True, map_location="cpu")
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        history = state["history"]
-    validation = draw_scenes(excerpts, places, "validation", 1, recipe.seats, recipe.seed)
-    for epoch in range(len(history), recipe.epochs):
-        seed = int(np.random.SeedSequence([recipe.seed, epoch]).generate_state(1)[0])
-        scenes = draw_scenes(excerpts, places, "train", recipe.per_excerpt, recipe.seats, seed)
-        scenes = scenes.sample(frac=1, random_state=seed)
-        torch.manual_seed(seed)  # dropout
-        began = time.perf_counter()
-        loss = _train_epoch(fabric, network, optimizer, schedule, renderer, scenes, recipe, epoch)
-        points = estimate(model, renderer, validation)
-        error = angular_error_deg(azimuth_of(points.numpy()), validation.azimuth_deg)
-        history.append(
-            {
-                "epoch": epoch + 1,
-                "train_loss": loss,
-                "validation_loss": float(LOSSES[recipe.loss](points, targets(validation))),
-                "validation_error_deg": float(error.mean()),
-                "seconds": time.perf_counter() - began,
-            }
-        )
-        state = {
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "schedule": schedule.state_dict(),
-            "history": history,
-        }
-        write_atomically(state_file, lambda scratch, state=state: torch.save(state, scratch))
-    return Fit(model.cpu().eval(), pd.DataFrame(history))
+    task = _Localiser(excerpts, places, settings)
+    path = folder / f"bast_{run_identity(excerpts, places, settings)}" / "last.pt"
+    history = loop.train(task, settings.epochs, path)
+    return Fit(task.model.cpu().eval(), pd.DataFrame(history))
 
 
-def _train_epoch(fabric, network, optimizer, schedule, renderer, scenes, recipe, epoch) -> float:
-    """Follow the gradient of every batch; return the mean loss."""
-    network.train()
-    total, size = 0.0, recipe.batch_size
-    bar = tqdm(
-        range(0, len(scenes), size), f"epoch {epoch + 1}/{recipe.epochs}", unit="batch", leave=False
-    )
-    for start in bar:
-        batch = scenes.iloc[start : start + size]
-        points = network(spectrograms(renderer(batch))).float()
-        loss = LOSSES[recipe.loss](points, targets(batch).to(points.device))
-        value = float(loss.detach())
-        if not np.isfinite(value):
-            raise FloatingPointError(
-                f"fit: the loss of epoch {epoch + 1} is {value}; lower the learning rate. "
-                "The state of the epoch before is kept."
-            )
-        optimizer.zero_grad()
-        fabric.backward(loss)
-        optimizer.step()
-        schedule.step()
-        total += value * len(batch)
-        bar.set_postfix(loss=f"{value:.3f}", refresh=False)
-    return total / len(scenes)
-
-
-def run_identity(
-    excerpts: Excerpts,
-    places: Places,
-    settings: BASTSettings,
-    recipe: Recipe,
-    precision: str | None = None,
-) -> str:
+def run_identity(excerpts: Excerpts, places: Places, settings: Settings) -> str:
     """Return a short hash of everything that decides a run."""
     return fingerprint(
-        (settings, recipe, precision or best_precision()),
+        {name: getattr(settings, name) for name in DECIDE},
+        _precision(),
         (excerpts.table, excerpts.waveforms),
         (places.table, places.responses),
         code=__file__,
     )
 
 
-@torch.no_grad()
-def estimate(
-    model: BAST, renderer: Renderer, scenes: pd.DataFrame, batch_size: int = 64
-) -> torch.Tensor:
-    """Return where the network hears the scenes, (scenes, 2), float32, on the CPU."""
-    model.eval()
-    device = next(model.parameters()).device
-    points = [
-        model(spectrograms(heard.to(device))).float().cpu()
-        for heard in renderer.batches(scenes, batch_size)
-    ]
-    return torch.cat(points)
+def _precision() -> str:
+    """Return float32 on a processor: on so small matrices bfloat16 takes twice as long."""
+    return best_precision() if torch.accelerator.is_available() else "32-true"
+
+
+class _Localiser(loop.Task):
+    """A BAST in training."""
+
+    name = "epoch"
+
+    def __init__(self, excerpts: Excerpts, places: Places, settings: Settings):
+        self.excerpts, self.places, self.settings = excerpts, places, settings
+        self.fabric = loop.make_fabric(_precision())
+        self.renderer = Renderer(excerpts, places, self.fabric.device)
+        self.validation = self.draw("validation", 1, settings.seed)
+        n_scenes = int((excerpts.table.part == "train").sum()) * settings.per_excerpt
+        self.n_steps = -(-n_scenes // settings.batch_size)
+        torch.manual_seed(settings.seed)
+        self.model = BAST(settings)
+        optimizer = torch.optim.Adam(self.model.parameters(), settings.learning_rate)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, settings.learning_rate, total_steps=settings.epochs * self.n_steps
+        )
+        self.wrapped, self.optimizer = self.fabric.setup(self.model, optimizer)
+
+    def draw(self, part: str, per_excerpt: int, seed: int) -> pd.DataFrame:
+        """Draw scenes at the seats of the training."""
+        seats = range(self.settings.seats)
+        return draw_scenes(self.excerpts, self.places, part, per_excerpt, seats, seed)
+
+    def parts(self) -> dict:
+        """Return network, optimiser, schedule, scaler of gradients, and what dropout draws from."""
+        return {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "scaler": self.fabric.strategy.precision,
+            "chance": _Chance(),
+        }
+
+    def begin(self, epoch: int) -> None:
+        """Put every excerpt somewhere else, and seed dropout for the whole epoch."""
+        sequence = np.random.SeedSequence([self.settings.seed, epoch - 1])
+        seed = int(sequence.generate_state(1)[0])
+        scenes = self.draw("train", self.settings.per_excerpt, seed)
+        self.scenes = scenes.sample(frac=1, random_state=seed)
+        torch.manual_seed(seed)
+        self.wrapped.train()
+
+    def step(self, epoch: int, step: int) -> tuple[int, dict[str, float]]:
+        """Follow the gradient of a batch of scenes and return its mean loss."""
+        size = self.settings.batch_size
+        batch = self.scenes.iloc[step * size : (step + 1) * size]
+        points = self.wrapped(spectrograms(self.renderer(batch))).float()
+        loss = LOSSES[self.settings.loss](points, targets(batch).to(points.device))
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        self.schedule.step()
+        return len(batch), {"train_loss": float(loss.detach())}
+
+    def end(self, history: list[dict], row: dict) -> dict:
+        """Return loss and error on the validation scenes."""
+        scenes = self.validation
+        points = estimate(self.model, map(spectrograms, self.renderer.batches(scenes)))
+        error = angular_error_deg(azimuth_of(points.numpy()), scenes.azimuth_deg)
+        return {
+            "validation_loss": float(LOSSES[self.settings.loss](points, targets(scenes))),
+            "validation_error_deg": float(error.mean()),
+        }
+
+
+class _Chance:
+    """The state of torch's generators: dropout goes on within an epoch where it was."""
+
+    def state_dict(self) -> dict:
+        return {"cpu": torch.get_rng_state(), "gpu": torch.cuda.get_rng_state_all()}
+
+    def load_state_dict(self, state: dict) -> None:
+        torch.set_rng_state(state["cpu"])
+        torch.cuda.set_rng_state_all(state["gpu"])

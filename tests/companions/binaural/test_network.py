@@ -1,12 +1,15 @@
 """BAST: its published sizes, what flows through it, its attention and the three losses."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from esc_lib.companions.binaural.losses import LOSSES, angular_distance, hybrid, squared_error
-from esc_lib.companions.binaural.network import BAST, ENCODERS, BASTSettings
+from esc_lib.companions.binaural.network import BAST, ENCODERS
+from esc_lib.companions.binaural.settings import Settings
 
 SMALL = {"width": 24, "layers": 2, "heads": 3, "head_width": 8, "hidden": 32, "stride": 12}
 
@@ -18,7 +21,7 @@ def same_noise():
 
 def small(**changes):
     torch.manual_seed(0)
-    return BAST(BASTSettings(dropout=0.0, **{**SMALL, **changes})).eval()
+    return BAST(Settings(dropout=0.0, **{**SMALL, **changes})).eval()
 
 
 @pytest.mark.parametrize(
@@ -28,14 +31,16 @@ def small(**changes):
 )  # fmt: skip
 def test_published_numbers_of_parameters(changes, millions):
     with torch.device("meta"):
-        model = BAST(BASTSettings(**changes))
+        model = BAST(Settings(**changes))
     count = sum(parameter.numel() for parameter in model.parameters())
     assert round(count / 1e6, 2) == millions
 
 
 def test_published_grid_of_patches():
-    settings = BASTSettings()
-    assert settings.grid == (20, 9) and settings.tokens == 181
+    settings = Settings()
+    assert settings.grid == (20, 9)
+    with torch.device("meta"):
+        assert BAST(settings).positions.shape[1] == 181
     assert settings.padding == (1, 3)  # 129 + 1 and 61 + 3 are whole numbers of strides
 
 
@@ -47,7 +52,7 @@ def test_embedding_equals_unfolded_patches_through_a_linear_layer():
     patches = nn.functional.unfold(padded, 16, stride=12).transpose(1, 2)
     by_hand = patches @ model.patches.weight.flatten(1).T + model.patches.bias
     found = model.embed(ear)
-    assert found.shape == (2, model.settings.tokens, 24)
+    assert found.shape == (2, model.positions.shape[1], 24)
     torch.testing.assert_close(found[:, 1:], by_hand + model.positions[:, 1:])
     torch.testing.assert_close(found[0, 0], (model.class_token + model.positions[:, :1])[0, 0])
 
@@ -81,7 +86,7 @@ def test_attention_is_complete_and_asking_for_it_changes_nothing(fusion):
     torch.testing.assert_close(points, plain, rtol=1e-4, atol=1e-5)
     assert points.shape == (3, 2)
     assert tuple(attentions) == ENCODERS
-    tokens = model.settings.tokens
+    tokens = math.prod(model.settings.grid) + 1
     for attention in attentions.values():
         assert attention.shape == (2, 3, 3, tokens, tokens)
         torch.testing.assert_close(attention.sum(-1), torch.ones(2, 3, 3, tokens))
@@ -104,9 +109,9 @@ def test_fusions_treat_the_ears_as_they_say():
 
 def test_errors_name_what_is_wrong():
     with pytest.raises(ValueError, match="fusion='multiply', expected one of subtract, add"):
-        BASTSettings(fusion="multiply")
-    with pytest.raises(ValueError, match="a patch of 16 does not fit in 129 bins x 9 frames"):
-        BASTSettings(frames=9)
+        Settings(fusion="multiply")
+    with pytest.raises(ValueError, match="a patch of 62 does not fit in 129 bins x 61 frames"):
+        Settings(patch=62)
     with pytest.raises(ValueError, match=r"shape \(1, 1, 129, 61\), expected \(batch, 2"):
         small()(torch.zeros(1, 1, 129, 61))
 
