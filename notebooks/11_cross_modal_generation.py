@@ -182,14 +182,11 @@ for way, (goes_in, comes_out) in zip(DIRECTIONS, (("sound", "image"), ("image", 
     inputs, real = (side["test"] for side in pairs.sides(way))
     rows = [np.flatnonzero(inputs.labels == k)[0] for k in range(len(pairs.class_names))]
     partners = [np.flatnonzero(real.labels == k)[0] for k in range(len(pairs.class_names))]
-    made, made_plain = (
-        evaluation.generate(trained[of_way[way]], inputs.take(rows)).numpy()
-        for of_way in (attending, plain)
-    )
+    taken = inputs.take(rows)
     grids[way] = {
-        f"input {goes_in}": inputs.unit(rows).numpy(),
-        f"with attention, {comes_out}": made,
-        f"without attention, {comes_out}": made_plain,
+        f"input {goes_in}": taken.unit().numpy(),
+        f"with attention, {comes_out}": evaluation.generate(shown[way], taken).numpy(),
+        f"without attention, {comes_out}": evaluation.generate(trained[plain[way]], taken).numpy(),
         f"a real {comes_out}": real.unit(partners).numpy(),
     }
     said = verdicts[attending[way]].judged[rows]
