@@ -270,50 +270,6 @@ class Transformer:
 
 
 @dataclass(frozen=True)
-class CrossModal:
-    """How the networks of sound to image and image to sound are trained.
-
-    Defaults are the published ones as far as `critic_every`; the rest is ours.
-
-    Attributes
-    ----------
-    width : float, factor on all channels.
-    pool : int, attention at 64 channels looks at maxima of so many places a side; 1 is all places.
-    steps, classifier_steps : int, of the networks against each other, and of the encoder before.
-    batch : int, pairs per step.
-    learning_rate, generator_rate : float, of the discriminator and of the generator.
-    critic_every : int, the discriminator is trained on every so many steps.
-    encoder_rate : float, the rate that the encoder's rises to before it falls.
-    seeds : tuple of int, each direction is trained with and without attention for each of them.
-    stages : tuple of int, where else the attention is put, sound to image, first seed.
-    augmentations : tuple of float, strengths among which validation sources choose.
-    codes : int, the generator learns from so many codes at least: where there are fewer inputs,
-        changed ones give the rest; 0 is published.
-    validation_steps : int, of each encoder that is trained to choose.
-    judge_steps : int
-    clips, players : int, procedural sounds per class (as many images), and who plays them.
-    """
-
-    width: float = 1.0
-    pool: int = 1
-    steps: int = 12_000
-    classifier_steps: int = 8_000
-    batch: int = 64
-    learning_rate: float = 1e-4
-    generator_rate: float = 5e-4
-    critic_every: int = 2
-    encoder_rate: float = 1e-3
-    seeds: tuple[int, ...] = (0, 1)
-    stages: tuple[int, ...] = (128, 256, 512)
-    augmentations: tuple[float, ...] = (0.0, 1.0)
-    codes: int = 8000
-    validation_steps: int = 1500
-    judge_steps: int = 400
-    clips: int = 80
-    players: int = 40
-
-
-@dataclass(frozen=True)
 class Profile:
     """One way to run the study: data and its licence, front end, network and effort.
 
@@ -336,7 +292,6 @@ class Profile:
     evidence: Evidence = field(default_factory=Evidence)
     efficiency: Efficiency = field(default_factory=Efficiency)
     transformer: Transformer = field(default_factory=Transformer)
-    cross_modal: CrossModal = field(default_factory=CrossModal)
 
     def as_dict(self) -> dict:
         """Return all settings as nested plain types, to be saved beside every artefact."""
@@ -376,11 +331,6 @@ PROFILES: dict[str, Profile] = {
             transformer=Transformer(
                 folds=(1,), n_frames=64, views=1, pretraining_epochs=2, epochs=1, full_batch=0
             ),
-            cross_modal=CrossModal(
-                width=0.125, pool=8, steps=100, classifier_steps=60, batch=16, learning_rate=1e-3,
-                generator_rate=1e-3, seeds=(0,), stages=(512,),
-                codes=400, validation_steps=20, judge_steps=60, clips=16, players=8,
-            ),  # fmt: skip
         ),
         Profile(
             "esc10",
@@ -399,10 +349,6 @@ PROFILES: dict[str, Profile] = {
             transformer=Transformer(
                 folds=(1, 2), n_frames=96, views=3, pretraining_epochs=10, epochs=30, full_batch=2
             ),
-            cross_modal=CrossModal(
-                width=0.125, pool=4, steps=1500, classifier_steps=1500, batch=32,
-                learning_rate=4e-4, validation_steps=1000,
-            ),  # fmt: skip
         ),
         Profile("esc50", "ESC-50, 44.1 kHz", "CC BY-NC 3.0"),
         Profile("esc50-16k", "ESC-50, 16 kHz 8-bit copy", "CC BY-NC 3.0", front_end=_FRONT_END_16K),

@@ -28,11 +28,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from esc_lib.companions.crossmodal import experiment, figures, study
-from esc_lib.companions.crossmodal.judge import train_judge
-from esc_lib.companions.crossmodal.pairs import DIRECTIONS
-from esc_lib.companions.crossmodal.spectrograms import pictures_of, waveform_of
-from esc_lib.config import get_profile
+from esc_lib.companions.crossmodal import (
+    DIRECTIONS,
+    FIRST,
+    Settings,
+    evaluation,
+    figures,
+    of_profile,
+    pictures_of,
+    study,
+    train_judge,
+    waveform_of,
+)
 from esc_lib.data.clips import own, root
 from esc_lib.figures import intervals, style
 from esc_lib.figures.html import sounds
@@ -40,8 +47,8 @@ from esc_lib.study import metrics as report
 from esc_lib.study.metrics import Metric
 
 style.apply()
-effort = get_profile(profile).cross_modal
-pairs = study.open_pairs(effort, spoken, written, sub_urmp)
+settings = of_profile(profile)
+pairs = study.open_pairs(settings, spoken, written, sub_urmp)
 folder = own(root(profile, artifacts), "11_cross_modal_generation")
 
 # %% [markdown]
@@ -67,9 +74,9 @@ pd.DataFrame.from_dict(parts, orient="index")
 #
 # Layers, losses (hinge, with mismatched pairs, {cite:p}`lim2017geometric`), spectral normalisation
 # {cite:p}`miyato2018spectral`, optimiser and the place of the attention are the published ones.
-# `CrossModal` in `esc_lib/config.py` says for each profile how wide the networks are, how long they
-# are trained and at which rates; the table shows what this build runs. Where the two columns differ
-# it is a smaller study of the same method. Five things are ours in every profile:
+# `esc_lib/companions/crossmodal/settings.py` says for each profile how wide the networks are, how
+# long they are trained and at which rates; the table shows what this build runs. Where the two
+# columns differ it is a smaller study of the same method. Five things are ours in every profile:
 #
 # - the encoder's rate rises and falls once, and its pictures may be stretched, shifted, brightened,
 #   covered with noise and masked, if sources held back from training are better understood then;
@@ -83,8 +90,8 @@ pd.DataFrame.from_dict(parts, orient="index")
 
 # %%
 own_size = ("width", "steps", "classifier_steps", "batch", "learning_rate", "generator_rate")
-chosen = {name: getattr(effort, name) for name in (*own_size, "critic_every", "pool")}
-as_published = {name: getattr(study.Settings(), name) for name in chosen}
+chosen = {name: getattr(settings, name) for name in (*own_size, "critic_every", "pool")}
+as_published = {name: getattr(Settings(), name) for name in chosen}
 pd.DataFrame({"this build": chosen, "published": as_published}).style.format("{:g}")
 
 # %% [markdown]
@@ -92,13 +99,13 @@ pd.DataFrame({"this build": chosen, "published": as_published}).style.format("{:
 #
 # A picture drawn from a misheard code is wrong, however good it looks: the encoder bounds what the
 # generator can reach. How strongly its pictures are changed is chosen here: strength 0 is not at
-# all, as published, and `esc_lib/companions/crossmodal/distort.py` says what 1 is. The training sources are
-# split into groups; two of the groups are held back in turn, and the strength with the best mean
-# accuracy is taken. The test part is not looked at.
+# all, as published, and `esc_lib/companions/crossmodal/distort.py` says what 1 is. The training
+# sources are split into groups; two of the groups are held back in turn, and the strength with the
+# best mean accuracy is taken. The test part is not looked at.
 
 # %% tags=["remove-stderr"]
 validation = {
-    direction: study.validate(pairs, direction, effort, folder) for direction in DIRECTIONS
+    direction: study.validate(pairs, direction, settings, folder) for direction in DIRECTIONS
 }
 augmentation = {direction: table.accuracy.idxmax() for direction, table in validation.items()}
 print("strength chosen:", augmentation)
@@ -111,11 +118,13 @@ pd.concat(validation, names=["direction"]).style.format(precision=1)
 # run's name says how many codes of each input the generator saw, if more than one.
 
 # %% tags=["remove-stderr"]
-runs = study.plan(effort, augmentation, pairs)
+runs = study.plan(settings, augmentation, pairs)
 trained = study.carry_out(pairs, runs, folder)
-shown = {way: study.first(runs, trained, way, study.FIRST) for way in DIRECTIONS}
-minutes = study.minutes(trained)
-print(f"{len(runs)} trainings of {effort.steps} steps: {minutes:.0f} minutes in all")
+attending = {way: study.first(runs, way, FIRST) for way in DIRECTIONS}
+plain = {way: study.first(runs, way, None) for way in DIRECTIONS}
+shown = {way: trained[attending[way]] for way in DIRECTIONS}
+minutes = study.minutes(trained.values())
+print(f"{len(runs)} trainings of {settings.steps} steps: {minutes:.0f} minutes in all")
 
 # %% mystnb={"figure": {"name": "fig-11-history", "caption": "Sound to image with attention at 64 channels, first seed. Left, the encoder's accuracy on the changed pictures of its batches. Middle, the hinge losses. Right, the mean scores of the discriminator: pairs beyond their margin no longer count in its loss."}, "image": {"alt": "Three panels over steps: the encoder's accuracy, the losses of generator and discriminator, and the scores of real matching, generated and real mismatched pairs."}}
 figure = figures.history(shown["S2I"].encoder_history, shown["S2I"].history)
@@ -130,12 +139,12 @@ figure = figures.history(shown["S2I"].encoder_history, shown["S2I"].history)
 judges, of_judge = {}, {}
 for way in DIRECTIONS:
     real = pairs.sides(way)[1]
-    judges[way] = train_judge(real["train"], len(pairs.class_names), effort.judge_steps)
-    of_judge[way] = experiment.judge_accuracy(judges[way], real["test"])
-verdicts = [
-    experiment.verdicts(networks, judges[run.direction], pairs)
-    for run, networks in zip(runs, trained)
-]
+    judges[way] = train_judge(real["train"], len(pairs.class_names), settings.judge_steps)
+    of_judge[way] = evaluation.judge_accuracy(judges[way], real["test"])
+verdicts = {
+    run: evaluation.verdicts(networks, judges[run.direction], pairs)
+    for run, networks in trained.items()
+}
 pd.DataFrame.from_dict(of_judge, orient="index").style.format(precision=1)
 
 # %%
@@ -144,14 +153,14 @@ for way, (goes_in, comes_out) in zip(DIRECTIONS, (("sound", "image"), ("image", 
     inputs, real = (side["test"] for side in pairs.sides(way))
     rows = [np.flatnonzero(inputs.labels == k)[0] for k in range(len(pairs.class_names))]
     partners = [np.flatnonzero(real.labels == k)[0] for k in range(len(pairs.class_names))]
-    plain = study.first(runs, trained, way, None)
+    taken = inputs.take(rows)
     grids[way] = {
-        f"input {goes_in}": inputs.unit(rows).numpy(),
-        f"with attention, {comes_out}": experiment.generate(shown[way], inputs.take(rows)).numpy(),
-        f"without attention, {comes_out}": experiment.generate(plain, inputs.take(rows)).numpy(),
+        f"input {goes_in}": taken.unit().numpy(),
+        f"with attention, {comes_out}": evaluation.generate(shown[way], taken).numpy(),
+        f"without attention, {comes_out}": evaluation.generate(trained[plain[way]], taken).numpy(),
         f"a real {comes_out}": real.unit(partners).numpy(),
     }
-    said = study.first(runs, verdicts, way, study.FIRST).judged[rows]
+    said = verdicts[attending[way]].judged[rows]
     columns[way] = [f"{a}, judged {pairs.class_names[b]}" for a, b in zip(pairs.class_names, said)]
 
 # %% mystnb={"figure": {"name": "fig-11-images", "caption": "Sound to image: held-out sounds, images drawn from them with and without attention, and a real image of the class."}, "image": {"alt": "A grid with a column per class: a row of spectrograms, two rows of generated images and a row of real ones."}}
@@ -169,15 +178,15 @@ figure = figures.samples(grids["I2S"], columns["I2S"], pairs.front_end)
 
 # %%
 tables = {
-    way: experiment.compare({
-        run.name: table for run, table in zip(runs, verdicts) if run.direction == way
+    way: evaluation.compare({
+        run.name: table for run, table in verdicts.items() if run.direction == way
     })
     for way in DIRECTIONS
 }
 pd.concat(tables, names=["direction"]).style.format(precision=1)
 
 # %% mystnb={"figure": {"name": "fig-11-accuracies", "caption": "Share of generated pictures judged to be of the right class, with 95 % intervals; ours from all held-out inputs. Below the line, what the poster prints for Sub-URMP, another data set with another judge: its own two with the interval of the one batch of 64 that its code counts."}, "image": {"alt": "Two panels, one per direction: dots with horizontal bars for the runs here, squares below a line for the published ones, and a dotted line at guessing."}}
-published = {way: experiment.published(way) for way in DIRECTIONS}
+published = {way: evaluation.published(way) for way in DIRECTIONS}
 figure = figures.accuracies(tables, published, 100 / len(pairs.class_names))
 
 # %% [markdown]
@@ -186,9 +195,9 @@ figure = figures.accuracies(tables, published, 100 / len(pairs.class_names))
 
 # %%
 seen = {
-    way: experiment.compare({
-        "this build": experiment.verdicts(shown[way], judges[way], pairs, "train"),
-    }).assign(published=experiment.published(way, "train").accuracy["SA-CMGAN"])
+    way: evaluation.compare({
+        "this build": evaluation.verdicts(shown[way], judges[way], pairs, "train"),
+    }).assign(published=evaluation.published(way, "train").accuracy["SA-CMGAN"])
     for way in DIRECTIONS
 }
 pd.concat(seen, names=["direction"]).style.format(precision=1)
@@ -201,7 +210,7 @@ pd.concat(seen, names=["direction"]).style.format(precision=1)
 # differ as well, which no interval over inputs knows; compare the rows.
 
 # %%
-effects = {way: study.effect_of_attention(runs, verdicts, way) for way in DIRECTIONS}
+effects = {way: study.effect_of_attention(verdicts, way) for way in DIRECTIONS}
 effect = pd.concat(effects, names=["direction"])
 effect.style.format(precision=1)
 
@@ -210,7 +219,7 @@ effect.style.format(precision=1)
 # is the learned factor of the attention in each network; it starts at 0, which is no attention.
 
 # %%
-stages = study.effect_of_stage(runs, verdicts, trained)
+stages = study.effect_of_stage(verdicts, trained)
 stages.style.format(precision=2)
 
 # %% mystnb={"figure": {"name": "fig-11-stages", "caption": "Points that attention adds to the accuracy of sound to image, by the stage where it stands, with 95 % intervals; zero is no attention."}, "image": {"alt": "A dot with a horizontal bar per stage against a dotted vertical line at zero."}}
@@ -225,9 +234,9 @@ figure = intervals.per_row(stages, "difference", "difference to no attention (po
 
 # %%
 sound = pairs.sounds["test"].take([0])
-weights = study.attention_to(shown["S2I"].encoder.tower, sound)
+weights = evaluation.attention_to(shown["S2I"].encoder.tower, sound)
 picture = sound.unit().numpy()[0, 0]
-asked = study.places_to_ask(picture, round(weights.shape[1] ** 0.5))
+asked = evaluation.places_to_ask(picture, round(weights.shape[1] ** 0.5))
 
 # %% mystnb={"figure": {"name": "fig-11-attention", "caption": "First panel, a held-out sound and five places. Others, where the encoder's attention looks from each place (square), as a multiple of an even spread; the line encloses what is louder than 25 dB below the peak."}, "image": {"alt": "Six panels of time and frequency: a spectrogram with five numbered places, and for each place a map of weights with the outline of the sound."}}
 figure = figures.attention(picture, weights[0].numpy(), asked, pairs.front_end)
@@ -238,7 +247,7 @@ towers = {
     "encoder of sound to image": shown["S2I"].encoder.tower,
     "discriminator of image to sound": shown["I2S"].discriminator.tower,
 }
-far = {name: experiment.reach(study.attention_to(tower, some)) for name, tower in towers.items()}
+far = {name: evaluation.reach(evaluation.attention_to(tower, some)) for name, tower in towers.items()}
 far = pd.DataFrame.from_dict(far, orient="index")
 far.style.format(precision=2)
 
@@ -274,25 +283,23 @@ effect.to_csv(folder / "attention.csv")
 stages.to_csv(folder / "stages.csv")
 far.to_csv(folder / "reach.csv")
 pd.concat(validation, names=["direction"]).to_csv(folder / "validation.csv")
-s2i, i2s = (tables[way].loc[study.first(runs, runs, way, study.FIRST).name] for way in DIRECTIONS)
-s2i_plain, i2s_plain = (
-    tables[way].loc[study.first(runs, runs, way, None).name] for way in DIRECTIONS
-)
+s2i, i2s = (tables[way].loc[attending[way].name] for way in DIRECTIONS)
+s2i_plain, i2s_plain = (tables[way].loc[plain[way].name] for way in DIRECTIONS)
 s2i_effect, i2s_effect = (effects[way].loc["all"] for way in DIRECTIONS)
 back_db = float(np.abs(again - made[0]).mean()) * pairs.front_end.top_db / 2
 seeds_say = "not known, as there is one"
-if len(effort.seeds) > 1:
+if len(settings.seeds) > 1:
     signs = [np.sign(table.difference.drop("all")).nunique() for table in effects.values()]
     verb = "is the same for all seeds" if max(signs) == 1 else "is not the same for all seeds"
-    apart = study.between_seeds(runs, verdicts)
+    apart = study.between_seeds(verdicts)
     seeds_say = f"up to {apart:.1f} points, and the sign of the change {verb}"
 
 # %% tags=["hide-input"]
 metrics = {
     "xm_pairs": Metric(pairs.name),
-    "xm_width": Metric(effort.width),
-    "xm_steps": Metric(effort.steps),
-    "xm_seeds": Metric(len(effort.seeds)),
+    "xm_width": Metric(settings.width),
+    "xm_steps": Metric(settings.steps),
+    "xm_seeds": Metric(len(settings.seeds)),
     "xm_seeds_say": Metric(seeds_say),
     "xm_runs": Metric(len(runs)),
     "xm_minutes": Metric(minutes, "min"),
@@ -310,7 +317,7 @@ metrics = {
 }
 
 # %% tags=["hide-input"]
-for way, found, plain, gain in (
+for way, found, without, gain in (
     ("s2i", s2i, s2i_plain, s2i_effect),
     ("i2s", i2s, i2s_plain, i2s_effect),
 ):
@@ -321,7 +328,7 @@ for way, found, plain, gain in (
         f"xm_{way}_high": Metric(found.high, "%"),
         f"xm_{way}_pictures": Metric(n),
         f"xm_{way}_understood": Metric(found.understood, "%", n),
-        f"xm_{way}_without": Metric(plain.accuracy, "%", n, (plain.low, plain.high)),
+        f"xm_{way}_without": Metric(without.accuracy, "%", n, (without.low, without.high)),
         f"xm_{way}_judge": Metric(of_judge[way.upper()]["accuracy"], "%"),
         f"xm_{way}_effect": Metric(gain.difference, "points", n, (gain.low, gain.high)),
         f"xm_{way}_effect_low": Metric(gain.low, "points"),
@@ -366,8 +373,8 @@ report.publish(folder, metrics)
 #
 # 1. Draw 64 held-out inputs at random, many times, and count the right ones each time. How far
 #    apart are two such counts of the same network?
-# 2. Train with `seeds` of your own in `esc_lib/config.py`. Which is larger, the difference between
-#    seeds or the one that attention makes?
+# 2. Train with `seeds` of your own in `esc_lib/companions/crossmodal/settings.py`. Which is larger,
+#    the difference between seeds or the one that attention makes?
 # 3. Give the judge of sounds the held-out speakers as well, as training data. Predict first whether
 #    the accuracy of image to sound rises.
 # 4. Interpolate between the codes of two sounds and look at what is drawn on the way.

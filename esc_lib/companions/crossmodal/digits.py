@@ -1,7 +1,5 @@
 """Spoken digits (FSDD) paired with handwritten digits (MNIST)."""
 
-from __future__ import annotations
-
 import gzip
 import re
 from pathlib import Path
@@ -11,56 +9,38 @@ import torch
 
 from esc_lib.companions.crossmodal.networks import SIDE
 from esc_lib.companions.crossmodal.pairs import PairSet, Pictures, from_levels
-from esc_lib.companions.crossmodal.spectrograms import DIGIT_FRONT_END, excerpt, pictures_of
-from esc_lib.sound.audio import read, resample
+from esc_lib.companions.crossmodal.spectrograms import DIGIT_FRONT_END, pictures_of, read_excerpt
 
 CLASS_NAMES = [str(digit) for digit in range(10)]
 WAV_NAME = re.compile(r"(\d)_([^_]+)_(\d+)\.wav")  # digit_speaker_index.wav
-MAGIC = {"images": 2051, "labels": 2049}  # of idx files
+IDX = {"images": (2051, 3), "labels": (2049, 1)}  # magic number and axes of MNIST's files
+TEST_SHARE = 0.2  # of MNIST's test images, where there are no others
 
 
 def read_spoken(folder: str | Path) -> Pictures:
-    """Read all clips of the Free Spoken Digit Dataset as log-mel pictures.
+    """Read the Free Spoken Digit Dataset as log-mel pictures, speakers as their sources.
 
     Parameters
     ----------
     folder : path to ``digit_speaker_index.wav`` files, or to a folder with ``recordings/``.
-
-    Returns
-    -------
-    Pictures; the source of a clip is its speaker.
-
-    Raises
-    ------
-    ValueError
-        If there are no such files.
     """
     folder = Path(folder)
     recordings = folder / "recordings" if (folder / "recordings").is_dir() else folder
-    found = [(WAV_NAME.fullmatch(path.name), path) for path in sorted(recordings.glob("*.wav"))]
-    found = [(match, path) for match, path in found if match]
+    found = {path: WAV_NAME.fullmatch(path.name) for path in sorted(recordings.glob("*.wav"))}
+    found = {path: match for path, match in found.items() if match}
     if not found:
         raise ValueError(
             f"read_spoken: {recordings} has no files named digit_speaker_index.wav; "
             "give the folder of the Free Spoken Digit Dataset."
         )
-    clips = []
-    for _, path in found:
-        waveform, sr = read(path)
-        clips.append(excerpt(resample(waveform, sr, DIGIT_FRONT_END.sr), DIGIT_FRONT_END))
-    pixels = pictures_of(torch.from_numpy(np.stack(clips)), DIGIT_FRONT_END)
-    labels = torch.tensor([int(match[1]) for match, _ in found])
-    return Pictures(pixels, labels, np.array([match[2] for match, _ in found]))
+    clips = np.stack([read_excerpt(path, DIGIT_FRONT_END) for path in found])
+    labels = torch.tensor([int(match[1]) for match in found.values()])
+    sources = np.array([match[2] for match in found.values()])
+    return Pictures(pictures_of(torch.from_numpy(clips), DIGIT_FRONT_END), labels, sources)
 
 
 def read_idx(path: Path, what: str) -> np.ndarray:
-    """Read a gzipped idx file of MNIST: images, (n, 28, 28), or labels, (n,), both uint8.
-
-    Raises
-    ------
-    ValueError
-        If the file is missing, damaged or holds something else.
-    """
+    """Read a gzipped idx file of MNIST: "images", (n, 28, 28), or "labels", (n,), both uint8."""
     try:
         with gzip.open(path) as file:
             content = file.read()
@@ -68,13 +48,15 @@ def read_idx(path: Path, what: str) -> np.ndarray:
         raise ValueError(
             f"read_idx: {path} cannot be read ({error}); get the file of MNIST again."
         ) from None
-    n_head = 4 * (1 + (3 if what == "images" else 1))
-    head = np.frombuffer(content[:n_head].ljust(n_head, b"\0"), ">i4")
-    values = np.frombuffer(content[n_head:], np.uint8)
-    whole = len(content) >= n_head and np.prod(head[1:]) == len(values)
-    if head[0] != MAGIC[what] or not whole:
+    expected, n_axes = IDX[what]
+    try:
+        magic, *shape = np.frombuffer(content, ">i4", 1 + n_axes)
+        values = np.frombuffer(content, np.uint8, offset=4 * (1 + n_axes)).reshape(shape)
+    except ValueError:  # too short, or of another number of pixels than it says
+        magic = None
+    if magic != expected:
         raise ValueError(f"read_idx: {path} holds no {what} in MNIST's idx form; get it again.")
-    return values.reshape(head[1:])
+    return values
 
 
 def read_written(folder: str | Path, prefix: str) -> Pictures:
@@ -85,9 +67,8 @@ def read_written(folder: str | Path, prefix: str) -> Pictures:
     folder : path with ``{prefix}-images-idx3-ubyte.gz`` and ``{prefix}-labels-idx1-ubyte.gz``.
     prefix : "train" or "t10k".
     """
-    folder = Path(folder)
-    images = read_idx(folder / f"{prefix}-images-idx3-ubyte.gz", "images")
-    labels = read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", "labels")
+    images = read_idx(Path(folder) / f"{prefix}-images-idx3-ubyte.gz", "images")
+    labels = read_idx(Path(folder) / f"{prefix}-labels-idx1-ubyte.gz", "labels")
     if len(images) != len(labels):
         raise ValueError(
             f"read_written: {len(images)} images and {len(labels)} labels in {folder}; "
@@ -100,31 +81,21 @@ def read_written(folder: str | Path, prefix: str) -> Pictures:
 
 
 def read_pairs(
-    spoken: str | Path,
-    written: str | Path,
-    test_speakers: tuple[str, ...] = ("theo", "yweweler"),
-    test_share: float = 0.2,
-    seed: int = 0,
+    spoken: str | Path, written: str | Path, test_speakers: tuple[str, ...] = ("theo", "yweweler")
 ) -> PairSet:
     """Return spoken and handwritten digits, held-out speakers and held-out images as the test part.
+
+    With MNIST's training images beside its test images, all of the latter are held out; without
+    them a share.
 
     Parameters
     ----------
     spoken, written : folders, see :func:`read_spoken` and :func:`read_written`.
-    test_speakers : speakers none of whose clips is trained on.
-    test_share : float, share of the images held out where only MNIST's test images are there; with
-        the training images beside them, those are trained on and all of the test images held out.
-    seed : int, of the draw of held-out images.
-
-    Raises
-    ------
-    ValueError
-        If a speaker is unknown, or nobody is left to train on.
+    test_speakers : speakers none of whose clips is trained on: some, not all, of those there are.
     """
     sounds = read_spoken(spoken)
     speakers = set(sounds.sources.tolist())
-    unknown = set(test_speakers) - speakers
-    if unknown or not speakers - set(test_speakers) or not test_speakers:
+    if not test_speakers or not set(test_speakers) < speakers:
         raise ValueError(
             f"read_pairs: test_speakers={test_speakers}; name some, not all, of {sorted(speakers)}."
         )
@@ -133,13 +104,9 @@ def read_pairs(
     if (Path(written) / "train-images-idx3-ubyte.gz").exists():
         of_part = {"train": read_written(written, "train"), "test": images}
     else:
-        order = np.random.default_rng(seed).permutation(len(images))
-        n_test = round(test_share * len(images))
+        order = np.random.default_rng(0).permutation(len(images))
+        n_test = round(TEST_SHARE * len(images))
         of_part = {"train": images.take(order[n_test:]), "test": images.take(order[:n_test])}
-    return PairSet(
-        "spoken and handwritten digits",
-        CLASS_NAMES,
-        {"train": sounds.take(~held_out), "test": sounds.take(held_out)},
-        of_part,
-        DIGIT_FRONT_END,
-    )
+    spoken_of_part = {"train": sounds.take(~held_out), "test": sounds.take(held_out)}
+    name = "spoken and handwritten digits"
+    return PairSet(name, CLASS_NAMES, spoken_of_part, of_part, DIGIT_FRONT_END)

@@ -1,7 +1,5 @@
 """Pictures changed a little, so that an encoder does not lean on who spoke or wrote them."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch.nn.functional import affine_grid, grid_sample
@@ -20,21 +18,20 @@ MASK = 0.1  # widest stripe, as a share of a picture
 def distort(pictures: torch.Tensor, strength: float, rng: np.random.Generator) -> torch.Tensor:
     """Stretch, shift, brighten, tilt, cover with noise and mask each picture of a batch by chance.
 
+    What comes in from outside a picture is black. Every other picture gets no noise.
+
     Parameters
     ----------
-    pictures : float tensor, shape (batch, channels, 64, 64), in [-1, 1]; not modified.
-    strength : float, 0 for no change; columns are time and rows are frequency.
-    rng : Generator
-
-    Returns
-    -------
-    tensor of the same shape, in [-1, 1]; what comes in from outside a picture is black. Every
-    other picture gets no noise.
+    pictures : float tensor, shape (batch, channels, 64, 64), in [-1, 1]; not modified. Columns
+        are time and rows are frequency.
+    strength : float, 0 for no change.
 
     References
     ----------
     park2019specaugment, section 2 (the masks)
     """
+    if not strength:
+        return pictures
 
     def draw(limit: float) -> torch.Tensor:
         values = rng.uniform(-strength * limit, strength * limit, len(pictures))

@@ -1,7 +1,5 @@
 """Figures of notebook 11: generated pictures, where attention goes, training, accuracies."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
@@ -26,7 +24,6 @@ def samples(rows: Mapping[str, np.ndarray], titles: list[str], settings: FrontEn
     rows : name of a row to its pictures, (columns, channels, 64, 64) in [-1, 1]; rows whose name
         ends in "sound" are spectrograms, on one scale, the others images.
     titles : of the columns.
-    settings : FrontEnd, of the spectrograms.
     """
     figure, axes = plt.subplots(
         len(rows), len(titles), figsize=(10, 0.5 + 0.95 * len(rows)), squeeze=False
@@ -58,23 +55,17 @@ def attention(
 ) -> Figure:
     """Show where chosen places of a spectrogram attend to.
 
+    Weights are shown as multiples of an even spread, on one scale that one weight in 500 exceeds;
+    the line encloses what is louder than 25 dB below the peak.
+
     Parameters
     ----------
     picture : array, shape (64, 64), in [-1, 1].
-    weights : array, shape (places, places / pool ** 2), of one picture, as
-        ``Tower.attention_weights`` gives it.
+    weights : array, shape (places, places / pool ** 2), as ``Tower.attention_weights`` gives it.
     queries : (row, column) of places on the attention's grid, row 0 the lowest band.
-    settings : FrontEnd
-
-    Notes
-    -----
-    Weights are shown as multiples of an even spread, on one scale that one weight in 500 exceeds;
-    the line encloses what is louder than 25 dB below the peak.
     """
-    side = round(len(weights) ** 0.5)
-    n_keys = weights.shape[1]
-    seen = round(n_keys**0.5)
-    maps = n_keys * np.stack([weights[row * side + column] for row, column in queries])
+    side, seen = (round(n**0.5) for n in weights.shape)
+    maps = seen**2 * weights[[row * side + column for row, column in queries]]
     maps = maps.reshape(-1, seen, seen)
     top = float(np.quantile(maps, 0.998))
     n_columns = 3
@@ -84,25 +75,21 @@ def attention(
     )
     for ax in axes.flat[1 + len(queries) :]:
         ax.set_axis_off()
-    duration_s = settings.n_frames * settings.frame_s
-    places = [
-        ((column + 0.5) / side * duration_s, (row + 0.5) / side * settings.n_mels)
-        for row, column in queries
-    ]
+    size = np.array([settings.n_frames * settings.frame_s, settings.n_mels])  # s, bands
+    places = (np.array(queries)[:, ::-1] + 0.5) / side * size
+    pixels = [(np.arange(n) + 0.5) / n * length for n, length in zip(picture.shape[::-1], size)]
     level = _sound(axes.flat[0], picture, settings)
     axes.flat[0].set_title("the sound and the places asked")
-    for index, (time_s, band) in enumerate(places):
+    for number, place in enumerate(places, 1):
         axes.flat[0].text(
-            time_s, band, str(index + 1), color="white", ha="center", va="center", fontsize=8,
+            *place, str(number), color="white", ha="center", va="center", fontsize=8,
             fontweight="bold",
             bbox={"boxstyle": "square,pad=0.15", "facecolor": "black", "edgecolor": "white"},
         )  # fmt: skip
-    grid_s = (np.arange(picture.shape[1]) + 0.5) / picture.shape[1] * duration_s
-    grid_band = (np.arange(picture.shape[0]) + 0.5) / picture.shape[0] * settings.n_mels
     for index, (ax, values, place) in enumerate(zip(axes.flat[1:], maps, places, strict=False)):
         image = spectrogram(ax, values, settings, vmin=0, vmax=top, cmap=MAP_CMAP)
         ax.contour(
-            grid_s, grid_band, _db(picture, settings), levels=[OUTLINE_DB], colors="white",
+            *pixels, _db(picture, settings), levels=[OUTLINE_DB], colors="white",
             linewidths=0.5, linestyles="solid",
         )  # fmt: skip
         ax.scatter(*place, edgecolors="black", **QUERY | {"linewidths": 3.2})
@@ -119,12 +106,7 @@ def attention(
 
 
 def history(encoder: pd.DataFrame, game: pd.DataFrame) -> Figure:
-    """Show the encoder's accuracy, both losses, and the mean scores of the three kinds of pairs.
-
-    Parameters
-    ----------
-    encoder, game : the two histories of ``training.Trained``.
-    """
+    """Show the encoder's accuracy, both losses, and the mean scores of the three kinds of pairs."""
     figure, axes = plt.subplots(1, 3, figsize=(10, 2.8))
     axes[0].plot(encoder.step, 100 * encoder.accuracy, color=COLOURS[0])
     axes[0].set(ylabel="accuracy of the encoder (%)", ylim=(0, 102))
@@ -156,11 +138,8 @@ def accuracies(
 ) -> Figure:
     """Show accuracies of generated pictures with intervals, published ones below them.
 
-    Parameters
-    ----------
-    ours : "S2I" and "I2S" to ``experiment.compare``.
-    published : the same to ``experiment.published``.
-    chance : float, accuracy by guessing (%), of ours.
+    Both have a table per direction, of ``evaluation.compare`` and ``evaluation.published``;
+    `chance` is the accuracy by guessing (%), of ours.
     """
     titles = {"S2I": "sound to image", "I2S": "image to sound"}
     most = max(len(ours[key]) + len(published[key]) for key in ours)
@@ -193,11 +172,7 @@ def resynthesis(
 ) -> Figure:
     """Show a generated spectrogram, the sound made from it, and that sound's own spectrogram.
 
-    Parameters
-    ----------
-    picture, again : arrays, shape (64, 64), in [-1, 1].
-    waveform : array, shape (samples,).
-    settings : FrontEnd
+    Pictures are (64, 64) in [-1, 1], the waveform is (samples,).
     """
     figure, axes = plt.subplots(1, 3, figsize=(10, 2.8))
     _sound(axes[0], picture, settings)

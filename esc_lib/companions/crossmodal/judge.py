@@ -1,18 +1,16 @@
 """A classifier trained on real pictures of one modality, to judge generated ones."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from esc_lib.companions.crossmodal.pairs import Pictures
-from esc_lib.companions.crossmodal.training import batches
-from esc_lib.machine import hardware
+from esc_lib.companions.crossmodal.steps import Chance, teach
+from esc_lib.companions.crossmodal.training import AT_ONCE
+from esc_lib.machine.hardware import best_device
 
 MAX_SHIFT = 4  # pixels, of the pictures it is trained on
-RATE = 1e-3
+BATCH, PEAK, WEIGHT_DECAY = 64, 3e-3, 1e-2
 
 
 class Judge(nn.Module):
@@ -20,7 +18,6 @@ class Judge(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> Judge(10, in_channels=1)(torch.zeros(2, 1, 64, 64)).shape
     torch.Size([2, 10])
     """
@@ -28,14 +25,11 @@ class Judge(nn.Module):
     def __init__(self, n_classes: int, in_channels: int):
         super().__init__()
         widths = (in_channels, 16, 32, 64, 64)
-        blocks = []
+        self.features = nn.Sequential()
         for before, after in zip(widths, widths[1:]):
-            blocks += [
-                nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(after),
-                nn.ReLU(),
-            ]
-        self.features = nn.Sequential(*blocks, nn.Flatten(), nn.Dropout(0.5))
+            conv = nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False)
+            self.features.extend([conv, nn.BatchNorm2d(after), nn.ReLU()])
+        self.features.extend([nn.Flatten(), nn.Dropout(0.5)])
         self.classifier = nn.Linear(widths[-1] * 16, n_classes)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -43,45 +37,25 @@ class Judge(nn.Module):
         return self.classifier(self.features(pictures))
 
 
-def train_judge(
-    pictures: Pictures, n_classes: int, steps: int = 400, batch: int = 64, seed: int = 0
-) -> Judge:
-    """Train a judge on real pictures, each batch moved by up to 4 pixels, and return it.
-
-    Parameters
-    ----------
-    pictures : Pictures, the training part of what the generator makes.
-    n_classes, steps, batch, seed : int
-    """
-    device = hardware.best_device()
+def train_judge(pictures: Pictures, n_classes: int, steps: int) -> Judge:
+    """Train a judge on real pictures of the training part, each batch moved by up to 4 pixels."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)  # of the weights and of the dropout
         judge = Judge(n_classes, pictures.pixels.shape[1])
-        judge.to(device, memory_format=torch.channels_last)
-        optimizer = torch.optim.AdamW(judge.parameters(), RATE, weight_decay=1e-2)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3 * RATE, total_steps=steps)
-        drawn = batches(len(pictures), batch, steps, [seed, 3])
-        for rng, rows in tqdm(drawn, total=steps, desc="training the judge", leave=False):
-            moved = _move(pictures.unit(rows), rng).to(device)
-            loss = nn.functional.cross_entropy(judge(moved), pictures.labels[rows].to(device))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    return judge.eval()
+        judge.to(best_device(), memory_format=torch.channels_last)
+        chance = Chance(len(pictures), BATCH, [0, 3])
+        teach(judge, judge, pictures, _move, chance, steps, steps, PEAK, WEIGHT_DECAY)
+    return judge
 
 
 @torch.no_grad()
-def predict(network, pictures: torch.Tensor, batch: int = 256) -> np.ndarray:
-    """Return the likeliest class of each picture, shape (pictures,).
+def predict(network, pictures: torch.Tensor) -> np.ndarray:
+    """Return the likeliest class of each picture, by a judge or by an encoder's ``logits``.
 
-    Parameters
-    ----------
-    network : maps (batch, channels, 64, 64) to logits: a judge, or an encoder's ``logits``.
-    pictures : float tensor in [-1, 1], shape (pictures, channels, 64, 64).
+    Pictures are (pictures, channels, 64, 64) in [-1, 1].
     """
-    device = hardware.best_device()
-    parts = [network(part.to(device)).argmax(1).cpu() for part in pictures.split(batch)]
+    device = best_device()
+    parts = [network(part.to(device)).argmax(1).cpu() for part in pictures.split(AT_ONCE)]
     return torch.cat(parts).numpy()
 
 

@@ -1,12 +1,17 @@
-"""SA-CMGAN: encoder, generator and discriminator for pictures of 64 x 64."""
+"""SA-CMGAN: encoder, generator and discriminator for pictures of 64 x 64, and their attention.
 
-from __future__ import annotations
+References
+----------
+tan2020spectrogram, and its public code
+"""
+
+from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from esc_lib.companions.crossmodal.attention import SelfAttention
+from esc_lib.companions.crossmodal.settings import Settings
 
 SIDE = 64  # pixels
 STAGES = (64, 128, 256, 512)  # channels at 32 x 32, 16 x 16, 8 x 8 and 4 x 4
@@ -14,56 +19,103 @@ N_CODE, N_NOISE = 64, 62
 SLOPE = 0.2  # of the leaky ReLU
 
 
-def stage_channels(width: float, attention: int | None) -> dict[int, int]:
-    """Return how many channels each stage has, and check where the attention is wanted.
+def _as_it_is(layer: nn.Module) -> nn.Module:
+    return layer
+
+
+class SelfAttention(nn.Module):
+    """Add to every place what the places it attends to hold: ``x + gamma * softmax(g f') h``.
 
     Parameters
     ----------
-    width : float, 1 for the published network; stages never have less than 8 channels.
-    attention : int, the stage followed by self-attention, one of ``STAGES``; None for none.
+    wrap : what becomes of each convolution, spectral normalisation for example.
+    pool : int, keys and values are the maxima of squares of so many places a side: 1 for all
+        places, as published; 2, as in the public code of SAGAN, costs a quarter.
+
+    Notes
+    -----
+    f (keys) and g (queries) have an eighth of the channels, h (values) has all of them; each is a
+    1x1 convolution. ``gamma`` starts at 0, and with it the layer as the identity. Products are not
+    divided by the root of the width. The public code of SA-CMGAN has 4x4 kernels, batch
+    normalisation and ReLU in f, g and h; those of SAGAN stand here.
 
     Examples
     --------
-    >>> stage_channels(0.25, 64)
+    >>> layer, maps = SelfAttention(16), torch.randn(2, 16, 4, 4)
+    >>> torch.equal(layer(maps), maps), layer.weights(maps).shape
+    (True, torch.Size([2, 16, 16]))
+
+    References
+    ----------
+    zhang2019sagan, equations 1 to 3
+    """
+
+    def __init__(
+        self, channels: int, wrap: Callable[[nn.Module], nn.Module] = _as_it_is, pool: int = 1
+    ):
+        super().__init__()
+        self.pool = nn.MaxPool2d(pool) if pool > 1 else nn.Identity()
+        inner = max(1, channels // 8)
+        self.key = wrap(nn.Conv2d(channels, inner, 1))  # f
+        self.query = wrap(nn.Conv2d(channels, inner, 1))  # g
+        self.value = wrap(nn.Conv2d(channels, channels, 1))  # h
+        self.gamma = nn.Parameter(torch.zeros(()))
+
+    def weights(self, maps: torch.Tensor) -> torch.Tensor:
+        """Return how much each place attends to each, (batch, places, places / pool ** 2)."""
+        query, key = self.query(maps).flatten(2), self.pool(self.key(maps)).flatten(2)
+        return (query.transpose(1, 2) @ key).softmax(dim=-1)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Map (batch, channels, height, width) to the same shape."""
+        # (batch, channels, height, width) -> (batch, one head, places, channels)
+        query, key, value = (
+            part.flatten(2).transpose(1, 2)[:, None].contiguous()
+            for part in (self.query(maps), self.pool(self.key(maps)), self.pool(self.value(maps)))
+        )
+        # zeros leave products as they are, and equal widths let torch keep no matrix of places
+        missing = value.shape[-1] - query.shape[-1]
+        query, key = (nn.functional.pad(part, (0, missing)) for part in (query, key))
+        attended = nn.functional.scaled_dot_product_attention(query, key, value, scale=1.0)
+        return maps + self.gamma * attended[:, 0].transpose(1, 2).reshape(maps.shape)
+
+
+def stage_channels(settings: Settings) -> dict[int, int]:
+    """Return how many channels each stage has, at least 8; refuse attention where there is none.
+
+    Examples
+    --------
+    >>> stage_channels(Settings(width=0.25))
     {64: 16, 128: 32, 256: 64, 512: 128}
     """
-    if attention is not None and attention not in STAGES:
+    if settings.attention not in (*STAGES, None):
         raise ValueError(
-            f"stage_channels: attention={attention!r} is no stage; choose one of {STAGES} or None."
+            f"stage_channels: attention={settings.attention!r} is no stage; choose one of {STAGES} "
+            "or None."
         )
-    return {stage: max(8, round(stage * width)) for stage in STAGES}
+    return {stage: max(8, round(stage * settings.width)) for stage in STAGES}
 
 
 class Tower(nn.Sequential):
     """Five 4x4 convolutions, (batch, channels, 64, 64) to (batch, 512 * width, 4, 4).
 
-    Parameters
-    ----------
-    in_channels : int
-    width, attention : see :func:`stage_channels`.
-    pool : int, see ``attention.SelfAttention``.
-    spectral : bool, spectral normalisation of every layer in place of batch normalisation.
+    With `spectral`, every layer has spectral normalisation in place of batch normalisation.
     """
 
-    def __init__(
-        self, in_channels: int, width: float, attention: int | None, pool: int, spectral: bool
-    ):
+    def __init__(self, in_channels: int, settings: Settings, spectral: bool):
         super().__init__()
-        channels = stage_channels(width, attention)
-        self.wrap = spectral_norm if spectral else (lambda layer: layer)
+        channels = stage_channels(settings)
+        self.wrap = spectral_norm if spectral else _as_it_is
         before = in_channels
         for name, stage, stride in (
-            ("conv1", 64, 2),
-            ("conv2", 128, 2),
-            ("conv3", 256, 2),
-            ("conv4", 256, 1),
+            ("conv1", 64, 2), ("conv2", 128, 2), ("conv3", 256, 2), ("conv4", 256, 1),
             ("conv5", 512, 2),
-        ):
+        ):  # fmt: skip
             normalised = not spectral and name != "conv1"
             self.add_module(name, self._block(before, channels[stage], stride, normalised))
             before = channels[stage]
-            if stage == attention and name != "conv3":  # of the two stages of 256, the second
-                self.attention = SelfAttention(before, self.wrap, pool)
+            if stage == settings.attention and name != "conv3":  # of two of 256, the second
+                self.attention = SelfAttention(before, self.wrap, settings.pool)
         self.n_outputs = before
 
     def _block(self, before: int, after: int, stride: int, normalised: bool) -> nn.Sequential:
@@ -76,12 +128,7 @@ class Tower(nn.Sequential):
     def attention_weights(self, pictures: torch.Tensor) -> torch.Tensor:
         """Return how places attend to each other, (batch, places, places / pool ** 2).
 
-        Places are counted row by row of the map.
-
-        Raises
-        ------
-        ValueError
-            If the tower has no attention.
+        Places are counted row by row of the map; a tower without attention raises ValueError.
         """
         for name, layer in self.named_children():
             if name == "attention":
@@ -102,38 +149,20 @@ class Encoder(nn.Module):
 
     Examples
     --------
-    >>> import torch
-    >>> network = Encoder(10, in_channels=1, width=0.125)
-    >>> network(torch.zeros(2, 1, 64, 64)).shape, network.logits(torch.zeros(2, 1, 64, 64)).shape
+    >>> network, pictures = Encoder(10, 1, Settings(width=0.125)), torch.zeros(2, 1, 64, 64)
+    >>> network(pictures).shape, network.logits(pictures).shape
     (torch.Size([2, 64]), torch.Size([2, 10]))
-
-    References
-    ----------
-    tan2020spectrogram
     """
 
-    def __init__(
-        self,
-        n_classes: int,
-        in_channels: int = 3,
-        width: float = 1.0,
-        attention: int | None = 64,
-        pool: int = 1,
-    ):
+    def __init__(self, n_classes: int, in_channels: int, settings: Settings):
         super().__init__()
-        self.tower = Tower(in_channels, width, attention, pool, spectral=False)
-        hidden = max(64, round(1024 * width))
-        self.code = nn.Sequential(
-            nn.Flatten(),
-            *self._dense(self.tower.n_outputs * 16, hidden),
-            *self._dense(hidden, 128),
-            *self._dense(128, N_CODE),
-        )
+        self.tower = Tower(in_channels, settings, spectral=False)
+        hidden = max(64, round(1024 * settings.width))
+        self.code = nn.Sequential(nn.Flatten())
+        widths = (self.tower.n_outputs * 16, hidden, 128, N_CODE)
+        for before, after in zip(widths, widths[1:]):
+            self.code.extend([nn.Linear(before, after), nn.BatchNorm1d(after), nn.LeakyReLU(SLOPE)])
         self.classifier = nn.Linear(N_CODE, n_classes)
-
-    @staticmethod
-    def _dense(before: int, after: int) -> tuple[nn.Module, ...]:
-        return nn.Linear(before, after), nn.BatchNorm1d(after), nn.LeakyReLU(SLOPE)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """Map (batch, channels, 64, 64) in [-1, 1] to codes, (batch, 64)."""
@@ -144,14 +173,15 @@ class Encoder(nn.Module):
         return self.classifier(self(pictures))
 
 
-class _Same(nn.ConvTranspose2d):
-    """Transposed 4x4 convolution of stride 1 that keeps the size."""
+class _Deconv(nn.ConvTranspose2d):
+    """Transposed 4x4 convolution: stride 2 doubles the size, stride 1 keeps it."""
 
-    def __init__(self, before: int, after: int):
-        super().__init__(before, after, 4, stride=1, padding=1, bias=False)
+    def __init__(self, before: int, after: int, stride: int):
+        super().__init__(before, after, 4, stride, padding=1, bias=False)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        return super().forward(maps)[..., :-1, :-1]
+        maps = super().forward(maps)
+        return maps if self.stride == (2, 2) else maps[..., :-1, :-1]
 
 
 class Generator(nn.Sequential):
@@ -164,53 +194,28 @@ class Generator(nn.Sequential):
 
     Examples
     --------
-    >>> import torch
-    >>> Generator(1, width=0.125)(torch.zeros(2, 64), torch.zeros(2, 62)).shape
+    >>> Generator(1, Settings(width=0.125))(torch.zeros(2, 64), torch.zeros(2, 62)).shape
     torch.Size([2, 1, 64, 64])
-
-    References
-    ----------
-    tan2020spectrogram
     """
 
-    def __init__(
-        self,
-        out_channels: int = 3,
-        width: float = 1.0,
-        attention: int | None = 64,
-        pool: int = 1,
-    ):
+    def __init__(self, out_channels: int, settings: Settings):
         super().__init__()
-        channels = stage_channels(width, attention)
-        first = channels[512]
-        self.fc = nn.Sequential(
-            nn.Linear(N_CODE + N_NOISE, first * 16),
-            nn.BatchNorm1d(first * 16),
-            nn.ReLU(),
-            nn.Unflatten(1, (first, 4, 4)),
-        )
-        self._attend(512, channels, attention, pool)
-        self.deconv1 = self._block(self._double(first, channels[256]), channels[256])
-        self.deconv2 = self._block(_Same(channels[256], channels[256]), channels[256])
-        self._attend(256, channels, attention, pool)
-        self.deconv3 = self._block(self._double(channels[256], channels[128]), channels[128])
-        self._attend(128, channels, attention, pool)
-        self.deconv4 = self._block(self._double(channels[128], channels[64]), channels[64])
-        self._attend(64, channels, attention, pool)
-        out = nn.ConvTranspose2d(channels[64], out_channels, 4, 2, 1)
-        self.deconv5 = nn.Sequential(out, nn.Tanh())
-
-    def _attend(self, stage: int, channels: dict[int, int], attention: int | None, pool: int):
-        if stage == attention:
-            self.attention = SelfAttention(channels[stage], pool=pool)
-
-    @staticmethod
-    def _double(before: int, after: int) -> nn.Module:
-        return nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False)
-
-    @staticmethod
-    def _block(layer: nn.Module, after: int) -> nn.Sequential:
-        return nn.Sequential(layer, nn.BatchNorm2d(after), nn.ReLU())
+        channels = stage_channels(settings)
+        before = channels[512]
+        dense = nn.Linear(N_CODE + N_NOISE, before * 16), nn.BatchNorm1d(before * 16), nn.ReLU()
+        self.fc = nn.Sequential(*dense, nn.Unflatten(1, (before, 4, 4)))
+        if settings.attention == 512:
+            self.attention = SelfAttention(before, pool=settings.pool)
+        for name, stage, stride in (
+            ("deconv1", 256, 2), ("deconv2", 256, 1), ("deconv3", 128, 2), ("deconv4", 64, 2),
+        ):  # fmt: skip
+            after = channels[stage]
+            deconv = _Deconv(before, after, stride)
+            self.add_module(name, nn.Sequential(deconv, nn.BatchNorm2d(after), nn.ReLU()))
+            before = after
+            if stage == settings.attention and name != "deconv1":
+                self.attention = SelfAttention(after, pool=settings.pool)
+        self.deconv5 = nn.Sequential(nn.ConvTranspose2d(before, out_channels, 4, 2, 1), nn.Tanh())
 
     def forward(self, codes: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Map (batch, 64) and (batch, 62) to pictures in [-1, 1], (batch, channels, 64, 64)."""
@@ -227,25 +232,19 @@ class Discriminator(nn.Module):
 
     Examples
     --------
-    >>> import torch
-    >>> Discriminator(1, width=0.125)(torch.zeros(2, 64), torch.zeros(2, 1, 64, 64)).shape
+    >>> network = Discriminator(1, Settings(width=0.125))
+    >>> network(torch.zeros(2, 64), torch.zeros(2, 1, 64, 64)).shape
     torch.Size([2])
 
     References
     ----------
-    tan2020spectrogram; miyato2018spectral
+    miyato2018spectral
     """
 
-    def __init__(
-        self,
-        in_channels: int = 3,
-        width: float = 1.0,
-        attention: int | None = 64,
-        pool: int = 1,
-    ):
+    def __init__(self, in_channels: int, settings: Settings):
         super().__init__()
-        self.tower = Tower(in_channels, width, attention, pool, spectral=True)
-        hidden = max(64, round(1024 * width))
+        self.tower = Tower(in_channels, settings, spectral=True)
+        hidden = max(64, round(1024 * settings.width))
         self.fc1 = spectral_norm(nn.Linear((self.tower.n_outputs + N_CODE) * 16, hidden))
         self.fc2 = spectral_norm(nn.Linear(hidden, 1))
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from esc_lib.companions.crossmodal.settings import DIRECTIONS
 from esc_lib.config import FrontEnd
 
 PARTS = ("train", "test")
-DIRECTIONS = ("S2I", "I2S")  # sound to image, image to sound
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,9 @@ class Pictures:
 
 @dataclass(frozen=True)
 class PairSet:
-    """Two modalities of the same classes, each split in two.
+    """Two modalities of the same classes, each split in "train" and "test" by source.
 
-    Attributes
-    ----------
-    name : str
-    class_names : list of str
-    sounds, images : "train" and "test" to Pictures; no source of a sound is in both.
-    front_end : FrontEnd, of the sounds' pictures.
+    The front end is that of the sounds' pictures.
     """
 
     name: str
@@ -64,16 +59,14 @@ class PairSet:
     def __post_init__(self):
         for modality in ("sounds", "images"):
             of_part = getattr(self, modality)
-            train, test = (set(of_part[part].sources.tolist()) for part in PARTS)
-            common = train & test
+            common = set.intersection(*(set(of_part[part].sources.tolist()) for part in PARTS))
             if common:
                 raise ValueError(
-                    f"PairSet: {modality} of {sorted(common)[0]!r} are in train and in test; "
+                    f"PairSet: {modality} of {min(common)!r} are in train and in test; "
                     "split by source."
                 )
             for part in PARTS:
-                found = set(of_part[part].labels.tolist())
-                missing = set(range(len(self.class_names))) - found
+                missing = set(range(len(self.class_names))) - set(of_part[part].labels.tolist())
                 if missing:
                     raise ValueError(
                         f"PairSet: no {part} {modality} of class "
@@ -98,14 +91,8 @@ def draw_partners(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw for each item a partner of its own class, and one of another class.
 
-    Parameters
-    ----------
-    labels : int array, shape (items,).
-    others : int array, labels of the possible partners.
-
-    Returns
-    -------
-    matched, mismatched : int arrays, shape (items,), places in `others`.
+    Given the labels of items and of possible partners, return their places among the latter, both
+    of shape (items,).
 
     Examples
     --------

@@ -7,8 +7,6 @@ pen; each picture differs in place, size, turn and the ends of its strokes. Play
 the sources: none is in train and test.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 
@@ -18,6 +16,7 @@ from esc_lib.companions.crossmodal.spectrograms import DIGIT_FRONT_END, pictures
 
 CLASS_NAMES = [str(digit) for digit in range(10)]
 N_PARTIALS = 8
+TEST_SHARE = 0.3  # of the players and of the writers
 #   corners of the seven strokes: x to the right, y downwards, a digit is 1 wide and 2 high
 CORNERS = {"a": (0, 0), "b": (1, 0), "c": (0, 1), "d": (1, 1), "e": (0, 2), "f": (1, 2)}
 STROKES = (
@@ -26,15 +25,11 @@ STROKES = (
 )  # fmt: skip
 
 
-def _sweep(low: float, high: float):
-    return lambda t, rate: low + (high - low) * t
-
-
 # class to (octaves above the root, over time t in [0, 1] with a rate near 1; loudness; partials)
 PITCH = (
     lambda t, rate: 0 * t,  # 0 steady
-    _sweep(0, 1.5),  # 1 rises
-    _sweep(1.5, 0),  # 2 falls
+    lambda t, rate: 1.5 * t,  # 1 rises
+    lambda t, rate: 1.5 - 1.5 * t,  # 2 falls
     lambda t, rate: 1.5 * (1 - np.abs(2 * t - 1)),  # 3 rises and falls
     lambda t, rate: 0.12 * np.sin(2 * np.pi * 6 * rate * t),  # 4 vibrato
     lambda t, rate: 1.0 * (np.sin(2 * np.pi * 4 * rate * t) > 0),  # 5 trill over an octave
@@ -47,23 +42,19 @@ BEATS, BURSTS = 6, 9
 
 
 def sound(label: int, player: np.random.Generator, clip: np.random.Generator) -> np.ndarray:
-    """Return one clip, (samples,), of `label` as this player plays it.
+    """Return one clip, (samples,), of `label`, 0 to 9, as this player plays it.
 
     Parameters
     ----------
-    label : int, 0 to 9.
     player : Generator, seeded for the player, so that all its clips share what it draws.
     clip : Generator, of this clip alone.
     """
     settings = DIGIT_FRONT_END
     n_samples = (settings.n_frames - 1) * settings.hop_length
     root_hz, decay = 220 * 2 ** player.uniform(-0.6, 0.6), player.uniform(0.4, 1.6)
-    odd, attack, noise_db = (
-        player.uniform(0.2, 1),
-        player.uniform(0.01, 0.15),
-        player.uniform(20, 40),
-    )
-    rate, brightness = player.uniform(0.8, 1.25), player.uniform(0, 1)
+    odd, attack = player.uniform(0.2, 1), player.uniform(0.01, 0.15)
+    noise_db, rate = player.uniform(20, 40), player.uniform(0.8, 1.25)
+    brightness = player.uniform(0, 1)
 
     start, length = clip.uniform(0, 0.12), clip.uniform(0.65, 0.85)
     t = (np.arange(n_samples) / n_samples - start) / length
@@ -97,30 +88,25 @@ def image(label: int, writer: np.random.Generator, drawing: np.random.Generator)
     for name, place in CORNERS.items():
         x, y = np.array(place) - (0.5, 1) + drawing.normal(0, wobble, 2)
         x = aspect * x - slant * y
-        rotated = np.array(
-            [np.cos(turn) * x - np.sin(turn) * y, np.sin(turn) * x + np.cos(turn) * y]
-        )
-        corners[name] = middle + size * rotated
+        cos, sin = np.cos(turn), np.sin(turn)
+        corners[name] = middle + size * np.array([cos * x - sin * y, sin * x + cos * y])
     grid = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE)), axis=-1) + 0.5
     distance = np.full((SIDE, SIDE), np.inf)
     for first, last in STROKES[label].split():
         a, b = corners[first], corners[last]
         along = ((grid - a) @ (b - a) / ((b - a) @ (b - a))).clip(0, 1)
-        distance = np.minimum(
-            distance, np.linalg.norm(grid - a - along[..., None] * (b - a), axis=-1)
-        )
+        to_stroke = np.linalg.norm(grid - a - along[..., None] * (b - a), axis=-1)
+        distance = np.minimum(distance, to_stroke)
     return 2 * (pen - distance + 0.5).clip(0, 1) - 1
 
 
-def make(n_per_class: int = 80, n_sources: int = 40, test_share: float = 0.3, seed: int = 0):
-    """Return a PairSet of generated sounds and drawn digits.
+def make(n_per_class: int, n_sources: int, seed: int = 0) -> PairSet:
+    """Return generated sounds and drawn digits; the first players and writers are held out.
 
     Parameters
     ----------
     n_per_class : int, sounds of each class, and as many images; sources take turns.
-    n_sources : int, players, and as many writers.
-    test_share : float, share of the players and of the writers that is held out.
-    seed : int
+    n_sources : int, players, and as many writers; each gives one of each class at least.
 
     Examples
     --------
@@ -128,28 +114,25 @@ def make(n_per_class: int = 80, n_sources: int = 40, test_share: float = 0.3, se
     >>> len(pairs.sounds["train"]), len(pairs.sounds["test"])
     (60, 40)
     """
-    n_test = max(1, round(test_share * n_sources))
+    n_test = max(1, round(TEST_SHARE * n_sources))
     if n_test >= n_sources or n_per_class < n_sources:
         raise ValueError(
             f"make: {n_per_class} pictures a class of {n_sources} sources, {n_test} held out; "
             "each source has to give one of each class, and some have to stay."
         )
+    label, index = np.divmod(np.arange(10 * n_per_class), n_per_class)
+    source = index % n_sources
     both = []
     for modality, (draw, what) in enumerate(((sound, "player"), (image, "writer"))):
-        drawn, labels, sources = [], [], []
-        for label in range(10):
-            for index in range(n_per_class):
-                source = index % n_sources
-                of_source = np.random.default_rng([seed, modality, source])
-                own = np.random.default_rng([seed, modality, source, label, index])
-                drawn.append(draw(label, of_source, own))
-                labels.append(label)
-                sources.append(f"{what} {source}")
+        drawn = []
+        for of_one in zip(source.tolist(), label.tolist(), index.tolist()):
+            of_source = np.random.default_rng([seed, modality, of_one[0]])
+            own = np.random.default_rng([seed, modality, *of_one])
+            drawn.append(draw(of_one[1], of_source, own))
         drawn = torch.from_numpy(np.stack(drawn)).float()
-        is_sound = modality == 0
-        pixels = pictures_of(drawn, DIGIT_FRONT_END) if is_sound else from_levels(drawn)[:, None]
-        everything = Pictures(pixels, torch.tensor(labels), np.array(sources))
-        held_out = np.isin(everything.sources, [f"{what} {k}" for k in range(n_test)])
-        rows = dict(zip(PARTS, (~held_out, held_out), strict=True))
+        pixels = from_levels(drawn)[:, None] if modality else pictures_of(drawn, DIGIT_FRONT_END)
+        names = np.array([f"{what} {number}" for number in source])
+        everything = Pictures(pixels, torch.from_numpy(label), names)
+        rows = dict(zip(PARTS, (source >= n_test, source < n_test), strict=True))
         both.append({part: everything.take(np.flatnonzero(r)) for part, r in rows.items()})
     return PairSet("procedural", CLASS_NAMES, *both, DIGIT_FRONT_END)

@@ -1,6 +1,6 @@
 """Sounds as log-mel pictures of 64 x 64, and such pictures back as sounds."""
 
-from __future__ import annotations
+from pathlib import Path
 
 import librosa
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 
 from esc_lib.companions.crossmodal.pairs import from_levels
 from esc_lib.config import FrontEnd
-from esc_lib.sound.audio import fit_length, loudest
+from esc_lib.sound.audio import fit_length, loudest, read, resample
 from esc_lib.sound.log_mel import LogMel
 
 # 64 frames of 12 ms: a spoken digit. 60 dB below the peak is black.
@@ -16,6 +16,12 @@ DIGIT_FRONT_END = FrontEnd(
     sr=8000, n_fft=512, win_length=384, hop_length=96, n_mels=64, f_min_hz=40.0, f_max_hz=4000.0,
     n_frames=64, top_db=60.0,
 )  # fmt: skip
+ROUNDS = 60  # of Griffin and Lim's algorithm
+
+
+def read_excerpt(path: Path, settings: FrontEnd) -> np.ndarray:
+    """Return the :func:`excerpt` of a file at the front end's sample rate."""
+    return excerpt(resample(*read(path), settings.sr), settings)
 
 
 def excerpt(waveform: np.ndarray, settings: FrontEnd) -> np.ndarray:
@@ -25,21 +31,14 @@ def excerpt(waveform: np.ndarray, settings: FrontEnd) -> np.ndarray:
 
 
 def pictures_of(waveforms: torch.Tensor, settings: FrontEnd) -> torch.Tensor:
-    """Return log-mel pictures, uint8 of shape (clips, 1, mel, frames).
+    """Return log-mel pictures, uint8 of shape (clips, 1, mel, frames); refuse silent clips.
+
+    The front end's ``top_db`` is the range from black (0) to white (255), the clip's peak: its
+    level is lost, and one step of grey is ``top_db / 255`` (0.24 dB for 60 dB).
 
     Parameters
     ----------
     waveforms : float tensor, shape (clips, samples).
-    settings : FrontEnd; ``top_db`` is the range from black (0) to white (255), the clip's peak.
-
-    Raises
-    ------
-    ValueError
-        If a clip is silent.
-
-    Notes
-    -----
-    The level of a clip is lost; one step of grey is ``top_db / 255`` (0.24 dB for 60 dB).
     """
     peaks = waveforms.abs().amax(dim=1, keepdim=True)
     if not (peaks > 0).all():
@@ -55,21 +54,15 @@ def mel_power(pictures: torch.Tensor, settings: FrontEnd) -> torch.Tensor:
     return 10 ** ((pictures - 1) / 2 * settings.top_db / 10)
 
 
-def waveform_of(
-    picture: torch.Tensor, settings: FrontEnd, n_iterations: int = 60, seed: int = 0
-) -> np.ndarray:
+def waveform_of(picture: torch.Tensor, settings: FrontEnd) -> np.ndarray:
     """Return a sound whose log-mel picture is close to this one, shape (samples,), peak 0.9.
+
+    Mel power to linear power by non-negative least squares; phases by the fast Griffin-Lim
+    algorithm. What is black (60 dB below the peak, for digits) is taken for silence.
 
     Parameters
     ----------
     picture : float tensor, shape (mel, frames), in [-1, 1].
-    n_iterations : int, rounds of Griffin-Lim.
-    seed : int, of the phases it starts from.
-
-    Notes
-    -----
-    Mel power to linear power by non-negative least squares; phases by the fast Griffin-Lim
-    algorithm. What is black (60 dB below the peak, for digits) is taken for silence.
 
     References
     ----------
@@ -82,9 +75,9 @@ def waveform_of(
         fmax=settings.f_max_hz,
     )  # fmt: skip
     waveform = librosa.griffinlim(
-        magnitude, n_iter=n_iterations, hop_length=settings.hop_length,
-        win_length=settings.win_length, n_fft=settings.n_fft, pad_mode="constant",
-        length=(settings.n_frames - 1) * settings.hop_length, random_state=seed,
+        magnitude, n_iter=ROUNDS, hop_length=settings.hop_length, win_length=settings.win_length,
+        n_fft=settings.n_fft, pad_mode="constant", random_state=0,
+        length=(settings.n_frames - 1) * settings.hop_length,
     )  # fmt: skip
     peak = np.abs(waveform).max()
     return (0.9 * waveform / peak if peak > 0 else waveform).astype(np.float32)

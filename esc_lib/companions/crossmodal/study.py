@@ -1,64 +1,36 @@
-"""The runs of notebook 11: which pairs, which networks, trained once and then found again."""
+"""The runs of notebook 11: which pairs, which trainings, made once and then found again."""
 
-from __future__ import annotations
-
+import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.model_selection import GroupKFold
 
-from esc_lib.companions.crossmodal import checkpoint, digits, procedural, sub_urmp, training
-from esc_lib.companions.crossmodal.experiment import difference, gammas
+from esc_lib.companions.crossmodal import digits, procedural, sub_urmp, training
+from esc_lib.companions.crossmodal.evaluation import difference, gammas
 from esc_lib.companions.crossmodal.judge import predict
-from esc_lib.companions.crossmodal.networks import Tower
-from esc_lib.companions.crossmodal.pairs import DIRECTIONS, PairSet, Pictures
-from esc_lib.companions.crossmodal.training import Settings, Trained
-from esc_lib.config import CrossModal
+from esc_lib.companions.crossmodal.pairs import PairSet
+from esc_lib.companions.crossmodal.settings import DIRECTIONS, FIRST, Settings
+from esc_lib.companions.crossmodal.training import Trained
 from esc_lib.machine.files import write_atomically
 from esc_lib.machine.fingerprint import fingerprint
 
-T = TypeVar("T")
 LICENCES = {  # of what is played
     "procedural": "MIT",
     "spoken and handwritten digits": "learned from recordings under CC BY-SA 4.0",
     "Sub-URMP": "learned from recordings of Sub-URMP",
 }
-FIRST = 64  # channels of the stage where the published network has its attention
 FOLDS = 4  # groups of sources, of which the first VALIDATION_FOLDS are held back in turn
 VALIDATION_FOLDS = 2
 
 
-@dataclass(frozen=True)
-class Run:
-    """One training: a direction, and the stage of its attention (None: without)."""
-
-    direction: str
-    settings: Settings
-
-    @property
-    def name(self) -> str:
-        """Return what a table calls it."""
-        stage = self.settings.attention
-        kind = "without attention" if stage is None else f"attention at {stage}"
-        views = "" if self.settings.code_views == 1 else f", {self.settings.code_views} codes"
-        return f"{kind}{views}, seed {self.settings.seed}"
-
-
 def open_pairs(
-    effort: CrossModal, spoken: str = "", written: str = "", sub_urmp_folder: str = ""
+    settings: Settings, spoken: str = "", written: str = "", sub_urmp_folder: str = ""
 ) -> PairSet:
-    """Return the pairs that a reader has: Sub-URMP, digits, or without folders procedural ones.
-
-    Raises
-    ------
-    ValueError
-        If only one of the two folders of digits is given.
-    """
+    """Return the pairs that a reader has: Sub-URMP, digits, or without folders procedural ones."""
     if sub_urmp_folder:
         return sub_urmp.read_pairs(sub_urmp_folder)
     if bool(spoken) != bool(written):
@@ -67,89 +39,54 @@ def open_pairs(
         )
     if spoken:
         return digits.read_pairs(spoken, written)
-    return procedural.make(effort.clips, effort.players)
+    return procedural.make(settings.clips, settings.players)
 
 
-def settings_of(
-    effort: CrossModal, attention: int | None, augmentation: float, seed: int = 0
-) -> Settings:
-    """Return the settings of one training.
-
-    Parameters
-    ----------
-    effort : CrossModal
-    attention : int or None; from the second stage on it looks at all places, whatever `pool` is.
-    augmentation : float, of the encoder.
-    seed : int
-    """
-    return Settings(
-        width=effort.width,
-        attention=attention,
-        pool=effort.pool if attention == FIRST else 1,
-        steps=effort.steps,
-        classifier_steps=effort.classifier_steps,
-        batch=effort.batch,
-        learning_rate=effort.learning_rate,
-        generator_rate=effort.generator_rate,
-        critic_every=effort.critic_every,
-        augmentation=augmentation,
-        one_cycle=effort.encoder_rate,
-        seed=seed,
-    )
-
-
-def plan(effort: CrossModal, augmentation: Mapping[str, float], pairs: PairSet) -> list[Run]:
+def plan(settings: Settings, augmentation: Mapping[str, float], pairs: PairSet) -> list[Settings]:
     """Return all trainings: both directions with and without attention, its other stages, codes.
 
-    The last one is the first with codes as published, if that is another.
-
-    Parameters
-    ----------
-    effort : CrossModal
-    augmentation : direction to the strength chosen for its encoder.
-    pairs : PairSet, says how many inputs there are.
+    `augmentation` is the strength chosen for the encoder of each direction. The last training is
+    the first with codes as published, if that is another.
     """
-    runs, views = [], dict.fromkeys(DIRECTIONS, 1)
-    for direction in DIRECTIONS:
-        if augmentation[direction]:
-            n_inputs = len(pairs.sides(direction)[0]["train"])
-            views[direction] = max(1, -(-effort.codes // n_inputs))
-    for seed in effort.seeds:
+    of_direction = {}
+    for way in DIRECTIONS:
+        needed = -(-settings.codes // len(pairs.sides(way)[0]["train"]))
+        views = max(1, needed) if augmentation[way] else 1
+        changes = {"direction": way, "augmentation": augmentation[way], "code_views": views}
+        of_direction[way] = replace(settings, **changes)
+    runs = []
+    for seed in settings.seeds:
         wanted = [(way, stage) for way in DIRECTIONS for stage in (None, FIRST)]
-        if seed == effort.seeds[0]:
-            wanted += [("S2I", stage) for stage in effort.stages]
-        for direction, stage in wanted:
-            settings = settings_of(effort, stage, augmentation[direction], seed)
-            runs.append(Run(direction, replace(settings, code_views=views[direction])))
-    published_codes = replace(runs[0].settings, code_views=1)
-    if published_codes != runs[0].settings:
-        runs.append(Run(runs[0].direction, published_codes))
-    return runs
+        if seed == settings.seeds[0]:
+            wanted += [("S2I", stage) for stage in settings.stages]
+        for way, stage in wanted:
+            pool = settings.pool if stage == FIRST else 1
+            runs.append(replace(of_direction[way], attention=stage, pool=pool, seed=seed))
+    return list(dict.fromkeys([*runs, replace(runs[0], code_views=1)]))
 
 
-def carry_out(pairs: PairSet, runs: list[Run], folder: Path) -> list[Trained]:
+def carry_out(pairs: PairSet, runs: Iterable[Settings], folder: Path) -> dict[Settings, Trained]:
     """Return the trained networks of each run, read where they are in `folder`, trained where not.
 
-    What is there counts only if it was trained with the same settings on the same pictures.
+    What is there counts only if it was trained with the same settings on the same pictures by the
+    same code. A training that was stopped goes on.
     """
-    found = []
+    found = {}
     for run in runs:
-        path = folder / f"{run.direction}-{_key(pairs, run.direction, run.settings)}.safetensors"
+        key = _key(pairs, run, code=training.__file__)
+        path = folder / f"{run.direction}-{key}.safetensors"
         if not path.exists():
-            checkpoint.save(path, training.fit(pairs, run.direction, run.settings))
-        found.append(checkpoint.load(path, pairs))
+            states = path.with_suffix("")
+            training.save(path, training.fit(pairs, run, states))
+            shutil.rmtree(states, ignore_errors=True)
+        found[run] = training.load(path, pairs)
     return found
 
 
-def validate(pairs: PairSet, direction: str, effort: CrossModal, folder: Path) -> pd.DataFrame:
+def validate(pairs: PairSet, direction: str, settings: Settings, folder: Path) -> pd.DataFrame:
     """Judge encoders trained with each strength of augmentation on sources held back from training.
 
-    Parameters
-    ----------
-    pairs : PairSet, of which only the training part is looked at.
-    direction : "S2I" or "I2S".
-    effort : CrossModal
-    folder : where the table is kept for the next time.
+    Only the training part is looked at. The table is kept in `folder` for the next time.
 
     Returns
     -------
@@ -157,53 +94,49 @@ def validate(pairs: PairSet, direction: str, effort: CrossModal, folder: Path) -
     per group.
     """
     pictures = pairs.sides(direction)[0]["train"]
-    base = replace(settings_of(effort, None, 0.0), classifier_steps=effort.validation_steps)
-    key = _key(pairs, direction, base, list(effort.augmentations))
-    path = folder / f"validation-{direction}-{key}.csv"
+    base = replace(
+        settings, direction=direction, attention=None, classifier_steps=settings.validation_steps
+    )
+    path = folder / f"validation-{direction}-{_key(pairs, base, settings.augmentations)}.csv"
     if path.exists():
         return pd.read_csv(path, index_col=0)
     n_folds = min(FOLDS, len(np.unique(pictures.sources)))
-    splits = GroupKFold(n_folds).split(pictures.labels, groups=pictures.sources)
-    splits = list(splits)[:VALIDATION_FOLDS]
-    rows = {strength: {} for strength in effort.augmentations}
-    for number, (kept, held_back) in enumerate(splits, 1):
-        for strength in rows:
-            settings = replace(base, augmentation=strength)
-            encoder = training.build(pairs, direction, settings).encoder
-            training.fit_encoder(encoder, pictures.take(kept), settings)
+    splits = list(GroupKFold(n_folds).split(pictures.labels, groups=pictures.sources))
+    rows = {strength: {} for strength in settings.augmentations}
+    for number, (kept, held_back) in enumerate(splits[:VALIDATION_FOLDS], 1):
+        for strength, row in rows.items():
+            variant = replace(base, augmentation=strength)
+            encoder = training.build(pairs, variant).encoder
+            training.fit_encoder(encoder, pictures.take(kept), variant)
             validation = pictures.take(held_back)
             right = predict(encoder.logits, validation.unit()) == validation.labels.numpy()
-            rows[strength][f"group {number}"] = 100 * right.mean()
+            row[f"group {number}"] = 100 * right.mean()
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("augmentation")
     table.insert(0, "accuracy", table.mean(axis=1))
     write_atomically(path, lambda scratch: table.to_csv(scratch))
     return table
 
 
-def first(runs: list[Run], things: list[T], direction: str, attention: int | None) -> T:
-    """Return what belongs to the first run of a direction with attention at this stage."""
-    return next(
-        thing
-        for run, thing in zip(runs, things, strict=True)
-        if run.direction == direction and run.settings.attention == attention
-    )
+def _key(pairs: PairSet, settings: Settings, *more: object, code: str = __file__) -> str:
+    """Return a name for a training: other pictures, settings or code have another."""
+    sides = [side["train"] for side in pairs.sides(settings.direction)]
+    pictures = [(side.pixels, side.labels, side.sources) for side in sides]
+    return fingerprint(settings.of_training(), more, pictures, code=code)
 
 
-def minutes(trained: list[Trained]) -> float:
+def first(runs: Iterable[Settings], direction: str, attention: int | None) -> Settings:
+    """Return the first run of a direction with attention at this stage."""
+    return next(run for run in runs if (run.direction, run.attention) == (direction, attention))
+
+
+def minutes(trained: Iterable[Trained]) -> float:
     """Return how long all trainings took, encoders included."""
     histories = [h for networks in trained for h in (networks.encoder_history, networks.history)]
     return sum(history.seconds.iloc[-1] for history in histories) / 60
 
 
-def effect_of_attention(
-    runs: list[Run], verdicts: list[pd.DataFrame], direction: str
-) -> pd.DataFrame:
+def effect_of_attention(verdicts: Mapping[Settings, pd.DataFrame], direction: str) -> pd.DataFrame:
     """Return how many points attention at the first stage adds, for each seed and over all.
-
-    Parameters
-    ----------
-    runs, verdicts : as planned, and ``experiment.verdicts`` of each.
-    direction : "S2I" or "I2S".
 
     Returns
     -------
@@ -211,35 +144,34 @@ def effect_of_attention(
     interval of "all" is of inputs, each with its mean over the seeds.
     """
     of_stage: dict[int | None, dict[int, pd.DataFrame]] = {None: {}, FIRST: {}}
-    for run, table in zip(runs, verdicts, strict=True):
-        if run.direction == direction and run.settings.attention in of_stage:
-            of_stage[run.settings.attention].setdefault(run.settings.seed, table)
+    for run, table in verdicts.items():
+        if run.direction == direction and run.attention in of_stage:
+            of_stage[run.attention].setdefault(run.seed, table)
     without, attended = of_stage.values()
     rows = {f"seed {seed}": difference(attended[seed], without[seed]) for seed in without}
-    rows["all"] = difference(mean_of(attended.values()), mean_of(without.values()))
+    rows["all"] = difference(_mean(attended.values()), _mean(without.values()))
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def mean_of(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+def _mean(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Return the verdicts of several seeds on the same inputs as one: `right` is their mean."""
     tables = list(tables)
     return tables[0].assign(right=np.mean([table.right for table in tables], axis=0))
 
 
-def between_seeds(runs: list[Run], verdicts: list[pd.DataFrame]) -> float:
+def between_seeds(verdicts: Mapping[Settings, pd.DataFrame]) -> float:
     """Return by how many points networks that differ in nothing but their seed differ at most.
 
     NaN where there is one seed.
     """
-    found: dict[Run, list[float]] = {}
-    for run, table in zip(runs, verdicts, strict=True):
-        alike = replace(run, settings=replace(run.settings, seed=0))
-        found.setdefault(alike, []).append(100 * table.right.mean())
+    found: dict[Settings, list[float]] = {}
+    for run, table in verdicts.items():
+        found.setdefault(replace(run, seed=0), []).append(100 * table.right.mean())
     return max((max(of) - min(of) for of in found.values() if len(of) > 1), default=np.nan)
 
 
 def effect_of_stage(
-    runs: list[Run], verdicts: list[pd.DataFrame], trained: list[Trained]
+    verdicts: Mapping[Settings, pd.DataFrame], trained: Mapping[Settings, Trained]
 ) -> pd.DataFrame:
     """Return what attention at each stage adds, sound to image, first seed, with its weights.
 
@@ -248,50 +180,10 @@ def effect_of_stage(
     DataFrame, a row per stage: difference to no attention, low, high (points), over, and the
     weight of the attention in encoder, generator and discriminator.
     """
-    without, rows = first(runs, verdicts, "S2I", None), {}
-    stages = dict.fromkeys(run.settings.attention for run in runs if run.direction == "S2I")
-    for stage in filter(None, stages):
-        gained = difference(first(runs, verdicts, "S2I", stage), without)
-        rows[f"attention at {stage}"] = gained | gammas(first(runs, trained, "S2I", stage))
+    without, rows = verdicts[first(verdicts, "S2I", None)], {}
+    stages = (run.attention for run in verdicts if run.direction == "S2I")
+    for stage in filter(None, dict.fromkeys(stages)):
+        run = first(verdicts, "S2I", stage)
+        gained = difference(verdicts[run], without)
+        rows[f"attention at {stage}"] = gained | gammas(trained[run])
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def places_to_ask(picture: np.ndarray, side: int) -> list[tuple[int, int]]:
-    """Return five places of a spectrogram, (row, column) on a grid of `side` x `side`.
-
-    The loudest place of each third of the time that sounds, the loudest of the upper half, the
-    quietest. What sounds is in the louder half of the picture's range.
-
-    Parameters
-    ----------
-    picture : array, shape (64, 64), row 0 is the lowest band.
-    side : int
-    """
-    step = len(picture) // side
-    grid = picture.reshape(side, step, side, step).mean(axis=(1, 3))
-    sounding = np.flatnonzero(grid.max(axis=0) >= (grid.min() + grid.max()) / 2)
-    span = (sounding[0], sounding[-1] + 1) if np.ptp(sounding) >= 2 else (0, side)
-    edges = np.linspace(*span, 4).round().astype(int)
-    regions = [(slice(None), slice(a, b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
-    regions.append((slice(side // 2, None), slice(None)))
-    found = []
-    for rows, columns in regions:
-        part = grid[rows, columns]
-        row, column = np.unravel_index(part.argmax(), part.shape)
-        found.append((int(row) + (rows.start or 0), int(column) + (columns.start or 0)))
-    quietest = np.unravel_index(grid.argmin(), grid.shape)
-    return [*found, (int(quietest[0]), int(quietest[1]))]
-
-
-@torch.no_grad()
-def attention_to(tower: Tower, sounds: Pictures) -> torch.Tensor:
-    """Return where a tower's attention goes, (sounds, places, places / pool ** 2)."""
-    device = next(tower.parameters()).device
-    return tower.attention_weights(sounds.unit().to(device)).cpu()
-
-
-def _key(pairs: PairSet, direction: str, settings: Settings, more: object = None) -> str:
-    """Return a name for this training: other pictures or settings have another."""
-    sides = [side["train"] for side in pairs.sides(direction)]
-    pictures = [(side.pixels, side.labels) for side in sides]
-    return fingerprint(direction, settings, more, pictures, code=__file__)

@@ -15,8 +15,6 @@ References
 chen2017crossmodal
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +24,8 @@ from tqdm import tqdm
 
 from esc_lib.companions.crossmodal.networks import SIDE
 from esc_lib.companions.crossmodal.pairs import PairSet, Pictures
-from esc_lib.companions.crossmodal.spectrograms import excerpt, pictures_of
+from esc_lib.companions.crossmodal.spectrograms import pictures_of, read_excerpt
 from esc_lib.config import FrontEnd
-from esc_lib.sound.audio import read, resample
 
 INSTRUMENTS = (
     "bassoon", "cello", "clarinet", "double_bass", "flute", "horn", "oboe", "sax", "trombone",
@@ -42,27 +39,18 @@ FRONT_END = FrontEnd(
 )  # fmt: skip
 
 
-def list_files(
-    folder: str | Path, kind: str, part: str, max_per_class: int | None = None
-) -> list[tuple[int, Path]]:
+def list_files(folder: str | Path, kind: str, part: str) -> list[tuple[int, Path]]:
     """Return (label, path) of all files of a part, by instrument and name.
 
     Parameters
     ----------
-    folder : path with ``img/`` and ``chunk/``, or their parent ``Sub-URMP/``.
+    folder : path with ``img/`` and ``chunk/``, or the folder ``Sub-URMP/`` with them.
     kind : "img" or "chunk".
     part : "train" or "test".
-    max_per_class : int, keep so many files of each instrument, evenly spread over its names.
-
-    Raises
-    ------
-    ValueError
-        If the folder of an instrument is missing or empty.
     """
     folder = Path(folder)
     root = folder / "Sub-URMP" if (folder / "Sub-URMP").is_dir() else folder
-    ending = {"img": "*.jpg", "chunk": "*.wav"}[kind]
-    found = []
+    ending, found = {"img": "*.jpg", "chunk": "*.wav"}[kind], []
     for label, instrument in enumerate(INSTRUMENTS):
         place = root / kind / FOLDERS[part] / instrument
         paths = sorted(place.glob(ending))
@@ -71,9 +59,6 @@ def list_files(
                 f"list_files: no {ending} in {place}; Sub-URMP has "
                 f"img/{{train,validation}}/<instrument>/*.jpg and chunk/.../*.wav."
             )
-        if max_per_class is not None and len(paths) > max_per_class:
-            kept = np.linspace(0, len(paths) - 1, max_per_class).round().astype(int)
-            paths = [paths[index] for index in kept]
         found += [(label, path) for path in paths]
     return found
 
@@ -92,25 +77,19 @@ def _image(path: Path) -> np.ndarray:
 
 def _chunk(path: Path) -> np.ndarray:
     """Return the picture of one chunk, (1, 64, 64)."""
-    waveform, sr = read(path)
-    waveform = excerpt(resample(waveform, sr, FRONT_END.sr), FRONT_END)
+    waveform = read_excerpt(path, FRONT_END)
     if not waveform.any():  # a rest
         return np.zeros((1, SIDE, SIDE), np.uint8)
     return pictures_of(torch.from_numpy(waveform)[None], FRONT_END)[0].numpy()
 
 
-def read_pairs(folder: str | Path, max_per_class: int | None = None) -> PairSet:
-    """Return Sub-URMP as pairs of images, three channels, and log-mel pictures, one channel.
-
-    Parameters
-    ----------
-    folder, max_per_class : see :func:`list_files`.
-    """
+def read_pairs(folder: str | Path) -> PairSet:
+    """Return Sub-URMP as pairs of images, three channels, and log-mel pictures, one channel."""
     both = []
     for kind, load in (("chunk", _chunk), ("img", _image)):
         of_part = {}
         for part in FOLDERS:
-            files = list_files(folder, kind, part, max_per_class)
+            files = list_files(folder, kind, part)
             bar = tqdm(files, desc=f"reading {kind}, {part}", unit="file", leave=False)
             pixels = torch.from_numpy(np.stack([load(path) for _, path in bar]))
             labels = torch.tensor([label for label, _ in files])

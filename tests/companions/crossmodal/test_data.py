@@ -260,9 +260,9 @@ def test_images_are_split_where_only_the_test_images_are_there(digit_folders):
     images = np.zeros((200, 28, 28), np.uint8)
     write_idx(written / "t10k-images-idx3-ubyte.gz", 2051, images)
     write_idx(written / "t10k-labels-idx1-ubyte.gz", 2049, np.arange(200, dtype=np.uint8) % 10)
-    pairs = digits.read_pairs(spoken, written, ("bob",), test_share=0.25)
+    pairs = digits.read_pairs(spoken, written, ("bob",))
     sources = [*pairs.images["train"].sources, *pairs.images["test"].sources]
-    assert len(pairs.images["test"]) == 50
+    assert len(pairs.images["test"]) == 40  # a fifth
     assert len(set(sources)) == 200
 
 
@@ -328,19 +328,19 @@ def test_sub_urmp_is_read_by_its_folders(urmp):
     assert len(set(sources)) == 26
 
 
-def test_sub_urmp_can_be_thinned_and_may_lie_one_folder_down(urmp, tmp_path_factory):
+def test_sub_urmp_may_lie_one_folder_down(urmp, tmp_path_factory):
     parent = tmp_path_factory.mktemp("parent")
     (parent / "Sub-URMP").symlink_to(urmp)
-    files = sub_urmp.list_files(parent, "chunk", "test", max_per_class=2)
-    assert [path.stem for _, path in files[:2]] == ["bassoon01_0", "bassoon02_500"]
-    assert len(files) == 26
+    files = sub_urmp.list_files(parent, "chunk", "test")
+    assert [path.stem for _, path in files[:2]] == ["bassoon01_0", "bassoon01_500"]
+    assert len(files) == 52
 
 
 def test_a_wrong_layout_of_sub_urmp_is_named(urmp):
     for path in (urmp / "chunk" / "validation" / "oboe").glob("*.wav"):
         path.unlink()
     with pytest.raises(ValueError, match=r"list_files: no \*\.wav in .*validation.oboe; Sub-URMP"):
-        sub_urmp.read_pairs(urmp, max_per_class=1)
+        sub_urmp.read_pairs(urmp)
     broken = next((urmp / "img" / "train" / "cello").glob("*.jpg"))
     broken.write_bytes(b"not a picture")
     with pytest.raises(ValueError, match="sub_urmp: image .* cannot be read"):

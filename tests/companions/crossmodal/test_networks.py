@@ -5,18 +5,20 @@ import pytest
 import torch
 from torch import nn
 
-from esc_lib.companions.crossmodal.attention import SelfAttention
-from esc_lib.companions.crossmodal.losses import discriminator_loss, generator_loss
 from esc_lib.companions.crossmodal.networks import (
     STAGES,
     Discriminator,
     Encoder,
     Generator,
+    SelfAttention,
     Tower,
     stage_channels,
 )
+from esc_lib.companions.crossmodal.settings import Settings
+from esc_lib.companions.crossmodal.training import discriminator_loss, generator_loss
 
 EVERYWHERE = [*STAGES, None]
+NARROW, PLAIN = Settings(width=0.125), Settings(width=0.125, attention=None)
 
 
 def attention(channels=16, gamma=0.7, seed=0):
@@ -110,8 +112,9 @@ def test_attention_is_the_same_for_channels_last():
 @pytest.mark.parametrize("stage", EVERYWHERE)
 def test_the_attention_stands_after_the_stage_of_its_channels(stage):
     places = {64: 32 * 32, 128: 16 * 16, 256: 8 * 8, 512: 4 * 4}
+    settings = Settings(width=0.125, attention=stage)
     encoder, generator, discriminator = (
-        Encoder(10, 1, 0.125, stage), Generator(3, 0.125, stage), Discriminator(3, 0.125, stage)
+        Encoder(10, 1, settings), Generator(3, settings), Discriminator(3, settings)
     )  # fmt: skip
     seen = []
     for network in (encoder.tower, generator, discriminator.tower):
@@ -131,14 +134,14 @@ def test_the_attention_stands_after_the_stage_of_its_channels(stage):
         with pytest.raises(ValueError, match="attention_weights: this tower has no self-attention"):
             encoder.tower.attention_weights(pictures)
         return
-    channels = stage_channels(0.125, stage)[stage]
+    channels = stage_channels(settings)[stage]
     assert {tuple(shape) for shape in seen} == {(2, channels, *[round(places[stage] ** 0.5)] * 2)}
     assert len(seen) == 4  # the encoder ran twice
     assert encoder.tower.attention_weights(pictures).shape == (2, places[stage], places[stage])
 
 
 def test_published_widths():
-    encoder, generator = Encoder(13), Generator()
+    encoder, generator = Encoder(13, 3, Settings()), Generator(3, Settings())
     kernels = [tuple(m.weight.shape) for m in encoder.tower.modules() if isinstance(m, nn.Conv2d)]
     assert kernels == [
         (64, 3, 4, 4), (8, 64, 1, 1), (8, 64, 1, 1), (64, 64, 1, 1), (128, 64, 4, 4),
@@ -149,18 +152,18 @@ def test_published_widths():
     deconvs = [m.weight.shape[:2] for m in generator.modules() if isinstance(m, nn.ConvTranspose2d)]
     assert deconvs == [(512, 256), (256, 256), (256, 128), (128, 64), (64, 3)]
     assert generator.fc[0].weight.shape == (512 * 16, 64 + 62)
-    discriminator = Discriminator()
+    discriminator = Discriminator(3, Settings())
     assert discriminator.fc1.weight.shape == (1024, (512 + 64) * 16)
 
 
 def test_a_stage_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match=r"stage_channels: attention=32 is no stage; choose one"):
-        Generator(attention=32)
+        Generator(3, Settings(attention=32))
 
 
 def test_every_layer_of_the_discriminator_has_spectral_norm_one():
     torch.manual_seed(0)
-    network = Discriminator(1, 0.125, 64)
+    network = Discriminator(1, NARROW)
     for _ in range(20):  # each pass in training mode improves the estimate of the norm
         network(torch.randn(2, 64), torch.randn(2, 1, 64, 64))
     layers = (nn.Conv2d, nn.Linear)
@@ -173,14 +176,14 @@ def test_every_layer_of_the_discriminator_has_spectral_norm_one():
 
 def test_a_tower_without_spectral_norm_is_not_bounded():
     torch.manual_seed(0)
-    tower = Tower(1, 0.125, None, pool=1, spectral=False)
+    tower = Tower(1, PLAIN, spectral=False)
     norm = torch.linalg.matrix_norm(tower.conv2[1].weight.detach().flatten(1), 2)
     assert abs(float(norm) - 1) > 0.05
 
 
 @torch.no_grad()
 def test_the_discriminator_looks_at_the_code_and_at_the_picture():
-    network = Discriminator(1, 0.125, None).eval()
+    network = Discriminator(1, PLAIN).eval()
     codes, pictures = torch.randn(2, 64), torch.randn(2, 1, 64, 64)
     scores = network(codes, pictures)
     assert not torch.allclose(network(codes.flip(0), pictures), scores)
