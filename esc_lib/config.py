@@ -243,39 +243,10 @@ class Efficiency:
 
 
 @dataclass(frozen=True)
-class Transformer:
-    """How the spectrogram transformer is taught, first without labels and then with them.
-
-    Attributes
-    ----------
-    folds : tuple of int, test folds; an encoder is taught for each.
-    n_frames : int, frames of an excerpt.
-    views : int, excerpts of a clip: all are learned from without labels, and tests average them.
-    pretraining_epochs : int, passes over all views of the training clips, without labels.
-    epochs : int, passes over the training clips, with labels.
-    learning_rate : float, where layers learn.
-    classifier_rate : float, where only the classifier learns; larger steps did better on
-        validation clips.
-    full_batch : int, clips of a step of the full-size network that is timed; 0: none is.
-    """
-
-    folds: tuple[int, ...] = (1, 2, 3, 4, 5)
-    n_frames: int = 216
-    views: int = 5
-    pretraining_epochs: int = 40
-    epochs: int = 100
-    learning_rate: float = 5e-4
-    classifier_rate: float = 3e-2
-    full_batch: int = 16
-
-
-@dataclass(frozen=True)
 class Profile:
     """One way to run the study: data and its licence, front end, network and effort.
 
-    `architecture` is "se_cnn", which `network` shapes, a key of ``models.peers.PEERS``, or a
-    spectrogram transformer, "ast_8x8" or the published "ast_full", frozen in part by a level of
-    ``models.freezing`` that follows a dash.
+    `architecture` is "se_cnn", which `network` shapes, or a key of ``models.peers.PEERS``.
     """
 
     name: str
@@ -291,7 +262,6 @@ class Profile:
     dictionaries: Dictionaries = field(default_factory=Dictionaries)
     evidence: Evidence = field(default_factory=Evidence)
     efficiency: Efficiency = field(default_factory=Efficiency)
-    transformer: Transformer = field(default_factory=Transformer)
 
     def as_dict(self) -> dict:
         """Return all settings as nested plain types, to be saved beside every artefact."""
@@ -328,9 +298,6 @@ PROFILES: dict[str, Profile] = {
                 peer_folds=(1,),
             ),
             efficiency=Efficiency(epochs=4, keep=(0.5,)),
-            transformer=Transformer(
-                folds=(1,), n_frames=64, views=1, pretraining_epochs=2, epochs=1, full_batch=0
-            ),
         ),
         Profile(
             "esc10",
@@ -346,9 +313,6 @@ PROFILES: dict[str, Profile] = {
                 ablation_folds=(1, 2),
             ),
             efficiency=Efficiency(keep=(0.5,)),
-            transformer=Transformer(
-                folds=(1, 2), n_frames=96, views=3, pretraining_epochs=10, epochs=30, full_batch=2
-            ),
         ),
         Profile("esc50", "ESC-50, 44.1 kHz", "CC BY-NC 3.0"),
         Profile("esc50-16k", "ESC-50, 16 kHz 8-bit copy", "CC BY-NC 3.0", front_end=_FRONT_END_16K),

@@ -25,32 +25,23 @@ import pandas as pd
 import torch
 from IPython.display import display
 
-from esc_lib.companions.transformer import (
-    attention,
-    attention_figures,
-    attention_study,
-    figures,
-    study,
-)
-from esc_lib.companions.transformer.freezing import costs, n_trainable
-from esc_lib.companions.transformer.network import N_SPECIAL, full_ast, pretrained
-from esc_lib.companions.transformer.pretraining import random_masks
+from esc_lib.companions import transformer
+from esc_lib.companions.transformer import attention, figures
 from esc_lib.config import get_profile
 from esc_lib.data.clips import find, open_data, own, root
 from esc_lib.figures import intervals, style
 from esc_lib.machine.hardware import best_device
 from esc_lib.study import metrics
 from esc_lib.study.metrics import Metric
-from esc_lib.training import runs
 
 style.apply()
 settings = get_profile(profile)
-plan, front_end = settings.transformer, settings.front_end
+plan, front_end = transformer.of_profile(profile), settings.front_end
 data = open_data(find(root(profile, artifacts), "01_data"))
 folder = own(root(profile, artifacts), "09_spectrogram_transformer")
 n_classes, first_fold = len(data.class_names), plan.folds[0]
-split = runs.split_for(data, study.settings_of(settings, first_fold)).split
-network = study.fresh(data, settings, first_fold)
+study = transformer.Study(data, settings, plan)
+split, network = study.of_fold(first_fold).split, study.fresh()
 
 # %% [markdown]
 # ## From spectrogram to patches to tokens
@@ -62,7 +53,7 @@ network = study.fresh(data, settings, first_fold)
 
 # %%
 grid = attention.PatchGrid.of(network, front_end, plan.n_frames)
-validation_db = study.excerpts(data, front_end, split.validation, plan.n_frames, db=True)
+validation_db = study.excerpts(split.validation, db=True)
 drawn = int(validation_db.std(dim=-1).mean(dim=(1, 2, 3)).argmax())
 if clip:
     drawn = data.clips.filename.iloc[split.validation].tolist().index(clip)
@@ -81,14 +72,14 @@ figure = figures.patches(log_mel, grid, tuple(grid.patch(*place) for place in pl
 
 # %%
 with torch.device("meta"):  # shapes only
-    full_size = full_ast(50)
+    full_size = transformer.full_ast(50)
 full_grid = 12, 50  # of five seconds at the publication's hop of 10 ms
 sizes = pd.DataFrame(
     {
         "layers": [len(full_size.encoder.layers), len(network.encoder.layers)],
         "width": [full_size.config.hidden_size, network.config.hidden_size],
         "patches": [int(np.prod(full_grid)), len(grid)],
-        "parameters (M)": [n_trainable(full_size) / 1e6, n_trainable(network) / 1e6],
+        "parameters (M)": [transformer.n_trainable(n) / 1e6 for n in (full_size, network)],
     },
     index=["published, 50 classes", f"small, {n_classes} classes"],
 )
@@ -104,7 +95,7 @@ sizes.style.format(precision=2)
 # there is an encoder of its own, taught on that fold's training clips: test clips stay unheard.
 
 # %% tags=["remove-stderr"]
-taught = {fold: study.teach(data, settings, fold, folder / "pretraining") for fold in plan.folds}
+taught = {fold: study.teach(fold, folder / "pretraining") for fold in plan.folds}
 history = taught[first_fold].history
 model = taught[first_fold].model
 
@@ -112,8 +103,11 @@ model = taught[first_fold].model
 figure = figures.pretraining(history)
 
 # %% mystnb={"figure": {"name": "fig-09-reconstruction", "caption": "The validation clip: the excerpt, what is left of it when half of the patches are hidden, and the network's guess. A smooth guess is the best one where details cannot be known."}, "image": {"alt": "Three mel spectrograms side by side: complete, with grey holes, and with the holes filled by smooth texture."}}
-features = study.excerpts(data, front_end, split.validation[[drawn]], plan.n_frames)[:, 0]
-masked = random_masks(1, model.grid(features), 0.5, 3, torch.Generator().manual_seed(1))
+features = study.excerpts(split.validation[[drawn]])[:, 0]
+generator = torch.Generator().manual_seed(1)
+masked = transformer.random_masks(
+    1, model.grid(features), plan.hidden_share, plan.hidden_cluster, generator
+)
 rebuilt, hidden = model.rebuild(features, masked), model.hidden(features, masked)
 figure = figures.reconstruction(
     features[0, 0].numpy(), hidden[0, 0].numpy(), rebuilt[0, 0].numpy(), front_end
@@ -135,11 +129,9 @@ figure = figures.reconstruction(
 # %% tags=["remove-stderr"]
 judged, networks = [], {}
 for fold in plan.folds:
-    start = {True: taught[fold].model.network, False: study.fresh(data, settings, fold)}
-    for way in study.WAYS:
-        networks[fold, way.name], found = study.use(
-            way, data, settings, fold, start[way.taught], folder / "runs"
-        )
+    start = {True: taught[fold].model.network, False: study.fresh()}
+    for way in transformer.WAYS:
+        networks[fold, way.name], found = study.use(way, fold, start[way.taught], folder / "runs")
         judged.append(found)
 
 # %% [markdown]
@@ -147,20 +139,20 @@ for fold in plan.folds:
 # accelerator at all levels of freezing.
 
 # %% tags=["remove-stderr"]
-elsewhere = (study.PROBE,) if best_device().type == "cpu" else (*study.LEVELS, study.PROBE)
-for way in elsewhere if pretrained_name else ():
-    start = pretrained(pretrained_name, n_classes)
+elsewhere = () if best_device().type == "cpu" else transformer.LEVELS
+for way in (*elsewhere, transformer.PROBE) if pretrained_name else ():
+    start = transformer.pretrained(pretrained_name, n_classes)
     for fold in plan.folds:
-        _, found = study.use(way, data, settings, fold, start, folder / "published", "ast_full")
+        _, found = study.use(way, fold, start, folder / "published")
         judged.append(found.assign(way=f"{pretrained_name}, {way.name}"))
 
 # %% mystnb={"figure": {"name": "fig-09-ways", "caption": "Test accuracy over the folds with its 95 % interval over source recordings; the dotted line is guessing."}, "image": {"alt": "A row per way to use the encoder, each with a dot and a horizontal bar, against a dotted vertical line."}}
 judged = pd.concat(judged, ignore_index=True)
-tested = study.accuracy_table(judged, "test")
+tested = transformer.accuracy_table(judged, "test")
 figure = intervals.per_row(tested, "accuracy", "test accuracy (%)", 100 / n_classes)
 
 # %%
-validated = study.accuracy_table(judged, "validation").accuracy
+validated = transformer.accuracy_table(judged, "validation").accuracy
 tested.assign(validation=validated).style.format(precision=1)
 
 # %% [markdown]
@@ -168,10 +160,12 @@ tested.assign(validation=validated).style.format(precision=1)
 # chance in the choice of recordings, not that in the training.
 
 # %%
-full, last2, frozen = (way.name for way in study.LEVELS)
-scratch, probe, probe_fresh = study.SCRATCH.name, study.PROBE.name, study.PROBE_FRESH.name
+full, last2, frozen = (way.name for way in transformer.LEVELS)
+scratch, probe, probe_fresh = (
+    way.name for way in (transformer.SCRATCH, transformer.PROBE, transformer.PROBE_FRESH)
+)
 pairs = ((full, scratch), (probe, probe_fresh), (last2, full), (frozen, full), (probe, full))
-gaps = study.differences(judged, pairs)
+gaps = transformer.differences(judged, pairs)
 gaps.style.format(precision=1)
 
 # %% [markdown]
@@ -184,10 +178,10 @@ gaps.style.format(precision=1)
 # %% tags=["remove-stderr"]
 device = best_device()
 batch = settings.training.recipe.batch_size
-some = study.excerpts(data, front_end, split.train[:batch], plan.n_frames)[:, 0].to(device)
+some = study.excerpts(split.train[:batch])[:, 0].to(device)
 targets = data.labels[split.train[:batch]].to(device)
-step = costs(networks[first_fold, full].to(device), some, targets, repeats=3)
-step.index = [way.name for way in study.LEVELS]
+step = transformer.costs(networks[first_fold, full].to(device), some, targets, repeats=3)
+step.index = [full, last2, frozen]
 shown = step.dropna(axis=1, how="all").join(tested[["accuracy", "low", "high"]])
 ratios = ["time_ratio", "memory_ratio"]
 shown.style.format(precision=2, thousands=",").format("{:.4f}", subset=ratios)
@@ -204,7 +198,7 @@ if plan.full_batch:
     torch.manual_seed(0)
     noise = torch.randn(plan.full_batch, 1, 128, 512, device=device)
     none = torch.zeros(plan.full_batch, dtype=torch.long, device=device)
-    full_step = costs(full_ast(50).to(device), noise, none, repeats=1)
+    full_step = transformer.costs(transformer.full_ast(50).to(device), noise, none, repeats=1)
     full_step.to_csv(folder / "full_size.csv")
     shown = full_step.dropna(axis=1, how="all")
     display(shown.style.format(precision=2, thousands=",").format("{:.4f}", subset=ratios))
@@ -223,7 +217,7 @@ layers = (1, 4, 8)
 trained = networks[first_fold, full]
 among = attention.between_patches(attention.attentions(trained, features))[:, 0].numpy()
 asked = attention.loudest_patches(torch.from_numpy(log_mel), grid, 3)
-figure = attention_figures.heads(log_mel, among, grid, asked[1], tuple(asked), layers)
+figure = figures.heads(log_mel, among, grid, asked[1], tuple(asked), layers)
 
 # %% [markdown]
 # ## Measured
@@ -236,33 +230,30 @@ figure = attention_figures.heads(log_mel, among, grid, asked[1], tuple(asked), l
 # %%
 measured = []
 for fold in plan.folds:
-    rows = runs.split_for(data, study.settings_of(settings, fold)).split.validation
+    rows = study.of_fold(fold).split.validation
     compared = {
-        "fresh": study.fresh(data, settings, fold),
+        "fresh": study.fresh(),
         "filling in": taught[fold].model.network,
         scratch: networks[fold, scratch],
         full: networks[fold, full],
     }
-    measured.append(attention_study.look(compared, data, settings, rows).assign(fold=fold))
+    measured.append(study.look(compared, rows).assign(fold=fold))
 measured = pd.concat(measured, ignore_index=True)
 alike = attention.uniform(grid)
 
 # %% mystnb={"figure": {"name": "fig-09-reach", "caption": "Mean distance in time and in frequency, and entropy, of every head (small marks, means over validation clips) and of every layer (lines), for the first test fold's networks. The grey line is a head that looks at all patches alike."}, "image": {"alt": "Three panels over layers one to eight, each with four lines among small marks, and a dotted grey horizontal line."}}
-of_first = measured[measured.fold == first_fold].drop(columns=["src_file", "fold"])
-tables = {
-    name: attention.per_head(table.drop(columns="network"))
-    for name, table in of_first.groupby("network", sort=False)
-}
-figure = attention_figures.reach(tables, alike)
+of_first = measured[measured.fold == first_fold].groupby("network", sort=False)
+tables = {name: attention.per_head(table) for name, table in of_first}
+figure = figures.reach(tables, alike)
 
 # %% [markdown]
 # *Change* is layer 8 minus layer 1 within a clip, over all folds; *low* and *high* are the ends of
 # its 95 % interval over source recordings. A change counts if the interval leaves zero out and it is
 # not below a twentieth of what a head has that looks at all patches alike (`CLEAR` in
-# `esc_lib/companions/transformer/attention_study.py`).
+# `esc_lib/companions/transformer/attention.py`).
 
 # %%
-by_depth = attention_study.depth(measured, layers)
+by_depth = attention.depth(measured, layers)
 by_depth.style.format(precision=2)
 
 # %% tags=["hide-input"]
@@ -276,7 +267,7 @@ time_s, octaves, spread = (
 )
 plain = by_depth.loc["fresh"]
 said = [
-    attention_study.in_words(at.change, at.low, at.high, alike[at.name[1]])
+    attention.in_words(at.change, at.low, at.high, alike[at.name[1]])
     for at in (time_s, octaves, spread)
 ]
 agreement = {2: "holds", 1: "holds by half", 0: "does not hold"}
@@ -289,7 +280,7 @@ sizes_and_costs = {
     "ast_full_parameters_m": Metric(sizes["parameters (M)"].iloc[0], "M"),
     "ast_parameters_m": Metric(sizes["parameters (M)"].iloc[1], "M"),
     "ast_patches": Metric(len(grid)),
-    "ast_tokens": Metric(len(grid) + N_SPECIAL),
+    "ast_tokens": Metric(len(grid) + transformer.N_SPECIAL),
     "ast_folds": Metric(len(plan.folds)),
     "ast_epochs": Metric(plan.epochs),
     "ast_pretraining_epochs": Metric(plan.pretraining_epochs),
@@ -382,8 +373,8 @@ metrics.publish(
 #
 # 1. Why does the frozen encoder not save all of the time, though nothing of it learns? Which part of
 #    a step is left? Time it.
-# 2. Set `share` of `Pretraining` to 0.2 and to 0.8 and compare the linear probes, not the errors
-#    on hidden patches. Why can those errors not be compared?
+# 2. Set `hidden_share` in `esc_lib/companions/transformer/settings.py` to 0.2 and to 0.8 and compare
+#    the linear probes, not the errors on hidden patches. Why can those errors not be compared?
 # 3. Give `pretrained_name` the name in `PUBLISHED` of `esc_lib/companions/transformer/network.py`. Does the claim about
 #    early and late layers hold there?
 # 4. Draw {numref}`fig-09-heads` for the fresh network. Which arcs are left, and what do they mean?

@@ -1,8 +1,7 @@
 """Where the heads of a spectrogram transformer look: in seconds, octaves, mel bands and nats."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -15,9 +14,11 @@ from esc_lib.companions.transformer.network import (
     input_values_of,
 )
 from esc_lib.config import FrontEnd
+from esc_lib.evaluation.intervals import mean_interval, source_draws
 from esc_lib.sound.log_mel import mel_frequencies_hz
 
 MEASURES = ("time_s", "octaves", "mel_bands", "entropy_nat")
+CLEAR = 0.05  # a change by less than this share of its scale is none
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class PatchGrid:
     settings: FrontEnd
 
     @classmethod
-    def of(cls, network: SpectrogramAST, settings: FrontEnd, n_frames: int = 0) -> PatchGrid:
-        """Return the grid of a network on spectrograms of `n_frames`; 0: the front end's own.
+    def of(cls, network: SpectrogramAST, settings: FrontEnd, n_frames: int) -> Self:
+        """Return the grid of a network on spectrograms of `n_frames`.
 
         Raises
         ------
@@ -55,7 +56,7 @@ class PatchGrid:
                 f"PatchGrid.of: steps of {config.frequency_stride} bands and {config.time_stride} "
                 "frames differ; give a network with one step."
             )
-        rows, columns = grid_size(config, settings.n_mels, n_frames or settings.n_frames)
+        rows, columns = grid_size(config, settings.n_mels, n_frames)
         return cls(rows, columns, config.patch_size, config.time_stride, settings)
 
     def __len__(self) -> int:
@@ -75,15 +76,6 @@ class PatchGrid:
                 f"{self.columns} columns."
             )
         return row * self.columns + column
-
-    def at(self, frequency_hz: float, time_s: float) -> int:
-        """Return the patch whose centre is nearest to a point, in bands and in frames."""
-        centres_hz = mel_frequencies_hz(self.settings).numpy()
-        band = np.interp(frequency_hz, centres_hz, np.arange(len(centres_hz)) + 0.5)
-        frame = time_s / self.settings.frame_s
-        row, column = ((place - self.size / 2) / self.step for place in (band, frame))
-        row = int(np.clip(round(row), 0, self.rows - 1))
-        return self.patch(row, int(np.clip(round(column), 0, self.columns - 1)))
 
     def corner(self, patch: int) -> tuple[int, int]:
         """Return the lowest band and the first frame of a patch."""
@@ -108,22 +100,38 @@ class PatchGrid:
         Keys are the first three of :data:`MEASURES`: seconds, octaves, mel bands.
         """
         centres = self.centres()
-        axes = {
-            "time_s": centres.time_s,
-            "octaves": np.log2(centres.hz),
-            "mel_bands": centres.band,
-        }
-        places = {name: torch.tensor(axis.to_numpy()) for name, axis in axes.items()}
-        return {name: (axis[:, None] - axis[None]).abs() for name, axis in places.items()}
+        axes = (centres.time_s, np.log2(centres.hz), centres.band)
+        places = [torch.tensor(axis.to_numpy()) for axis in axes]
+        return {name: (p[:, None] - p[None]).abs() for name, p in zip(MEASURES[:3], places)}
+
+
+def loudest_patches(log_mel: torch.Tensor, grid: PatchGrid, n: int) -> list[int]:
+    """Return patches worth asking about: the loudest of each of `n` ranges of frequency, upwards.
+
+    Raises
+    ------
+    ValueError
+        If the grid has fewer than `n` rows.
+    """
+    if not 1 <= n <= grid.rows:
+        raise ValueError(f"loudest_patches: n={n}; give a number from 1 to {grid.rows} rows.")
+    cut = log_mel.unfold(0, grid.size, grid.step).unfold(1, grid.size, grid.step)
+    levels = cut.mean(dim=(2, 3)).flatten()  # (rows * columns,)
+    ranges = np.array_split(np.arange(len(grid)).reshape(grid.rows, -1), n)
+    return [int(patches.flat[levels[patches.ravel()].argmax()]) for patches in ranges]
+
+
+# ------------------------------------------------------------------------------------- measures
 
 
 @torch.no_grad()
 def attentions(network: SpectrogramAST, features: torch.Tensor) -> torch.Tensor:
     """Return the attention of every layer and head, without dropout, on the CPU.
 
+    The network's mode and its way to compute attention are restored.
+
     Parameters
     ----------
-    network : SpectrogramAST; its mode and its way to compute attention are restored.
     features : tensor, shape (batch, 1, mel, frames). A clip of 500 patches takes 64 MB with 8
         layers of 8 heads: a few clips at a time.
 
@@ -148,34 +156,20 @@ def attentions(network: SpectrogramAST, features: torch.Tensor) -> torch.Tensor:
 def between_patches(attention: torch.Tensor) -> torch.Tensor:
     """Leave class and distillation token out, and have rows sum to 1 again.
 
-    Parameters
-    ----------
-    attention : tensor, shape (..., tokens, tokens).
-
-    Returns
-    -------
-    tensor, shape (..., patches, patches). A row that looked at the two tokens only is 0.
+    (..., tokens, tokens) become (..., patches, patches). A row that looked at the two tokens only
+    is 0.
     """
     among = attention[..., N_SPECIAL:, N_SPECIAL:]
     return among / among.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(among.dtype).tiny)
 
 
-def share_on_tokens(attention: torch.Tensor) -> torch.Tensor:
-    """Return which share the patches give to class and distillation token: their mean, (...)."""
-    return attention[..., N_SPECIAL:, :N_SPECIAL].sum(dim=-1).mean(dim=-1)
-
-
 def mean_distance(among: torch.Tensor, distances: torch.Tensor) -> torch.Tensor:
-    """Return how far a head looks, as a mean over the patches that ask.
+    """Return how far a head looks, sum_k A[q, k] d[q, k], as a mean over the patches q that ask.
 
     Parameters
     ----------
     among : tensor, shape (..., patches, patches), rows sum to 1.
     distances : tensor, shape (patches, patches), of any unit.
-
-    Returns
-    -------
-    tensor, shape (...), in that unit: sum_k A[q, k] d[q, k], mean over q.
 
     References
     ----------
@@ -184,30 +178,14 @@ def mean_distance(among: torch.Tensor, distances: torch.Tensor) -> torch.Tensor:
     return (among * distances.to(among)).sum(dim=-1).mean(dim=-1)
 
 
-def entropy(among: torch.Tensor) -> torch.Tensor:
-    """Return how spread the attention of a head is, as a mean over the patches that ask, in nat.
-
-    0 looks at one patch only; the logarithm of the number of patches looks at all alike.
-
-    Parameters
-    ----------
-    among : tensor, shape (..., patches, patches), rows sum to 1.
-    """
-    return torch.special.entr(among).sum(dim=-1).mean(dim=-1)
-
-
 def measure(attention: torch.Tensor, grid: PatchGrid) -> pd.DataFrame:
-    """Measure every head: how far it looks and how widely.
-
-    Parameters
-    ----------
-    attention : tensor, shape (layers, batch, heads, tokens, tokens).
-    grid : PatchGrid of the spectrograms.
+    """Measure how far and how widely every head looks, by the outcome of :func:`attentions`.
 
     Returns
     -------
     DataFrame, a row per layer, clip and head, all counted from 1 but clips from 0: layer, clip,
-    head, :data:`MEASURES`, and ``on_tokens``, the share that class and distillation token get.
+    head, and :data:`MEASURES`, means over the patches that ask. An entropy of 0 looks at one patch
+    only, the logarithm of the number of patches at all alike.
 
     Raises
     ------
@@ -221,7 +199,7 @@ def measure(attention: torch.Tensor, grid: PatchGrid) -> pd.DataFrame:
         )
     among = between_patches(attention)
     values = {name: mean_distance(among, d) for name, d in grid.distances().items()}
-    values |= {"entropy_nat": entropy(among), "on_tokens": share_on_tokens(attention)}
+    values["entropy_nat"] = torch.special.entr(among).sum(dim=-1).mean(dim=-1)
     layer, clip, head = np.indices(attention.shape[:3]).reshape(3, -1)
     places = {"layer": layer + 1, "clip": clip, "head": head + 1}
     return pd.DataFrame(places | {name: v.flatten().numpy() for name, v in values.items()})
@@ -230,30 +208,16 @@ def measure(attention: torch.Tensor, grid: PatchGrid) -> pd.DataFrame:
 def measure_clips(
     network: SpectrogramAST, features: torch.Tensor, settings: FrontEnd, batch: int = 4
 ) -> pd.DataFrame:
-    """Measure every head on many clips, a few at a time.
-
-    Parameters
-    ----------
-    network : SpectrogramAST
-    features : tensor, shape (clips, 1, mel, frames).
-    settings : FrontEnd
-    batch : int, clips at a time.
-
-    Returns
-    -------
-    DataFrame like that of :func:`measure`.
-    """
+    """Return :func:`measure`'s table of many clips, (clips, 1, mel, frames), a few at a time."""
     grid = PatchGrid.of(network, settings, features.shape[3])
-    tables = []
-    for first in range(0, len(features), batch):
-        table = measure(attentions(network, features[first : first + batch]), grid)
-        tables.append(table.assign(clip=table["clip"] + first))
-    return pd.concat(tables, ignore_index=True)
+    tables = [measure(attentions(network, part), grid) for part in features.split(batch)]
+    shifted = [t.assign(clip=t["clip"] + batch * place) for place, t in enumerate(tables)]
+    return pd.concat(shifted, ignore_index=True)
 
 
 def per_head(measured: pd.DataFrame) -> pd.DataFrame:
     """Average :func:`measure`'s table over clips: a row per layer and head."""
-    return measured.drop(columns="clip").groupby(["layer", "head"], as_index=False).mean()
+    return measured.groupby(["layer", "head"], as_index=False)[list(MEASURES)].mean()
 
 
 def uniform(grid: PatchGrid) -> dict[str, float]:
@@ -263,35 +227,41 @@ def uniform(grid: PatchGrid) -> dict[str, float]:
     return values | {"entropy_nat": float(np.log(len(grid)))}
 
 
-def attended(weights: torch.Tensor, n: int = 4) -> list[tuple[int, float]]:
-    """Return the patches that one patch looks at most, strongest first, with their weights.
+# ----------------------------------------------------------------------- from layer to layer
+
+
+def depth(measured: pd.DataFrame, layers: tuple[int, ...] = (1, 4, 8)) -> pd.DataFrame:
+    """Say how attention changes from the first to the last of some layers, counted from 1.
 
     Parameters
     ----------
-    weights : tensor, shape (patches,), a row of :func:`between_patches`.
-    n : int, how many.
+    measured : DataFrame as from ``Study.look``, of any number of folds (column fold).
+
+    Returns
+    -------
+    DataFrame, index (network, measure): the mean over heads and clips at each layer ("l = 1"), and
+    change, low, high: last minus first, with the 95 % interval over source recordings.
     """
-    best = weights.topk(min(n, len(weights)))
-    return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+    rows = {}
+    for network, table in measured.groupby("network", sort=False):
+        means = table.pivot_table(  # over heads
+            index=["fold", "clip", "src_file"], columns="layer", values=list(MEASURES)
+        ).astype(float)
+        draws = source_draws(means.index.get_level_values("src_file").to_numpy())
+        for name in MEASURES:
+            at = means[name]
+            change = mean_interval((at[layers[-1]] - at[layers[0]]).to_numpy(), draws)
+            row = {f"l = {layer}": at[layer].mean() for layer in layers}
+            rows[network, name] = row | dict(zip(("change", "low", "high"), change))
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["network", "measure"])
 
 
-def loudest_patches(log_mel: torch.Tensor, grid: PatchGrid, n: int) -> list[int]:
-    """Return patches worth asking about: the loudest of each of `n` ranges of frequency, upwards.
+def in_words(change: float, low: float, high: float, scale: float) -> str:
+    """Say what a change is: it "grows", "shrinks" or "hardly changes".
 
-    Parameters
-    ----------
-    log_mel : tensor, shape (mel, frames).
-    grid : PatchGrid
-    n : int, at most the grid's rows.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer rows.
+    `scale` is what counts as large: the measure of a head that looks at all patches alike. A change
+    below :data:`CLEAR` of it is small, however narrow its interval.
     """
-    if not 1 <= n <= grid.rows:
-        raise ValueError(f"loudest_patches: n={n}; give a number from 1 to {grid.rows} rows.")
-    cut = log_mel.unfold(0, grid.size, grid.step).unfold(1, grid.size, grid.step)
-    levels = cut.mean(dim=(2, 3)).flatten()  # (rows * columns,)
-    ranges = np.array_split(np.arange(len(grid)).reshape(grid.rows, -1), n)
-    return [int(patches.flat[levels[patches.ravel()].argmax()]) for patches in ranges]
+    if low <= 0 <= high or abs(change) < CLEAR * scale:
+        return "hardly changes"
+    return "grows" if change > 0 else "shrinks"

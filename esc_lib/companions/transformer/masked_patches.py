@@ -4,8 +4,6 @@ What is hidden is removed from the input, so that overlapping neighbours do not 
 only what is hidden is asked for.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.nn.functional import fold, max_pool2d, unfold
@@ -19,14 +17,8 @@ from esc_lib.companions.transformer.network import (
 
 
 class MaskedPatches(nn.Module):
-    """A spectrogram transformer with a decoder, one dense layer, from token to patch.
+    """The encoder of a network with a decoder, one dense layer, from token to patch.
 
-    Parameters
-    ----------
-    network : SpectrogramAST; its encoder is used, its classifier is not.
-
-    Notes
-    -----
     Hidden points of the spectrogram are set to 0, the clip's mean. The token of a hidden patch is
     thus the projection's bias plus its position: the same for every hidden patch, as a learned
     mask token would be. The publication cuts patches without overlap for this part of the
@@ -50,16 +42,12 @@ class MaskedPatches(nn.Module):
         return grid_size(self.network.config, *features.shape[2:])
 
     def forward(self, features: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
-        """Predict every patch from what is left.
+        """Predict every patch from what is left, shape (batch, rows * columns, patch * patch).
 
         Parameters
         ----------
         features : tensor, shape (batch, 1, mel, frames), standardised.
         masked : bool tensor, shape (batch, rows, columns), True where a patch is hidden.
-
-        Returns
-        -------
-        predicted : tensor, shape (batch, rows * columns, patch * patch).
         """
         seen = features * ~self.hidden(features, masked)
         tokens = self.network.encoder(input_values_of(seen)).last_hidden_state
@@ -96,12 +84,7 @@ class MaskedPatches(nn.Module):
 
     def _fold(self, points: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """Sum patches, (batch, patch * patch, patches), at their places in the spectrogram."""
-        covered = [
-            (n - 1) * s + self.patch for n, s in zip(self.grid(features), self.step, strict=True)
-        ]
-        summed = fold(points, covered, self.patch, stride=self.step)
-        rest = [size - c for size, c in zip(features.shape[2:], covered, strict=True)]
-        return nn.functional.pad(summed, (0, rest[1], 0, rest[0]))
+        return fold(points, features.shape[2:], self.patch, stride=self.step)
 
 
 def random_masks(
@@ -109,17 +92,15 @@ def random_masks(
     grid: tuple[int, int],
     share: float,
     cluster: int,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator,
 ) -> torch.Tensor:
     """Choose patches to hide, the same number in every item, in squares at random places.
 
     Parameters
     ----------
-    batch : int
     grid : (rows, columns) of patches.
     share : float, in (0, 1); at least one patch is hidden and one is left.
-    cluster : int, odd; 1 hides single patches.
-    generator : torch.Generator on the CPU.
+    cluster : int, odd, patches a side of a square; 1 hides single patches.
 
     Returns
     -------

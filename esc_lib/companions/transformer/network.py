@@ -1,6 +1,6 @@
 """The audio spectrogram transformer of the transformers package, on this project's features."""
 
-from __future__ import annotations
+from typing import Self
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogra
 PUBLISHED = "MIT/ast-finetuned-audioset-10-10-0.4593"
 N_SPECIAL = 2  # class and distillation token stand before the patches
 INPUT_SD = 0.5  # the publication shifts and scales its input to mean 0 and deviation 0.5
+FULL, FROZEN = "full", "frozen"  # levels of freezing
 
 
 class SpectrogramAST(nn.Module):
@@ -20,8 +21,7 @@ class SpectrogramAST(nn.Module):
 
     Parameters
     ----------
-    network : ASTForAudioClassification; its embeddings are replaced by :class:`AnySize`, with the
-        same weights.
+    network : ASTForAudioClassification; its embeddings become :class:`AnySize`.
     pool : str
         "tokens": the classifier reads the mean of class and distillation token, as published.
         "patches": the mean of all patches, as after training without labels, which teaches the
@@ -39,9 +39,6 @@ class SpectrogramAST(nn.Module):
     transposed and halved. At the size of its table of positions this is the package's network,
     number for number.
 
-    A module whose parameters are all frozen stays in evaluation mode, so that dropout does not
-    disturb an encoder that cannot learn to live with it.
-
     References
     ----------
     gong2021ast, section 2.
@@ -51,10 +48,7 @@ class SpectrogramAST(nn.Module):
         super().__init__()
         if pool not in ("tokens", "patches"):
             raise ValueError(f"SpectrogramAST: pool={pool!r}; choose tokens or patches.")
-        encoder = network.audio_spectrogram_transformer
-        embeddings = AnySize(network.config).to(encoder.embeddings.cls_token.device)
-        embeddings.load_state_dict(encoder.embeddings.state_dict())
-        encoder.embeddings = embeddings
+        network.audio_spectrogram_transformer.embeddings.__class__ = AnySize
         self.network, self.pool = network, pool
 
     @property
@@ -83,8 +77,11 @@ class SpectrogramAST(nn.Module):
             return outputs.pooler_output
         return outputs.last_hidden_state[:, N_SPECIAL:].mean(dim=1)
 
-    def train(self, mode: bool = True) -> SpectrogramAST:
-        """Set training mode, except in modules whose parameters are all frozen."""
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; what is all frozen stays in evaluation mode, without dropout.
+
+        An encoder that cannot learn to live with dropout is not disturbed by it.
+        """
         super().train(mode)
         for module in (*self.encoder.children(), *self.encoder.layers, self.classifier):
             frozen = not any(parameter.requires_grad for parameter in module.parameters())
@@ -96,8 +93,6 @@ class SpectrogramAST(nn.Module):
 class AnySize(ASTEmbeddings):
     """Patch, token and position embeddings that take other sizes than that of their table.
 
-    Notes
-    -----
     For fewer frames than the table has, its middle columns are taken, as in the publication's
     code: a step of ten frames stays a step. For more, it is interpolated along the frames.
     Along frequency it is always interpolated, as fewer bands still span all frequencies; the
@@ -106,22 +101,21 @@ class AnySize(ASTEmbeddings):
 
     def forward(self, input_values: torch.Tensor) -> torch.Tensor:
         """Return the tokens, shape (batch, 2 + patches, width), of (batch, frames, mel)."""
-        grid = grid_size(self.config, input_values.shape[2], input_values.shape[1])
+        positions = self._positions(input_values.shape[2], input_values.shape[1])
         patches = self.patch_embeddings(input_values)
-        positions = self.position_embeddings
-        if grid != grid_size(self.config, self.config.num_mel_bins, self.config.max_length):
-            positions = self._positions(grid)
         special = (self.cls_token, self.distillation_token)
         tokens = torch.cat([*(t.expand(len(patches), -1, -1) for t in special), patches], dim=1)
         return self.dropout(tokens + positions)
 
-    def _positions(self, grid: tuple[int, int]) -> torch.Tensor:
-        """Return the table for another grid of (rows, columns), shape (1, 2 + patches, width)."""
+    def _positions(self, n_mels: int, n_frames: int) -> torch.Tensor:
+        """Return the table for another size, shape (1, 2 + patches, width)."""
+        rows, columns = grid_size(self.config, n_mels, n_frames)
         table_grid = grid_size(self.config, self.config.num_mel_bins, self.config.max_length)
+        if (rows, columns) == table_grid:
+            return self.position_embeddings
         special = self.position_embeddings[:, :N_SPECIAL]
         table = self.position_embeddings[:, N_SPECIAL:].transpose(1, 2)
         table = table.unflatten(2, table_grid)  # (1, width, rows, columns)
-        rows, columns = grid
         if columns < table_grid[1]:
             first = (table_grid[1] - columns) // 2
             table = table[..., first : first + columns]
@@ -157,23 +151,20 @@ def grid_size(config: ASTConfig, n_mels: int, n_frames: int) -> tuple[int, int]:
     return rows, (n_frames - config.patch_size) // config.time_stride + 1
 
 
+# ------------------------------------------------------------------------------------- networks
+
+
 def full_ast(n_classes: int, n_frames: int = 512) -> SpectrogramAST:
     """Return the published network with random weights: width 768, 12 layers, 12 heads.
 
-    85.76 million parameters with 50 classes.
-
-    Parameters
-    ----------
-    n_classes : int
-    n_frames : int, of the table of positions; default: five seconds at the publication's hop of
-        10 ms, 600 patches.
+    85.76 million parameters with 50 classes. The table of positions has `n_frames`, by default
+    five seconds at the publication's hop of 10 ms, 600 patches; the published weights have 1024.
 
     References
     ----------
     gong2021ast, sections 2 and 3.2.
     """
-    config = ASTConfig(num_labels=n_classes, max_length=n_frames)
-    return SpectrogramAST(_with_random_positions(config))
+    return _fresh(ASTConfig(num_labels=n_classes, max_length=n_frames))
 
 
 def small_ast(
@@ -189,18 +180,14 @@ def small_ast(
 ) -> SpectrogramAST:
     """Return a network small enough to be trained here: 8 layers of 8 heads.
 
+    Patches of 16 x 16 with a step of 10, as published.
+
     Parameters
     ----------
-    n_classes : int
     n_mels, n_frames : int, size of the table of positions: the input it sees most.
     width : int, a multiple of `heads`; the MLP has four times as many units.
-    layers, heads : int
     dropout : float, share of units dropped behind embeddings, attention and MLP in training.
     pool : str, as for :class:`SpectrogramAST`; default: what suits training without labels.
-
-    Notes
-    -----
-    Patches of 16 x 16 with a step of 10, as published.
 
     Examples
     --------
@@ -218,27 +205,25 @@ def small_ast(
         max_length=n_frames,
         num_labels=n_classes,
     )
-    return SpectrogramAST(_with_random_positions(config), pool)
+    return _fresh(config, pool)
 
 
 def pretrained(name: str, n_classes: int) -> SpectrogramAST:
     """Return a network with weights from elsewhere and a fresh classifier.
 
+    A saved classifier of as many classes is kept. The published weights saw Kaldi's filter bank at
+    16 kHz with a hop of 10 ms. A front end of another rate or hop works, as positions are fitted,
+    but makes less of these weights.
+
     Parameters
     ----------
     name : str, on the Hugging Face hub, as :data:`PUBLISHED`, or a folder with ``config.json`` and
         ``model.safetensors``. Other formats of weights are not read: they can hold code.
-    n_classes : int, of the fresh classifier, unless the saved one has as many.
 
     Raises
     ------
     ValueError
         If the weights cannot be had: no connection, no such name, no such folder.
-
-    Notes
-    -----
-    The published weights saw Kaldi's filter bank at 16 kHz with a hop of 10 ms. A front end of
-    another rate or hop works, as positions are fitted, but makes less of these weights.
     """
     try:
         network = ASTForAudioClassification.from_pretrained(
@@ -252,14 +237,42 @@ def pretrained(name: str, n_classes: int) -> SpectrogramAST:
     return SpectrogramAST(network)
 
 
-def _with_random_positions(config: ASTConfig) -> ASTForAudioClassification:
+def _fresh(config: ASTConfig, pool: str = "tokens") -> SpectrogramAST:
     """Return a fresh network; positions and tokens start random as published, not at zero."""
     network = ASTForAudioClassification(config)
     embeddings = network.audio_spectrogram_transformer.embeddings
-    for table in (
-        embeddings.cls_token,
-        embeddings.distillation_token,
-        embeddings.position_embeddings,
-    ):
-        nn.init.trunc_normal_(table, std=config.initializer_range)
-    return network
+    for name in ("cls_token", "distillation_token", "position_embeddings"):
+        nn.init.trunc_normal_(getattr(embeddings, name), std=config.initializer_range)
+    return SpectrogramAST(network, pool)
+
+
+# ------------------------------------------------------------------------------------- freezing
+
+
+def freeze(network: SpectrogramAST, level: str) -> SpectrogramAST:
+    """Let a part of the network learn, in place, and freeze the rest; return the network itself.
+
+    Parameters
+    ----------
+    level : str
+        "full": everything learns. "frozen": the encoder is frozen, only the classifier (a
+        normalisation and a dense layer) learns. "last2", or another number: the last two layers,
+        the normalisation behind them and the classifier learn.
+
+    Raises
+    ------
+    ValueError
+        If the level is unknown, or asks for more layers than there are.
+    """
+    encoder = network.encoder
+    last = {f"last{n}": n for n in range(1, len(encoder.layers) + 1)}
+    if level not in (FULL, FROZEN, *last):
+        raise ValueError(
+            f"freeze: level={level!r} is unknown; choose {FULL}, {FROZEN}, or last1 to "
+            f"last{len(last)}."
+        )
+    network.requires_grad_(level == FULL)
+    learning = (*encoder.layers[-last[level] :], encoder.layernorm) if level in last else ()
+    for module in (network.classifier, *learning):
+        module.requires_grad_(True)
+    return network.train(network.training)

@@ -1,7 +1,5 @@
 """Frozen against full: ways to use an encoder that was taught without labels, over test folds."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,20 +8,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from esc_lib.companions.transformer.freezing import (
-    FROZEN,
-    FULL,
-    build_ast,
-    embeddings,
-    freeze,
-    linear_probe,
-)
-from esc_lib.companions.transformer.network import SpectrogramAST
-from esc_lib.companions.transformer.pretraining import Pretrained, Pretraining, pretrain
-from esc_lib.config import RECIPES, FrontEnd, Profile, Stage, Transformer
+from esc_lib.companions.transformer.attention import measure_clips
+from esc_lib.companions.transformer.freezing import embeddings, linear_probe
+from esc_lib.companions.transformer.network import FROZEN, FULL, SpectrogramAST, freeze, small_ast
+from esc_lib.companions.transformer.pretraining import Pretrained, pretrain
+from esc_lib.companions.transformer.settings import Settings
+from esc_lib.config import RECIPES, Profile, Stage
 from esc_lib.data.clips import Data
+from esc_lib.data.splits import Split
 from esc_lib.evaluation.intervals import mean_interval, source_draws
-from esc_lib.machine.files import write_atomically
+from esc_lib.machine.files import made_once
+from esc_lib.machine.fingerprint import fingerprint
 from esc_lib.machine.hardware import autocast, best_device
 from esc_lib.sound import augment
 from esc_lib.sound.audio import sounding_span
@@ -31,7 +26,7 @@ from esc_lib.sound.log_mel import LogMel
 from esc_lib.training import classifier, prediction, runs
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # of the probe; the best on validation clips is taken
-BATCH = 64
+BATCH = 64  # clips that are cut at a time
 
 
 @dataclass(frozen=True)
@@ -41,7 +36,7 @@ class Way:
     Attributes
     ----------
     name : str, in tables.
-    level : str, what learns, as for ``freezing.freeze``; "" fits a linear probe.
+    level : str, what learns, as for ``network.freeze``; "" fits a linear probe.
     taught : bool, the encoder was taught without labels before; else it is fresh.
     """
 
@@ -55,166 +50,156 @@ LEVELS = (Way("full", FULL), Way("last two layers", "last2"), Way("frozen", FROZ
 PROBE, PROBE_FRESH = Way("linear probe", ""), Way("linear probe, fresh encoder", "", False)
 WAYS = (SCRATCH, *LEVELS, PROBE, PROBE_FRESH)
 
-# ------------------------------------------------------------------------------------ excerpts
 
+@dataclass(frozen=True)
+class Study:
+    """Clips, the profile that says how they are split and heard, and how networks are taught."""
 
-def excerpts(
-    data: Data, front_end: FrontEnd, rows: np.ndarray, n_frames: int, n: int = 1, *, db=False
-) -> torch.Tensor:
-    """Cut evenly spaced excerpts out of the sounding part of clips.
+    data: Data
+    profile: Profile
+    settings: Settings
 
-    Parameters
-    ----------
-    data : Data
-    front_end : FrontEnd
-    rows : int array, shape (clips,).
-    n_frames : int, of an excerpt.
-    n : int, excerpts of a clip; one is cut from the middle.
-    db : bool, dB instead of features with mean 0 and deviation 1.
-
-    Returns
-    -------
-    tensor, shape (clips, n, 1, mel, frames).
-    """
-    made = LogMel(front_end).of_frames(n_frames)
-    n_samples = made.settings.n_samples
-    places = torch.linspace(0, 1, n) if n > 1 else torch.tensor([0.5])
-    found = []
-    for part in np.array_split(rows, -(-len(rows) // BATCH)):
-        waveforms, _ = data.batch(part)
-        spans = sounding_span(data.waveforms[part])
-        views = []
-        for place in places:
-            starts = augment.crop_starts(spans, n_samples, place)
-            cut = augment.crop(waveforms, starts, n_samples)
-            whole = torch.full_like(starts, n_samples)
-            views.append(made(cut)[:, None] if db else made.features(cut, whole))
-        found.append(torch.stack(views, dim=1))
-    return torch.cat(found)
-
-
-# ------------------------------------------------------------------------------------ teaching
-
-
-def settings_of(profile: Profile, fold: int, level: str = FULL, name: str = "ast_8x8") -> Profile:
-    """Return the settings of a training with labels: the strong recipe on excerpts of one length.
-
-    Parameters
-    ----------
-    profile : Profile, whose `transformer` says how long.
-    fold : int, test fold.
-    level : str, what learns.
-    name : str, "ast_8x8" or "ast_full".
-    """
-    own = profile.transformer
-    recipe = replace(
-        RECIPES["strong"],
-        name="transformer",
-        learning_rate=own.classifier_rate if level == FROZEN else own.learning_rate,
-        ema_decay=0.0,  # there are too few steps for a running mean
-        stages=(Stage(1.0, own.n_frames),),
-        test_crops=own.views,
-    )
-    changed = runs.variant(profile, test_fold=fold, epochs=own.epochs, recipe=recipe)
-    # what a training depends on is in recipe and epochs: the rest must not make it another one
-    return replace(changed, architecture=f"{name}-{level}", transformer=Transformer())
-
-
-def fresh(data: Data, profile: Profile, fold: int) -> SpectrogramAST:
-    """Return the small network of a fold before it learned anything."""
-    torch.manual_seed(profile.training.seed)
-    return build_ast(settings_of(profile, fold), len(data.class_names))
-
-
-def teach(data: Data, profile: Profile, fold: int, folder: Path) -> Pretrained:
-    """Teach the small network without labels, on the training clips of a fold only.
-
-    Validation clips are measured; test clips are not touched. What is in `folder` is gone on with.
-    """
-    own, at = profile.transformer, settings_of(profile, fold)
-    data = runs.split_for(data, at)
-    views = {
-        part: excerpts(data, profile.front_end, rows, own.n_frames, n).flatten(0, 1)
-        for part, rows, n in (
-            ("train", data.split.train, own.views),
-            ("validation", data.split.validation, 1),
+    def training_of(self, fold: int, level: str = FULL) -> Profile:
+        """Return how labels are taught: by the strong recipe, on excerpts of one length."""
+        own = self.settings
+        recipe = replace(
+            RECIPES["strong"],
+            name="transformer",
+            learning_rate=own.classifier_rate if level == FROZEN else own.learning_rate,
+            ema_decay=0.0,  # there are too few steps for a running mean
+            stages=(Stage(1.0, own.n_frames),),
+            test_crops=own.views,
         )
-    }
-    settings = Pretraining(epochs=own.pretraining_epochs, seed=profile.training.seed)
-    network = fresh(data, profile, fold)
-    return pretrain(network, views["train"], settings, views["validation"], folder)
+        changes = {"test_fold": fold, "epochs": own.epochs, "recipe": recipe}
+        return runs.variant(self.profile, architecture=f"transformer-{level}", **changes)
 
+    def of_fold(self, fold: int) -> Data:
+        """Return the clips with the split of a test fold."""
+        return runs.split_for(self.data, self.training_of(fold))
 
-def use(
-    way: Way,
-    data: Data,
-    profile: Profile,
-    fold: int,
-    start: SpectrogramAST,
-    folder: Path,
-    name: str = "ast_8x8",
-) -> tuple[SpectrogramAST, pd.DataFrame]:
-    """Make a classifier of an encoder in one way, and judge it on validation and test clips.
+    def excerpts(self, rows: np.ndarray, n: int = 1, *, db: bool = False) -> torch.Tensor:
+        """Cut evenly spaced excerpts out of the sounding part of clips.
 
-    Parameters
-    ----------
-    way : Way
-    data : Data
-    profile : Profile
-    fold : int, test fold.
-    start : SpectrogramAST, its weights before; a fresh one or one that was taught.
-    folder : Path; what was trained and judged there before is not done again.
-    name : str, "ast_8x8" or "ast_full": the shape of `start`.
+        Parameters
+        ----------
+        rows : int array, shape (clips,).
+        n : int, excerpts of a clip; one is cut from the middle.
+        db : bool, dB instead of features with mean 0 and deviation 1.
 
-    Returns
-    -------
-    network : what came out; for a probe, `start` itself.
-    judged : DataFrame, a row per validation and test clip: way, fold, part, filename, src_file,
-        right, seconds (of the training, the same in all rows).
-    """
-    own = settings_of(profile, fold, way.level or FROZEN, name)
-    data = runs.split_for(data, own)
-    folder = folder / f"{way.name.replace(', ', '-').replace(' ', '_')}-fold{fold}"
-    identity = classifier.run_identity(data, own, None, start)
-    network, seconds = start, 0.0
-    if way.level:
-        fit = classifier.fit(data, own, folder, start=freeze(copy.deepcopy(start), way.level))
-        network, seconds = fit.model, float(fit.history.seconds.sum())
-    path = folder / f"run_{identity}" / "judged.csv"
-    if not path.is_file():
+        Returns
+        -------
+        tensor, shape (clips, n, 1, mel, frames).
+        """
+        made = LogMel(self.profile.front_end).of_frames(self.settings.n_frames)
+        n_samples = made.settings.n_samples
+        places = torch.linspace(0, 1, n) if n > 1 else torch.tensor([0.5])
+        found = []
+        for part in np.array_split(rows, -(-len(rows) // BATCH)):
+            waveforms, _ = self.data.batch(part)
+            spans = sounding_span(self.data.waveforms[part])
+            views = []
+            for place in places:
+                starts = augment.crop_starts(spans, n_samples, place)
+                cut = augment.crop(waveforms, starts, n_samples)
+                whole = torch.full_like(starts, n_samples)
+                views.append(made(cut)[:, None] if db else made.features(cut, whole))
+            found.append(torch.stack(views, dim=1))
+        return torch.cat(found)
+
+    def fresh(self) -> SpectrogramAST:
+        """Return the small network before it learned anything."""
+        torch.manual_seed(self.profile.training.seed)
+        n_mels = self.profile.front_end.n_mels
+        return small_ast(len(self.data.class_names), n_mels, self.settings.n_frames)
+
+    def teach(self, fold: int, folder: Path) -> Pretrained:
+        """Teach the small network without labels, on the training clips of a fold only.
+
+        Validation clips are measured; test clips are not touched. What is in `folder` is gone on
+        with.
+        """
+        split = self.of_fold(fold).split
+        views = self.excerpts(split.train, self.settings.views).flatten(0, 1)
+        validation = self.excerpts(split.validation)[:, 0]
+        seed = self.profile.training.seed
+        return pretrain(self.fresh(), views, validation, self.settings, seed, folder)
+
+    def use(
+        self, way: Way, fold: int, start: SpectrogramAST, folder: Path
+    ) -> tuple[SpectrogramAST, pd.DataFrame]:
+        """Make a classifier of an encoder in one way, and judge it on validation and test clips.
+
+        Parameters
+        ----------
+        start : SpectrogramAST, its weights before; a fresh one or one that was taught.
+        folder : Path; what was trained and judged there before is not done again.
+
+        Returns
+        -------
+        network : what came out; for a probe, `start` itself.
+        judged : DataFrame, a row per validation and test clip: way, fold, part, filename, src_file,
+            right, seconds (of the training, the same in all rows).
+        """
+        data, training = self.of_fold(fold), self.training_of(fold, way.level or FROZEN)
+        folder = folder / f"{way.name.replace(', ', '-').replace(' ', '_')}-fold{fold}"
+        network, seconds = start, 0.0
+        if way.level:
+            learning = freeze(copy.deepcopy(start), way.level)
+            fit = classifier.fit(data, training, folder, start=learning)
+            network, seconds = fit.model, float(fit.history.seconds.sum())
         rows = np.concatenate([data.split.validation, data.split.test])
-        decide = _decided if way.level else _probed
-        right = decide(network, data, profile, rows) == data.labels.numpy()[rows]
-        judged = data.clips.loc[rows, ["part", "filename", "src_file"]].assign(right=right)
-        write_atomically(path, lambda scratch: judged.to_csv(scratch, index=False))
-    return network, pd.read_csv(path).assign(way=way.name, fold=fold, seconds=seconds)
 
+        def judge() -> dict:
+            if way.level:
+                decided = self._decided(network, rows)
+            else:
+                decided = self._probed(network, data.split, rows)
+            return {"right": (decided == data.labels.numpy()[rows]).tolist()}
 
-def _decided(network: SpectrogramAST, data: Data, profile: Profile, rows) -> np.ndarray:
-    """Return the class that the network finds most probable, on average over excerpts."""
-    own, device = profile.transformer, best_device()
-    front_end = LogMel(profile.front_end).to(device)
-    with autocast(device):
-        logits = prediction.predict(
-            network.to(device), front_end, data, rows, own.n_frames, own.views
+        identity = fingerprint(
+            classifier.run_identity(data, training, start=start), way.level, code=__file__
         )
-    return logits.argmax(1).numpy()
+        right = made_once(folder / "judged.pt", identity, judge)["right"]
+        judged = data.clips.loc[rows, ["part", "filename", "src_file"]].reset_index(drop=True)
+        return network, judged.assign(right=right, way=way.name, fold=fold, seconds=seconds)
 
+    def _decided(self, network: SpectrogramAST, rows: np.ndarray) -> np.ndarray:
+        """Return the class that the network finds most probable, on average over excerpts."""
+        device = best_device()
+        front_end = LogMel(self.profile.front_end).to(device)
+        views = self.settings.n_frames, self.settings.views
+        with autocast(device):
+            logits = prediction.predict(network.to(device), front_end, self.data, rows, *views)
+        return logits.argmax(1).numpy()
 
-def _probed(network: SpectrogramAST, data: Data, profile: Profile, rows) -> np.ndarray:
-    """Return what a linear probe on the mean over excerpts decides, its strength by validation."""
-    own, network = profile.transformer, network.to(best_device())
+    def _probed(self, network: SpectrogramAST, split: Split, rows: np.ndarray) -> np.ndarray:
+        """Return what a probe on the mean over excerpts decides, its strength by validation."""
+        network, n = network.to(best_device()), self.settings.views
 
-    def embedded(chosen: np.ndarray) -> np.ndarray:
-        views = excerpts(data, profile.front_end, chosen, own.n_frames, own.views)
-        flat = embeddings(network, views.flatten(0, 1))
-        return flat.reshape(len(chosen), own.views, -1).mean(axis=1)
+        def embedded(chosen: np.ndarray) -> np.ndarray:
+            flat = embeddings(network, self.excerpts(chosen, n).flatten(0, 1))
+            return flat.reshape(len(chosen), n, -1).mean(axis=1)
 
-    labels, split = data.labels.numpy(), data.split
-    learned, validated = embedded(split.train), embedded(split.validation)
-    probes = [linear_probe(learned, labels[split.train], strength) for strength in STRENGTHS]
-    best = max(probes, key=lambda probe: probe.score(validated, labels[split.validation]))
-    return best.predict(embedded(rows))
+        labels = self.data.labels.numpy()
+        learned, validated = embedded(split.train), embedded(split.validation)
+        probes = [linear_probe(learned, labels[split.train], strength) for strength in STRENGTHS]
+        best = max(probes, key=lambda probe: probe.score(validated, labels[split.validation]))
+        return best.predict(embedded(rows))
+
+    def look(self, networks: dict[str, SpectrogramAST], rows: np.ndarray) -> pd.DataFrame:
+        """Measure where every head of some networks looks in the middle excerpts of clips.
+
+        Returns
+        -------
+        DataFrame like that of ``attention.measure``, with network and src_file.
+        """
+        views = self.excerpts(rows)[:, 0]
+        sources = self.data.clips.src_file.to_numpy()[rows]
+        tables = []
+        for name, network in networks.items():
+            table = measure_clips(network, views, self.profile.front_end)
+            tables.append(table.assign(network=name, src_file=sources[table["clip"]]))
+        return pd.concat(tables, ignore_index=True)
 
 
 # ----------------------------------------------------------------------------------- judgement
@@ -227,31 +212,30 @@ def accuracy_table(judged: pd.DataFrame, part: str) -> pd.DataFrame:
     training with labels, all folds together.
     """
     rows = {}
-    for name, table in judged[judged.part == part].groupby("way", sort=False):
-        right = 100 * table.right.to_numpy(float)
-        found = mean_interval(right, source_draws(table.src_file.to_numpy()))
+    for way, table in judged[judged.part == part].groupby("way", sort=False):
         minutes = table.groupby("fold").seconds.first().sum() / 60
-        rows[name] = dict(zip(("accuracy", "low", "high"), found, strict=True)) | {
-            "clips": len(table),
-            "minutes": minutes,
-        }
+        row = _percent("accuracy", table.right.astype(float), table.src_file)
+        rows[way] = row | {"clips": len(table), "minutes": minutes}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def differences(
-    judged: pd.DataFrame, pairs: tuple[tuple[str, str], ...], part: str = "test"
-) -> pd.DataFrame:
-    """Return by how many points the first way of each pair beats the second, on the same clips.
+def differences(judged: pd.DataFrame, pairs: tuple[tuple[str, str], ...]) -> pd.DataFrame:
+    """Return by how many points the first way of each pair beats the second, on the test clips.
 
     Columns are difference, low, high (95 % over source recordings); the index is
     "<first> - <second>". Chance in the training is not in the interval: each way was trained once
     per fold.
     """
-    table = judged[judged.part == part].set_index(["fold", "filename"])
+    table = judged[judged.part == "test"].set_index(["fold", "filename"])
     rows = {}
     for first, second in pairs:
         one, other = (table[table.way == name] for name in (first, second))
-        points = 100 * (one.right.astype(float) - other.right.astype(float).reindex(one.index))
-        found = mean_interval(points.to_numpy(), source_draws(one.src_file.to_numpy()))
-        rows[f"{first} - {second}"] = dict(zip(("difference", "low", "high"), found, strict=True))
+        gain = one.right.astype(float) - other.right.reindex(one.index).astype(float)
+        rows[f"{first} - {second}"] = _percent("difference", gain, one.src_file)
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _percent(name: str, values: pd.Series, sources: pd.Series) -> dict[str, float]:
+    """Return a mean in percent under its name, and the ends of its interval: low, high."""
+    found = mean_interval(100 * values.to_numpy(), source_draws(sources.to_numpy()))
+    return dict(zip((name, "low", "high"), found))

@@ -14,8 +14,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from esc_lib.companions.transformer import attention
-from esc_lib.companions.transformer import attention_figures as figures
+from esc_lib.companions.transformer import attention, figures
 from esc_lib.companions.transformer.attention import PatchGrid
 from esc_lib.companions.transformer.network import small_ast
 from esc_lib.config import FrontEnd
@@ -104,7 +103,7 @@ def test_a_query_of_one_patch_finds_the_key_of_another():
 def test_tokens_count_through_time_first_then_upwards():
     network = tiny().eval()
     blank = torch.zeros(1, 1, 36, 60)
-    grid = PatchGrid.of(network, SETTINGS)
+    grid = PatchGrid.of(network, SETTINGS, 60)
     assert grid == GRID and len(grid) == 15
     for row, column in ((0, 0), (1, 3), (2, 4)):
         band, frame = GRID.corner(GRID.patch(row, column))
@@ -120,16 +119,11 @@ def test_tokens_count_through_time_first_then_upwards():
 
 def test_grid_of_an_excerpt_has_its_own_columns():
     network = tiny()
-    assert (
-        PatchGrid.of(network, SETTINGS, 36).rows,
-        PatchGrid.of(network, SETTINGS, 36).columns,
-    ) == (
-        3,
-        3,
-    )
+    grid = PatchGrid.of(network, SETTINGS, 36)
+    assert (grid.rows, grid.columns) == (3, 3)
     network.config.time_stride = 8
     with pytest.raises(ValueError, match="PatchGrid.of: steps of 10 bands and 8 frames differ"):
-        PatchGrid.of(network, SETTINGS)
+        PatchGrid.of(network, SETTINGS, 60)
 
 
 def test_centres_in_hz_and_seconds():
@@ -141,11 +135,7 @@ def test_centres_in_hz_and_seconds():
     np.testing.assert_allclose(centres.time_s[:5], [0.08, 0.18, 0.28, 0.38, 0.48])
 
 
-def test_the_patch_at_a_point_and_places_outside():
-    centres = GRID.centres()
-    for patch in range(15):
-        assert GRID.at(centres.hz[patch], centres.time_s[patch]) == patch
-    assert GRID.at(20.0, 0.0) == 0 and GRID.at(4000.0, 9.0) == 14
+def test_places_outside_the_grid_are_refused():
     with pytest.raises(ValueError, match="PatchGrid.patch: row 3, column 0 lie outside 3 rows"):
         GRID.patch(3, 0)
 
@@ -169,14 +159,13 @@ def test_tokens_are_left_out_and_rows_sum_to_one_again():
     among = torch.rand(15, 15, dtype=torch.double).softmax(dim=1).float()
     whole = with_tokens(among, share=0.25)
     torch.testing.assert_close(attention.between_patches(whole), among)
-    assert attention.share_on_tokens(whole).item() == pytest.approx(0.25)
     only_tokens = with_tokens(among, share=1.0)
     assert attention.between_patches(only_tokens).abs().max() == 0
 
 
 def measured(among):
     table = attention.measure(with_tokens(among)[None, None, None], GRID)
-    assert table.shape == (1, 8)
+    assert table.shape == (1, 7)
     return table.iloc[0]
 
 
@@ -231,7 +220,6 @@ def test_heads_layers_and_clips_are_kept_apart():
     table = attention.measure(whole, GRID)
     assert table[["layer", "head"]].to_numpy().tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]
     np.testing.assert_allclose(table.time_s, [0, 0.1, 0.16, 0], atol=1e-6)
-    np.testing.assert_allclose(table.on_tokens, 0.25, rtol=1e-6)
     with pytest.raises(ValueError, match="measure: attention among 15 patches, but the grid has 9"):
         attention.measure(whole, replace(GRID, columns=3))
 
@@ -253,14 +241,6 @@ def test_many_clips_are_measured_as_each_alone():
     ]
     first = table[(table.layer == 2) & (table["head"] == 1)]
     assert mean.time_s[2] == pytest.approx(first.time_s.mean())
-
-
-def test_attended_patches_are_the_strongest():
-    weights = torch.tensor([0.1, 0.5, 0.0, 0.4])
-    found = attention.attended(weights, 2)
-    assert [patch for patch, _ in found] == [1, 3]
-    assert [weight for _, weight in found] == pytest.approx([0.5, 0.4])
-    assert len(attention.attended(weights, 9)) == 4
 
 
 # ---------------------------------------------------------------------------------- the picture

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_study import NAMES, PROFILE, STRONG, make_data, with_training
+from small_study import NAMES, STRONG, make_data, with_training
 from torch import nn
 from transformers import ASTConfig, ASTForAudioClassification
 
@@ -152,7 +152,7 @@ def test_missing_weights_are_one_sentence(tmp_path):
     ],
 )
 def test_only_what_the_level_names_learns(level, learning):
-    network = freezing.freeze(tiny(dropout=0.0), level).train()
+    network = ast.freeze(tiny(dropout=0.0), level).train()
     before = {name: value.clone() for name, value in network.named_parameters()}
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, weight_decay=0.1)
     network(torch.randn(4, 1, 32, 56)).logsumexp(1).sum().backward()
@@ -167,21 +167,21 @@ def test_only_what_the_level_names_learns(level, learning):
 
 
 def test_levels_replace_each_other():
-    network = freezing.freeze(freezing.freeze(tiny(), "frozen"), "full")
+    network = ast.freeze(ast.freeze(tiny(), "frozen"), "full")
     assert freezing.n_trainable(network) == n_parameters(network)
 
 
 @pytest.mark.parametrize("level", ["half", "last", "last0", "last4", "last-1"])
 def test_unknown_levels_are_refused(level):
     with pytest.raises(ValueError, match=f"freeze: level='{level}' is unknown; .* to last3"):
-        freezing.freeze(tiny(), level)
+        ast.freeze(tiny(), level)
 
 
 def test_dropout_is_off_in_what_is_frozen_and_on_in_what_learns():
     features = torch.randn(2, 1, 32, 56)
-    frozen = freezing.freeze(tiny(dropout=0.5), "frozen").train()
+    frozen = ast.freeze(tiny(dropout=0.5), "frozen").train()
     torch.testing.assert_close(frozen(features), frozen(features), rtol=0, atol=0)
-    partly = freezing.freeze(tiny(dropout=0.5), "last1").train()
+    partly = ast.freeze(tiny(dropout=0.5), "last1").train()
     assert not torch.equal(partly(features), partly(features))
     assert [layer.training for layer in partly.encoder.layers] == [False, False, True]
 
@@ -219,7 +219,7 @@ def test_bytes_of_a_step_are_those_counted_by_hand():
 
 
 def test_freezing_costs_less_and_leaves_the_network_as_it_was():
-    network = freezing.freeze(tiny(), "last2").eval()
+    network = ast.freeze(tiny(), "last2").eval()
     kept = copy.deepcopy(network.state_dict())
     features, targets = torch.randn(4, 1, 32, 56), torch.arange(4)
     table = freezing.costs(network, features, targets, ("full", "last1", "frozen"), repeats=2)
@@ -232,34 +232,22 @@ def test_freezing_costs_less_and_leaves_the_network_as_it_was():
     for name, value in network.state_dict().items():
         torch.testing.assert_close(value, kept[name], rtol=0, atol=0)
     assert not network.training
-    assert freezing.n_trainable(network) == freezing.n_trainable(freezing.freeze(network, "last2"))
+    assert freezing.n_trainable(network) == freezing.n_trainable(ast.freeze(network, "last2"))
 
 
 # ------------------------------------------------------------------------- the training loop
-
-
-def test_architectures_are_built_with_the_table_of_the_main_stage():
-    recipe = replace(STRONG, stages=(Stage(0.8, 24), Stage(0.2)))
-    profile = replace(with_training(recipe=recipe), architecture="ast_8x8-last2")
-    network = freezing.build_ast(profile, 4)
-    assert (network.config.num_mel_bins, network.config.max_length) == (32, 24)
-    trained = freezing.n_trainable(network)
-    assert 0 < trained == freezing.n_trainable(freezing.freeze(network, "last2"))
-    whole = freezing.build_ast(replace(PROFILE, architecture="ast_8x8"), 4)
-    assert whole.config.max_length == PROFILE.front_end.n_frames
-    with pytest.raises(ValueError, match="architecture='ast_8x8x8' is unknown"):
-        freezing.build_ast(replace(PROFILE, architecture="ast_8x8x8"), 4)
 
 
 def test_the_loop_trains_only_what_learns_from_the_given_start(tmp_path):
     data = make_data()
     recipe = replace(STRONG, stages=(Stage(1.0, 24),))
     profile = replace(
-        with_training(recipe=recipe, epochs=1, learning_rate=1e-3), architecture="ast_8x8-frozen"
+        with_training(recipe=recipe, epochs=1, learning_rate=1e-3),
+        architecture="transformer-frozen",
     )
     torch.manual_seed(3)
     start = ast.small_ast(len(NAMES), 32, 24)
-    frozen = freezing.freeze(copy.deepcopy(start), "frozen")
+    frozen = ast.freeze(copy.deepcopy(start), "frozen")
     fit = classifier.fit(data, profile, tmp_path, "32-true", start=frozen)
     theirs = start.state_dict()
     moved = {n for n, v in fit.model.state_dict().items() if not torch.equal(v, theirs[n])}

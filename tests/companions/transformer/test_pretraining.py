@@ -1,14 +1,19 @@
 """Pre-training without labels: what is hidden stays hidden, what is seen does not count."""
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from edits import CODE, each_edit, pretend
 
 from esc_lib.companions.transformer import pretraining
 from esc_lib.companions.transformer.masked_patches import MaskedPatches, random_masks
 from esc_lib.companions.transformer.network import small_ast
-from esc_lib.companions.transformer.pretraining import Pretraining, _excerpts, held_out, pretrain
+from esc_lib.companions.transformer.pretraining import held_out, pretrain
+from esc_lib.companions.transformer.settings import Settings
+from esc_lib.training import loop
 
 SIZE = (36, 60)  # 3 x 5 patches of 16 with a step of 10, and four columns that no patch covers
 
@@ -55,7 +60,7 @@ def test_masks_come_in_squares_and_repeat_with_the_seed():
 @pytest.mark.parametrize(("share", "cluster"), [(0.0, 3), (1.0, 3), (0.5, 2), (0.5, 0)])
 def test_senseless_masks_are_refused(share, cluster):
     with pytest.raises(ValueError, match=f"random_masks: share={share}, cluster={cluster}"):
-        random_masks(1, (3, 5), share, cluster)
+        random_masks(1, (3, 5), share, cluster, torch.Generator())
 
 
 # --------------------------------------------------------------------------- hidden and asked
@@ -117,14 +122,15 @@ def clips_of_one_level(n, seed):
     return (2.0 * signs - 1).expand(n, 1, *SIZE)
 
 
-SETTINGS = Pretraining(epochs=8, batch_size=16, learning_rate=3e-3, crop_frames=56)
+SETTINGS = Settings(pretraining_epochs=8, pretraining_batch=16, learning_rate=3e-3)
+SHORT = Settings(pretraining_epochs=4, pretraining_batch=8)
 
 
 def test_the_loss_falls_where_the_rest_tells_what_is_hidden():
     network = tiny()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     clips, others = clips_of_one_level(128, 0), clips_of_one_level(64, 1)
-    fitted = pretrain(network, clips, SETTINGS, others)
+    fitted = pretrain(network, clips, others, SETTINGS)
     history = fitted.history
     assert list(history.columns) == ["epoch", "train_loss", "validation_loss", "seconds"]
     assert history.epoch.tolist() == list(range(1, 9))
@@ -145,55 +151,105 @@ def test_the_loss_falls_where_the_rest_tells_what_is_hidden():
 
 
 def test_noise_cannot_be_filled_in():
-    noise = torch.randn(64, 1, *SIZE, generator=torch.Generator().manual_seed(0))
-    settings = Pretraining(epochs=3, batch_size=16, learning_rate=1e-3)
-    other = torch.randn(64, 1, *SIZE, generator=torch.Generator().manual_seed(1))
-    assert pretrain(tiny(), noise, settings, other).history.validation_loss.iloc[-1] > 0.98
+    noise, other = (
+        torch.randn(64, 1, *SIZE, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)
+    )
+    settings = Settings(pretraining_epochs=3, pretraining_batch=16, learning_rate=1e-3)
+    assert pretrain(tiny(), noise, other, settings).history.validation_loss.iloc[-1] > 0.98
 
 
 def test_the_same_seed_repeats_and_another_does_not():
     clips = clips_of_one_level(32, 0)
-    settings = Pretraining(epochs=2, batch_size=16)
+    settings = Settings(pretraining_epochs=2, pretraining_batch=16)
     torch.manual_seed(5)
-    one = pretrain(tiny(), clips, settings).history.train_loss
+    one = pretrain(tiny(), clips, clips, settings).history.train_loss
     torch.manual_seed(6)
-    assert one.tolist() == pretrain(tiny(), clips, settings).history.train_loss.tolist()
-    other = pretrain(tiny(), clips, Pretraining(epochs=2, batch_size=16, seed=1)).history
+    assert one.tolist() == pretrain(tiny(), clips, clips, settings).history.train_loss.tolist()
+    other = pretrain(tiny(), clips, clips, settings, seed=1).history
     assert one.tolist() != other.train_loss.tolist()
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, monkeypatch):
-    clips, others = clips_of_one_level(32, 0), clips_of_one_level(16, 1)
-    settings = Pretraining(epochs=4, batch_size=16, crop_frames=40)
+def learner():
     torch.manual_seed(0)
-    network = small_ast(3, *SIZE, width=32, layers=2, heads=2, dropout=0.2)
-    whole = pretrain(network, clips, settings, others)
+    return small_ast(3, *SIZE, width=32, layers=2, heads=2, dropout=0.2)
 
-    held = pretraining.held_out
-    calls = iter((held, held, None))  # the third epoch is not finished
-    monkeypatch.setattr(pretraining, "held_out", lambda *given: next(calls)(*given))
-    with pytest.raises(TypeError):
-        pretrain(network, clips, settings, others, tmp_path)
-    monkeypatch.setattr(pretraining, "held_out", held)
-    resumed = pretrain(network, clips, settings, others, tmp_path)
+
+@pytest.fixture(scope="module")
+def whole():
+    """Return the outcome of a run that was not stopped, with dropout."""
+    return pretrain(learner(), clips_of_one_level(32, 0), clips_of_one_level(16, 1), SHORT)
+
+
+# an epoch asks for six losses: of four steps, and of two batches that are measured
+@pytest.mark.parametrize("losses", [8, 11, 12], ids=["in an epoch", "measuring", "after an epoch"])
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(whole, tmp_path, monkeypatch, losses):
+    network, clips, others = learner(), clips_of_one_level(32, 0), clips_of_one_level(16, 1)
+    monkeypatch.setattr(loop, "SAVE_INTERVAL_S", 0.0)
+    loss, calls = pretraining._loss, iter([*range(losses)])
+    with monkeypatch.context() as patch:
+        patch.setattr(pretraining, "_loss", lambda *given: (next(calls), loss(*given))[1])
+        with pytest.raises(StopIteration):
+            pretrain(network, clips, others, SHORT, folder=tmp_path)
+    (path,) = tmp_path.iterdir()
+    state = torch.load(path, weights_only=True)
+    steps = 4 * len(state["history"]) + state["progress"]["step"]
+    assert steps == {8: 6, 11: 7, 12: 8}[losses]
+
+    torch.manual_seed(9)
+    resumed = pretrain(network, clips, others, SHORT, folder=tmp_path)
     columns = ["epoch", "train_loss", "validation_loss"]
-    pd.testing.assert_frame_equal(resumed.history[columns], whole.history[columns])
+    pd.testing.assert_frame_equal(
+        resumed.history[columns], whole.history[columns], check_exact=True
+    )
     for name, value in resumed.model.state_dict().items():
         torch.testing.assert_close(value, whole.model.state_dict()[name], rtol=0, atol=0)
 
     # once finished it is only read, and other clips, settings or weights are another run
     monkeypatch.setattr(pretraining, "_loss", None)
-    again = pretrain(network, clips, settings, others, tmp_path)
+    again = pretrain(network, clips, others, SHORT, folder=tmp_path)
     pd.testing.assert_frame_equal(again.history, resumed.history)
-    for changed in ((network, -clips, settings), (tiny(1), clips, settings)):
+    for changed in ((network, -clips, others), (tiny(1), clips, others), (network, clips, -others)):
         with pytest.raises(TypeError):
-            pretrain(*changed, others, tmp_path)
+            pretrain(*changed, SHORT, folder=tmp_path)
+
+
+@each_edit
+def test_changed_code_teaches_anew(tmp_path, monkeypatch, edit):
+    given = tiny(), clips_of_one_level(8, 0), clips_of_one_level(8, 1)
+    settings = Settings(pretraining_epochs=1)
+    pretrain(*given, settings, folder=tmp_path)
+    monkeypatch.setattr(pretraining, "_loss", None)
+    pretend(monkeypatch, "companions/transformer/masked_patches", edit)
+    if edit == CODE:
+        with pytest.raises(TypeError):
+            pretrain(*given, settings, folder=tmp_path)
+    else:
+        pretrain(*given, settings, folder=tmp_path)
+
+
+def test_settings_of_what_comes_later_do_not_decide():
+    later = {"folds", "n_frames", "views", "epochs", "classifier_rate", "full_batch"}
+    clips = clips_of_one_level(8, 0)
+
+    def identity(settings, seed=0):
+        return pretraining._FillingIn(tiny(), clips, clips, settings, seed).identity
+
+    usual = identity(SHORT)
+    for field in fields(Settings):
+        value = getattr(SHORT, field.name)
+        other = value[:1] if isinstance(value, tuple) else value / 2
+        if isinstance(value, int):
+            other = value + 2
+        same = identity(replace(SHORT, **{field.name: other})) == usual
+        assert same == (field.name in later), field.name
+    assert identity(SHORT, seed=1) != usual
 
 
 def test_a_senseless_learning_rate_is_one_sentence():
-    settings = Pretraining(epochs=4, batch_size=16, learning_rate=1e12)
-    with pytest.raises(FloatingPointError, match="pretrain: the loss of epoch .* lower the"):
-        pretrain(tiny(), 1e18 * clips_of_one_level(64, 0), settings)
+    settings = Settings(pretraining_epochs=4, pretraining_batch=16, learning_rate=1e12)
+    clips = 1e18 * clips_of_one_level(64, 0)
+    with pytest.raises(FloatingPointError, match="train_loss is .* at pre-training .*; lower the"):
+        pretrain(tiny(), clips, clips, settings)
 
 
 def test_the_caller_s_randomness_is_untouched():
@@ -201,15 +257,5 @@ def test_the_caller_s_randomness_is_untouched():
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    pretrain(network, clips, Pretraining(epochs=1))
+    pretrain(network, clips, clips, Settings(pretraining_epochs=1))
     torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
-
-
-def test_excerpts_lie_at_random_places_inside_the_clip():
-    ramp = torch.arange(60.0).expand(50, 1, 36, 60)
-    cut = _excerpts(ramp, 16, torch.Generator().manual_seed(0))
-    assert cut.shape == (50, 1, 36, 16)
-    starts = cut[:, 0, 0, 0]
-    assert starts.min() >= 0 and starts.max() <= 44 and len(starts.unique()) > 15
-    torch.testing.assert_close(cut - starts.view(-1, 1, 1, 1), ramp[..., :16])
-    assert _excerpts(ramp, 0, torch.Generator()).shape == ramp.shape

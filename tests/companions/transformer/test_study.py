@@ -6,21 +6,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from edits import CODE, each_edit, pretend
 from small_study import NAMES, PROFILE, make_data
 from transformers import ASTConfig, ASTForAudioClassification
 
-from esc_lib.companions.transformer import attention_study, freezing, study
+from esc_lib.companions.transformer import attention, freezing, study
 from esc_lib.companions.transformer import network as ast
-from esc_lib.config import Transformer
+from esc_lib.companions.transformer.settings import Settings, of_profile
+from esc_lib.companions.transformer.study import Study
+from esc_lib.config import PROFILES
 from esc_lib.data.clips import Data
 from esc_lib.sound.log_mel import librosa_log_mel
-from esc_lib.training import loop, runs
+from esc_lib.training import loop
 
 FOLD = 2
-OWN = Transformer(
+OWN = Settings(
     folds=(FOLD,), n_frames=24, views=2, pretraining_epochs=1, epochs=1, learning_rate=1e-3
 )
-STUDY = replace(PROFILE, transformer=OWN)
 ROWS = np.array([3, 0, 7])
 
 
@@ -36,7 +38,7 @@ def data():
 def small_networks(monkeypatch):
     """Let the profile's network be smaller still: these tests are about what is done with it."""
     monkeypatch.setattr(
-        freezing,
+        study,
         "small_ast",
         lambda *size: ast.small_ast(*size, width=16, layers=2, heads=2, dropout=0.0),
     )
@@ -49,15 +51,22 @@ def changed(data, rows):
     return Data(data.clips, waveforms, data.n_valid)
 
 
-def split(data):
-    return runs.split_for(data, study.settings_of(STUDY, FOLD)).split
+def study_of(data, **changes):
+    return Study(data, PROFILE, replace(OWN, **changes))
+
+
+def test_every_profile_has_settings_and_its_own_effort():
+    for name in PROFILES:
+        assert set(of_profile(name).folds) <= {1, 2, 3, 4, 5}
+    assert of_profile("demo").epochs < of_profile("esc10").epochs
+    assert of_profile("esc50") == of_profile("esc50-16k") == Settings()
 
 
 # ------------------------------------------------------------------------------------ excerpts
 
 
 def test_excerpts_span_the_sound_and_are_what_librosa_makes_of_them(data):
-    found = study.excerpts(data, PROFILE.front_end, ROWS, 20, 3, db=True)
+    found = study_of(data, n_frames=20).excerpts(ROWS, 3, db=True)
     assert found.shape == (3, 3, 1, 32, 20)
     settings = replace(PROFILE.front_end, n_frames=20)
     n, spare = settings.n_samples, data.waveforms.shape[1] - settings.n_samples
@@ -69,8 +78,8 @@ def test_excerpts_span_the_sound_and_are_what_librosa_makes_of_them(data):
 
 
 def test_one_excerpt_is_the_middle_one_and_features_are_standardised(data):
-    three = study.excerpts(data, PROFILE.front_end, ROWS, 20, 3)
-    one = study.excerpts(data, PROFILE.front_end, ROWS, 20)
+    three = study_of(data, n_frames=20).excerpts(ROWS, 3)
+    one = study_of(data, n_frames=20).excerpts(ROWS)
     torch.testing.assert_close(one[:, 0], three[:, 1])
     torch.testing.assert_close(one.mean(dim=(2, 3, 4)), torch.zeros(3, 1), rtol=0, atol=1e-4)
     torch.testing.assert_close(
@@ -84,35 +93,41 @@ def test_one_excerpt_is_the_middle_one_and_features_are_standardised(data):
 def test_the_encoder_is_taught_on_training_clips_only(data, tmp_path, monkeypatch):
     heard = []
     monkeypatch.setattr(study, "pretrain", lambda *given: heard.append(given))
-    parts = split(data)
+    parts = study_of(data).of_fold(FOLD).split
     for other in (data, changed(data, parts.test), changed(data, parts.train)):
-        study.teach(other, STUDY, FOLD, tmp_path)
+        study_of(other).teach(FOLD, tmp_path)
     features = [given[1] for given in heard]
     assert features[0].shape == (2 * len(parts.train), 1, 32, 24)
     assert torch.equal(features[0], features[1])
     assert not torch.equal(features[0], features[2])
-    assert torch.equal(heard[0][3], heard[1][3])  # validation clips
-    assert heard[0][2].epochs == 1 and heard[0][4] == tmp_path
+    assert torch.equal(heard[0][2], heard[1][2])  # validation clips
+    assert heard[0][3] == OWN and heard[0][4:] == (PROFILE.training.seed, tmp_path)
 
 
-def test_effort_of_the_profile_decides_and_the_rest_of_it_does_not():
-    frozen, full = (study.settings_of(STUDY, FOLD, level) for level in ("frozen", "full"))
+def test_the_fresh_network_has_the_table_of_an_excerpt(data):
+    network = study_of(data).fresh()
+    assert (network.config.num_mel_bins, network.config.max_length) == (32, 24)
+    assert freezing.n_trainable(network) == sum(p.numel() for p in network.parameters())
+
+
+def test_effort_of_the_profile_decides_and_the_rest_of_it_does_not(data):
+    frozen, full = (study_of(data).training_of(FOLD, level) for level in ("frozen", "full"))
     assert frozen.training.recipe.learning_rate == OWN.classifier_rate
     assert full.training.recipe.learning_rate == OWN.learning_rate
     assert full.training.epochs == OWN.epochs and full.test_fold == FOLD
     assert [stage.crop_frames for stage in full.training.recipe.stages] == [24]
-    timed = replace(STUDY, transformer=replace(OWN, full_batch=5, pretraining_epochs=9))
-    assert study.settings_of(timed, FOLD) == full
+    assert study_of(data, full_batch=5, pretraining_epochs=9).training_of(FOLD) == full
 
 
 def test_a_frozen_encoder_stays_and_what_was_done_is_found_again(data, tmp_path, monkeypatch):
-    start = study.fresh(data, STUDY, FOLD)
+    own = study_of(data)
+    start = own.fresh()
     frozen = next(way for way in study.WAYS if way.level == "frozen")
-    network, judged = study.use(frozen, data, STUDY, FOLD, start, tmp_path)
+    network, judged = own.use(frozen, FOLD, start, tmp_path)
     theirs = start.state_dict()
     moved = {n for n, v in network.state_dict().items() if not torch.equal(v.cpu(), theirs[n])}
     assert moved and all(".classifier." in name for name in moved)
-    parts = split(data)
+    parts = own.of_fold(FOLD).split
     assert judged.part.value_counts().to_dict() == {
         "validation": len(parts.validation), "test": len(parts.test)
     }  # fmt: skip
@@ -120,21 +135,47 @@ def test_a_frozen_encoder_stays_and_what_was_done_is_found_again(data, tmp_path,
     assert judged.way.unique().tolist() == ["frozen"] and (judged.seconds > 0).all()
 
     monkeypatch.setattr(loop, "_train_epoch", None)
-    monkeypatch.setattr(study, "_decided", None)
-    again, found = study.use(frozen, data, STUDY, FOLD, start, tmp_path)
+    monkeypatch.setattr(Study, "_decided", None)
+    again, found = own.use(frozen, FOLD, start, tmp_path)
     pd.testing.assert_frame_equal(found, judged)
     for name, value in again.state_dict().items():
         torch.testing.assert_close(value.cpu(), network.state_dict()[name].cpu(), rtol=0, atol=0)
-    other = study.fresh(data, replace(STUDY, training=replace(STUDY.training, seed=1)), FOLD)
+    seeded = replace(PROFILE, training=replace(PROFILE.training, seed=1))
+    other = Study(data, seeded, OWN).fresh()
     with pytest.raises(TypeError):  # another start is another run
-        study.use(frozen, data, STUDY, FOLD, other, tmp_path)
+        own.use(frozen, FOLD, other, tmp_path)
+
+
+@each_edit
+@pytest.mark.parametrize("edited", ["freezing", "network"])
+def test_changed_code_judges_anew(data, tmp_path, monkeypatch, edit, edited):
+    own = study_of(data)
+    start = own.fresh()
+    own.use(study.PROBE, FOLD, start, tmp_path)
+    monkeypatch.setattr(Study, "_probed", None)
+    pretend(monkeypatch, f"companions/transformer/{edited}", edit)
+    if edit == CODE:
+        with pytest.raises(TypeError):
+            own.use(study.PROBE, FOLD, start, tmp_path)
+    else:
+        own.use(study.PROBE, FOLD, start, tmp_path)
+
+
+@each_edit
+def test_changed_freezing_trains_anew(data, tmp_path, monkeypatch, edit):
+    own, way = study_of(data), study.LEVELS[-1]
+    start = own.fresh()
+    own.use(way, FOLD, start, tmp_path)
+    pretend(monkeypatch, "companions/transformer/network", edit)  # where freeze stands
+    own.use(way, FOLD, start, tmp_path)
+    assert len([*tmp_path.glob("*/run_*")]) == 1 + (edit == CODE)
 
 
 def test_right_is_what_the_network_decides(data, tmp_path):
-    start = study.fresh(data, STUDY, FOLD)
-    network, judged = study.use(study.SCRATCH, data, STUDY, FOLD, start, tmp_path)
+    own = study_of(data)
+    network, judged = own.use(study.SCRATCH, FOLD, own.fresh(), tmp_path)
     rows = data.clips.set_index("filename").index.get_indexer(judged.filename)
-    views = study.excerpts(data, STUDY.front_end, rows, 24, 2).flatten(0, 1)
+    views = own.excerpts(rows, 2).flatten(0, 1)
     with torch.no_grad():
         probabilities = network.cpu().float().eval()(views).softmax(1)
     decided = probabilities.view(len(rows), 2, -1).mean(1).argmax(1)
@@ -143,17 +184,17 @@ def test_right_is_what_the_network_decides(data, tmp_path):
 
 
 def test_a_probe_finds_tones_and_does_not_ask_for_test_labels(data, tmp_path):
-    start = study.fresh(data, STUDY, FOLD)
-    _, judged = study.use(study.PROBE, data, STUDY, FOLD, start, tmp_path)
+    own = study_of(data)
+    start = own.fresh()
+    _, judged = own.use(study.PROBE, FOLD, start, tmp_path)
     assert judged[judged.part == "test"].right.mean() > 0.5  # guessing gives 0.25
     assert (judged.seconds == 0).all()
-    parts = split(data)
-    known = data.with_split(parts)
-    clips = known.clips.copy()
-    decided = study._probed(start, known, STUDY, parts.test)
+    parts = own.of_fold(FOLD).split
+    clips = data.clips.copy()
+    decided = own._probed(start, parts, parts.test)
     clips.loc[parts.test, "label"] = (clips.label.iloc[parts.test] + 1) % len(NAMES)
-    other = study._probed(start, Data(clips, data.waveforms, data.n_valid), STUDY, parts.test)
-    np.testing.assert_array_equal(decided, other)
+    other = study_of(Data(clips, data.waveforms, data.n_valid))
+    np.testing.assert_array_equal(decided, other._probed(start, parts, parts.test))
 
 
 # ----------------------------------------------------------------------------------- judgement
@@ -200,7 +241,7 @@ def test_depth_is_the_change_between_layers_within_clips():
          "mel_bands": (-1) ** clip * layer, "entropy_nat": 3.0}
         for fold in (1, 2) for clip in range(3) for layer in (1, 2, 3) for head in (0, 1)
     ]  # fmt: skip
-    table = attention_study.depth(pd.DataFrame(rows), (1, 2, 3)).loc["grows"]
+    table = attention.depth(pd.DataFrame(rows), (1, 2, 3)).loc["grows"]
     assert table.loc["time_s"].tolist() == pytest.approx([11.5, 12.5, 13.5, 2, 2, 2])
     assert table.loc["octaves"].tolist() == [-1, -2, -3, -2, -2, -2]
     assert table.change["mel_bands"] == pytest.approx(2 / 3)
@@ -208,10 +249,11 @@ def test_depth_is_the_change_between_layers_within_clips():
 
 
 def test_looks_are_those_of_the_named_networks_and_clips(data):
-    networks = {"a": study.fresh(data, STUDY, FOLD), "b": study.fresh(data, STUDY, FOLD)}
+    own = study_of(data)
+    networks = {"a": own.fresh(), "b": own.fresh()}
     with torch.no_grad():
         networks["b"].encoder.layers[0].attention.q_proj.weight.mul_(30)
-    table = attention_study.look(networks, data, STUDY, ROWS)
+    table = own.look(networks, ROWS)
     assert table.groupby(["network", "layer", "head"]).size().unique().tolist() == [3]
     assert table.src_file[:3].tolist()[0] == data.clips.src_file[ROWS[0]]
     entropies = table[table.layer == 1].groupby("network").entropy_nat.mean()
@@ -228,7 +270,7 @@ def test_looks_are_those_of_the_named_networks_and_clips(data):
     ],
 )
 def test_changes_in_words(change, low, high, said):
-    assert attention_study.in_words(change, low, high, scale=1.0) == said
+    assert attention.in_words(change, low, high, scale=1.0) == said
 
 
 # ------------------------------------------------------------------------------------ full size
@@ -236,7 +278,7 @@ def test_changes_in_words(change, low, high, said):
 
 def test_the_full_size_takes_published_weights():
     with torch.device("meta"):
-        ours = freezing.build_ast(replace(STUDY, architecture="ast_full-frozen"), 7)
+        ours = ast.freeze(ast.full_ast(7, 1024), "frozen")
         theirs = ASTForAudioClassification(ASTConfig(num_labels=7))
     shapes = {name: value.shape for name, value in ours.network.state_dict().items()}
     assert shapes == {name: value.shape for name, value in theirs.state_dict().items()}
