@@ -27,18 +27,12 @@ from IPython.display import display
 
 from esc_lib.companions import transformer
 from esc_lib.companions.transformer import attention, figures
-from esc_lib.config import get_profile
-from esc_lib.data.clips import find, open_data, own, root
-from esc_lib.figures import intervals, style
-from esc_lib.machine.hardware import best_device
-from esc_lib.study import metrics
-from esc_lib.study.metrics import Metric
+from esc_lib.figures import intervals
+from esc_lib.study import Chapter, Metric
 
-style.apply()
-settings = get_profile(profile)
+chapter = Chapter("09_spectrogram_transformer", profile, artifacts)
+settings, data, device = chapter.settings, chapter.data, chapter.device
 plan, front_end = transformer.of_profile(profile), settings.front_end
-data = open_data(find(root(profile, artifacts), "01_data"))
-folder = own(root(profile, artifacts), "09_spectrogram_transformer")
 n_classes, first_fold = len(data.class_names), plan.folds[0]
 study = transformer.Study(data, settings, plan)
 split, network = study.of_fold(first_fold).split, study.fresh()
@@ -95,7 +89,7 @@ sizes.style.format(precision=2)
 # there is an encoder of its own, taught on that fold's training clips: test clips stay unheard.
 
 # %% tags=["remove-stderr"]
-taught = {fold: study.teach(fold, folder / "pretraining") for fold in plan.folds}
+taught = {fold: study.teach(fold, chapter.cache / "pretraining") for fold in plan.folds}
 history = taught[first_fold].history
 model = taught[first_fold].model
 
@@ -131,7 +125,7 @@ judged, networks = [], {}
 for fold in plan.folds:
     start = {True: taught[fold].model.network, False: study.fresh()}
     for way in transformer.WAYS:
-        networks[fold, way.name], found = study.use(way, fold, start[way.taught], folder / "runs")
+        networks[fold, way.name], found = study.use(way, fold, start[way.taught], chapter.cache / "runs")
         judged.append(found)
 
 # %% [markdown]
@@ -139,11 +133,11 @@ for fold in plan.folds:
 # accelerator at all levels of freezing.
 
 # %% tags=["remove-stderr"]
-elsewhere = () if best_device().type == "cpu" else transformer.LEVELS
+elsewhere = () if device.type == "cpu" else transformer.LEVELS
 for way in (*elsewhere, transformer.PROBE) if pretrained_name else ():
     start = transformer.pretrained(pretrained_name, n_classes)
     for fold in plan.folds:
-        _, found = study.use(way, fold, start, folder / "published")
+        _, found = study.use(way, fold, start, chapter.cache / "published")
         judged.append(found.assign(way=f"{pretrained_name}, {way.name}"))
 
 # %% mystnb={"figure": {"name": "fig-09-ways", "caption": "Test accuracy over the folds with its 95 % interval over source recordings; the dotted line is guessing."}, "image": {"alt": "A row per way to use the encoder, each with a dot and a horizontal bar, against a dotted vertical line."}}
@@ -176,7 +170,6 @@ gaps.style.format(precision=1)
 # encoder it keeps nothing of the encoder, and the backward pass ends at the classifier.
 
 # %% tags=["remove-stderr"]
-device = best_device()
 batch = settings.training.recipe.batch_size
 some = study.excerpts(split.train[:batch])[:, 0].to(device)
 targets = data.labels[split.train[:batch]].to(device)
@@ -199,7 +192,6 @@ if plan.full_batch:
     noise = torch.randn(plan.full_batch, 1, 128, 512, device=device)
     none = torch.zeros(plan.full_batch, dtype=torch.long, device=device)
     full_step = transformer.costs(transformer.full_ast(50).to(device), noise, none, repeats=1)
-    full_step.to_csv(folder / "full_size.csv")
     shown = full_step.dropna(axis=1, how="all")
     display(shown.style.format(precision=2, thousands=",").format("{:.4f}", subset=ratios))
 else:
@@ -257,11 +249,6 @@ by_depth = attention.depth(measured, layers)
 by_depth.style.format(precision=2)
 
 # %% tags=["hide-input"]
-judged.to_csv(folder / "judged.csv", index=False)
-tested.join(step, how="left").to_csv(folder / "ways.csv")
-gaps.to_csv(folder / "differences.csv")
-by_depth.to_csv(folder / "depth.csv")
-history.to_csv(folder / "pretraining.csv", index=False)
 time_s, octaves, spread = (
     by_depth.loc[full, name] for name in ("time_s", "octaves", "entropy_nat")
 )
@@ -279,16 +266,16 @@ one, gap = 100 / n_classes, gaps.difference
 sizes_and_costs = {
     "ast_full_parameters_m": Metric(sizes["parameters (M)"].iloc[0], "M"),
     "ast_parameters_m": Metric(sizes["parameters (M)"].iloc[1], "M"),
-    "ast_patches": Metric(len(grid)),
-    "ast_tokens": Metric(len(grid) + transformer.N_SPECIAL),
-    "ast_folds": Metric(len(plan.folds)),
-    "ast_epochs": Metric(plan.epochs),
-    "ast_pretraining_epochs": Metric(plan.pretraining_epochs),
+    "ast_patches": len(grid),
+    "ast_tokens": len(grid) + transformer.N_SPECIAL,
+    "ast_folds": len(plan.folds),
+    "ast_epochs": plan.epochs,
+    "ast_pretraining_epochs": plan.pretraining_epochs,
     "ast_hidden_error": Metric(history.validation_loss.iloc[-1], "deviations squared"),
     "ast_step_ms": Metric(step.step_ms[full], "ms"),
     "ast_frozen_time": Metric(100 * step.time_ratio[frozen], "%"),
     "ast_frozen_memory": Metric(100 * step.memory_ratio[frozen], "%"),
-    "ast_frozen_trainable": Metric(int(step.trainable[frozen])),
+    "ast_frozen_trainable": int(step.trainable[frozen]),
     "ast_last2_time": Metric(100 * step.time_ratio[last2], "%"),
     "ast_last2_memory": Metric(100 * step.memory_ratio[last2], "%"),
 }
@@ -303,7 +290,7 @@ looks = {"time": time_s, "octaves": octaves, "entropy": spread}
 heads_said = (
     {f"ast_{key}_first": Metric(change["l = 1"], "", n_look) for key, change in looks.items()}
     | {f"ast_{key}_last": Metric(change["l = 8"], "", n_look) for key, change in looks.items()}
-    | {f"ast_{key}_says": Metric(word) for key, word in zip(looks, said, strict=True)}
+    | {f"ast_{key}_says": word for key, word in zip(looks, said, strict=True)}
     | {
         "ast_time_fresh": Metric(plain["l = 1"]["time_s"], "s", n_look),
         "ast_time_fresh_change": Metric(plain.change["time_s"], "s", n_look),
@@ -311,8 +298,8 @@ heads_said = (
         "ast_time_alike": Metric(alike["time_s"], "s"),
         "ast_octaves_alike": Metric(alike["octaves"], "octaves"),
         "ast_entropy_alike": Metric(alike["entropy_nat"], "nat"),
-        "ast_claim": Metric(claim),
-        "ast_look_clips": Metric(n_look),
+        "ast_claim": claim,
+        "ast_look_clips": n_look,
     }
 )
 
@@ -320,9 +307,7 @@ heads_said = (
 keys = {"full": full, "last2": last2, "frozen": frozen, "scratch": scratch, "probe": probe}
 keys |= {"fresh_probe": probe_fresh}
 against = ("pretraining", "teaching", "last2_full", "frozen_full", "probe_full")
-against = dict(zip(against, gaps.index, strict=True))
-metrics.publish(
-    folder,
+chapter.publish(
     sizes_and_costs
     | heads_said
     | {
@@ -331,11 +316,14 @@ metrics.publish(
         )
         for key, way in keys.items()
     }
-    | {f"ast_{key}_gain": Metric(gaps.difference[at], "points") for key, at in against.items()}
-    | {f"ast_{key}_gain_low": Metric(gaps.low[at], "points") for key, at in against.items()}
-    | {f"ast_{key}_gain_high": Metric(gaps.high[at], "points") for key, at in against.items()}
-    | {"ast_test_clips": Metric(n_test), "ast_chance": Metric(100 / n_classes, "%")},
-)
+    | {
+        f"ast_{key}_gain": Metric(gap.difference, "points", n_test, (gap.low, gap.high))
+        for key, gap in zip(against, gaps.itertuples(), strict=True)
+    }
+    | {"ast_test_clips": n_test, "ast_chance": Metric(100 / n_classes, "%")},
+    judged=judged, ways=tested.join(step, how="left"), differences=gaps, depth=by_depth,
+    pretraining=history,
+)  # fmt: skip
 
 # %% [markdown]
 # ## What we learned
