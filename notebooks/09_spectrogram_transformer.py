@@ -66,7 +66,8 @@ from esc_lib.companions.transformer.network import N_SPECIAL, full_ast, pretrain
 from esc_lib.companions.transformer.pretraining import random_masks
 from esc_lib.config import get_profile
 from esc_lib.data.clips import find, open_data, own, root
-from esc_lib.figures import intervals, style
+from esc_lib.figures import style
+from esc_lib.figures.rows import interval_rows
 from esc_lib.machine.hardware import best_device
 from esc_lib.study import metrics
 from esc_lib.study.metrics import Metric
@@ -186,7 +187,7 @@ for way in elsewhere if pretrained_name else ():
 # %% mystnb={"figure": {"name": "fig-09-ways", "caption": "Test accuracy over the folds with its 95 % interval over source recordings; the dotted line is guessing."}, "image": {"alt": "A row per way to use the encoder, each with a dot and a horizontal bar, against a dotted vertical line."}}
 judged = pd.concat(judged, ignore_index=True)
 tested = study.accuracy_table(judged, "test")
-figure = intervals.per_row(tested, "accuracy", "test accuracy (%)", 100 / n_classes)
+figure = interval_rows(tested, "accuracy", "test accuracy (%)", 100 / n_classes)
 
 # %%
 validated = study.accuracy_table(judged, "validation").accuracy

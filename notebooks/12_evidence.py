@@ -61,7 +61,8 @@ from esc_lib.data import splits
 from esc_lib.data.clips import find, open_data, own, root
 from esc_lib.efficiency import cost
 from esc_lib.figures import evidence as figures
-from esc_lib.figures import intervals, style
+from esc_lib.figures import style
+from esc_lib.figures.rows import interval_rows
 from esc_lib.study import metrics
 from esc_lib.study.metrics import Metric
 from esc_lib.training import comparisons, runs
@@ -153,7 +154,7 @@ by_protocol = by_protocol.rename(columns={"pooled": "validation"}).assign(
 by_protocol.style.format(precision=1)
 
 # %% mystnb={"figure": {"name": "fig-12-optimism", "caption": "Validation minus test accuracy under both protocols, and their difference, with 95 % bootstrap intervals over source recordings."}, "image": {"alt": "Three dots with horizontal bars: the optimism of each protocol and the difference of the two, against a dotted vertical line at zero."}}
-figure = intervals.per_row(leaks, "optimism", "validation minus test accuracy (points)", 0)
+figure = interval_rows(leaks, "optimism", "validation minus test accuracy (points)", 0)
 
 # %% [markdown]
 # ## What each lever brings
@@ -167,7 +168,7 @@ figure = intervals.per_row(leaks, "optimism", "validation minus test accuracy (p
 # %% mystnb={"figure": {"name": "fig-12-ablation", "caption": "Validation accuracy with one lever of the recipe changed, without gates and with the thesis's recipe, minus that of the strong recipe, with 95 % intervals over clips. Left of zero: what was changed or taken away helps."}, "image": {"alt": "A dot with a horizontal bar per change, against a dotted vertical line at zero."}}
 levers = comparisons.against(by_group["ablation"], "strong")
 changed = levers.drop(index="strong")
-figure = intervals.per_row(changed, "difference", "difference to the recipe (points)", 0)
+figure = interval_rows(changed, "difference", "difference to the recipe (points)", 0)
 
 # %%
 levers.style.format(precision=1)

@@ -1,1 +1,1 @@
-"""Figures, one module per notebook: functions take data and return a figure."""
+"""Figures, one module per subject: functions take data and return a figure, or an element."""
