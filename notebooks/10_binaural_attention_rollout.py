@@ -63,7 +63,7 @@ from esc_lib.companions.binaural.spectrograms import levels_db, standardise
 from esc_lib.config import get_profile
 from esc_lib.data.clips import find, open_data, own, root
 from esc_lib.figures import style
-from esc_lib.figures.html import sounds
+from esc_lib.figures.html import player
 from esc_lib.study import metrics
 from esc_lib.study.metrics import Metric
 
@@ -134,12 +134,10 @@ figure = figures.responses(clicks, head.sr, ["anechoic", "lecture hall"])
 first = int(np.flatnonzero(study.excerpts.table.part == "test")[shown])
 name = study.excerpts.table.category[first].replace("_", " ")
 walks = experiment.around(study, first)
-sounds.players(
-    [
-        sounds.player(heard, head.sr, f"{name}, around the head, {room}", settings.licence)
-        for room, heard in walks.items()
-    ]
-)
+sounds = [
+    player.Sound(heard, f"{name}, around the head, {room}") for room, heard in walks.items()
+]
+player.captioned(sounds, head.sr, settings.licence)
 
 # %% [markdown]
 # ## The network
