@@ -56,9 +56,8 @@ from esc_lib.data import esc50
 from esc_lib.data.clips import find, open_data, own, root
 from esc_lib.dictionaries import atoms, gather, judge, models
 from esc_lib.figures import dictionaries as figures
-from esc_lib.figures import style
+from esc_lib.figures import interval_rows, style
 from esc_lib.figures.html import slider
-from esc_lib.figures.rows import interval_rows
 from esc_lib.machine.hardware import best_device
 from esc_lib.models.se_cnn import BLOCKS, GATES
 from esc_lib.sound.log_mel import LogMel, mel_frequencies_hz

@@ -66,8 +66,7 @@ from esc_lib.companions.transformer.network import N_SPECIAL, full_ast, pretrain
 from esc_lib.companions.transformer.pretraining import random_masks
 from esc_lib.config import get_profile
 from esc_lib.data.clips import find, open_data, own, root
-from esc_lib.figures import style
-from esc_lib.figures.rows import interval_rows
+from esc_lib.figures import interval_rows, style
 from esc_lib.machine.hardware import best_device
 from esc_lib.study import metrics
 from esc_lib.study.metrics import Metric

@@ -63,9 +63,8 @@ from esc_lib.companions.crossmodal.pairs import DIRECTIONS
 from esc_lib.companions.crossmodal.spectrograms import pictures_of, waveform_of
 from esc_lib.config import get_profile
 from esc_lib.data.clips import own, root
-from esc_lib.figures import style
+from esc_lib.figures import interval_rows, style
 from esc_lib.figures.html import player
-from esc_lib.figures.rows import interval_rows
 from esc_lib.study import metrics as report
 from esc_lib.study.metrics import Metric
 

@@ -61,8 +61,7 @@ from esc_lib.data import splits
 from esc_lib.data.clips import find, open_data, own, root
 from esc_lib.efficiency import cost
 from esc_lib.figures import evidence as figures
-from esc_lib.figures import style
-from esc_lib.figures.rows import interval_rows
+from esc_lib.figures import interval_rows, style
 from esc_lib.study import metrics
 from esc_lib.study.metrics import Metric
 from esc_lib.training import comparisons, runs
