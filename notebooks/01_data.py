@@ -25,7 +25,7 @@ from esc_lib.data import decoding, esc50, splits
 from esc_lib.data.clips import own, root, save_data
 from esc_lib.figures import data as figures
 from esc_lib.figures import style
-from esc_lib.figures.html import sounds
+from esc_lib.figures.html import player
 from esc_lib.sound.log_mel import LogMel
 from esc_lib.study import metrics
 from esc_lib.study.metrics import Metric
@@ -77,17 +77,14 @@ figure = figures.gallery(log_mel, first.category.tolist(), settings.front_end)
 
 # %%
 heard = first.iloc[:: max(1, len(first) // 5)]
-sounds.players(
-    [
-        sounds.player(
-            decoded.waveforms[row][: decoded.n_valid[row]] / 32768,
-            settings.front_end.sr,
-            f"{clips.category[row].replace('_', ' ')}: {clips.filename[row]}",
-            settings.licence,
-        )
-        for row in heard.index
-    ]
-)
+sounds = [
+    player.Sound(
+        decoded.waveforms[row][: decoded.n_valid[row]] / 32768,
+        f"{clips.category[row].replace('_', ' ')}: {clips.filename[row]}",
+    )
+    for row in heard.index
+]
+player.captioned(sounds, settings.front_end.sr, settings.licence)
 
 # %% [markdown]
 # ## Folds

@@ -24,7 +24,7 @@ from esc_lib.config import RECIPES, get_profile
 from esc_lib.data.clips import find, open_data, own, root
 from esc_lib.figures import features as figures
 from esc_lib.figures import style
-from esc_lib.figures.html import sounds
+from esc_lib.figures.html import player
 from esc_lib.sound import audio
 from esc_lib.sound.augment import augment_waveforms
 from esc_lib.sound.log_mel import LogMel, librosa_difference_db, librosa_log_mel
@@ -82,14 +82,11 @@ print("measured signal-to-noise ratios (dB):", [round(x, 2) for x in measured_db
 # %%
 own_part = slice(0, n_own)
 clip_sounds = {"original": waveform[0], **dict(zip(colours, noisy, strict=True))}
-sounds.players(
-    [
-        sounds.player(
-            values[own_part].numpy().clip(-1, 1), sr, f"{name}, {label}", settings.licence
-        )
-        for label, values in clip_sounds.items()
-    ]
-)
+sounds = [
+    player.Sound(values[own_part].numpy().clip(-1, 1), f"{name}, {label}")
+    for label, values in clip_sounds.items()
+]
+player.captioned(sounds, sr, settings.licence)
 
 # %% [markdown]
 # ## Time shift

@@ -30,7 +30,7 @@ from esc_lib.evaluation import intervals
 from esc_lib.figures import feature_maps as figures
 from esc_lib.figures import features as feature_figures
 from esc_lib.figures import style
-from esc_lib.figures.html import explorer, sounds
+from esc_lib.figures.html import explorer, player
 from esc_lib.layers import embeddings, gates, hooks
 from esc_lib.machine.hardware import best_device
 from esc_lib.models.se_cnn import BLOCKS, GATES
@@ -67,7 +67,7 @@ with hooks.record(model, [*BLOCKS, *GATES]) as maps, torch.no_grad():
     model(inputs)
 caption = f"{clear.category}: {clear.filename} (fold {clear.fold})"
 waveform = batch[0][0, : int(batch[1])].cpu().numpy()
-sounds.player(waveform, settings.front_end.sr, caption, settings.licence)
+player.captioned([player.Sound(waveform, caption)], settings.front_end.sr, settings.licence)
 
 # %% mystnb={"figure": {"name": "fig-04-input", "caption": "The network's input: the standardised log-mel spectrogram of the chosen test clip. Answers thesis figure 4.21."}, "image": {"alt": "Standardised log-mel spectrogram of one clip."}}
 figure = feature_figures.single(

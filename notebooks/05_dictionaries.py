@@ -27,7 +27,7 @@ from esc_lib.data import esc50
 from esc_lib.data.clips import find, open_data, own, root
 from esc_lib.dictionaries import atoms, gather, judge, models
 from esc_lib.figures import dictionaries as figures
-from esc_lib.figures import intervals, style
+from esc_lib.figures import interval_rows, style
 from esc_lib.figures.html import slider
 from esc_lib.machine.hardware import best_device
 from esc_lib.models.se_cnn import BLOCKS, GATES
@@ -161,7 +161,7 @@ carried = pd.DataFrame(carried).T.loc[order]
 
 # %% mystnb={"figure": {"name": "fig-05-carried", "caption": "Least relative error on test clips that a non-negative dictionary reaches with each layer's H: blocks before, and se after the gate. Bars: 95 % interval over source recordings; dotted: the mean spectrum, which knows nothing of the layer."}, "image": {"alt": "A dot with a horizontal bar per layer, from block 1 at the top to the last gate, with a dotted vertical line for the mean spectrum."}}
 reference = table.loc[layer, "mean spectrum"]
-figure = intervals.per_row(carried, "error", "relative error, test clips", reference)
+figure = interval_rows(carried, "error", "relative error, test clips", reference)
 
 # %% [markdown]
 # ### The price of a constraint
@@ -177,7 +177,7 @@ prices.style.format("{:.3f}")
 by_class = judge.errors_by_class(clips, "optimum")
 by_class.index = [f"{name} ({n})" for name, n in by_class.recordings.items()]
 label = "relative error of the optimum, test clips"
-figure = intervals.per_row(by_class, "error", label, carried.loc[layer, "error"])
+figure = interval_rows(by_class, "error", label, carried.loc[layer, "error"])
 
 # %% [markdown]
 # ### Other losses

@@ -139,25 +139,16 @@ explained = neighbours.examples(test, queries, bank, classes[train])
 # Listen: the clip, its nearest training clip of the class that was predicted, and its nearest
 # training clip of the true class. Would you have done better?
 
-
 # %% tags=["hide-input"]
-def sounds(rows, lines):
-    """Return clips with the network's input as their pictures."""
-    pictures = front_end.features(*data.batch(rows, device))[:, 0].cpu().numpy()
-    names = lines + "\n" + data.clips.filename[rows].to_numpy()
-    clips = zip(*data.batch(rows), pictures, names.str.replace("_", " "), strict=True)
-    return [player.Sound(waveform[:n].numpy(), *rest) for waveform, n, *rest in clips]
-
-
-columns = [sounds(shown.row.to_numpy(), shown.category + " heard as " + shown.predicted_category)]
+lines = shown.category + " heard as " + shown.predicted_category
+columns = [player.of_clips(data, shown.row.to_numpy(), front_end, lines)]
 near = explained.loc[shown.index]
 for of in ("predicted", "other"):
     lines = near[f"{of}_category"] + near[f"cosine_{of}"].map(", cosine {:.2f}".format)
-    columns.append(sounds(train[near[f"nearest_{of}"]], lines))
+    columns.append(player.of_clips(data, train[near[f"nearest_{of}"]], front_end, lines))
 headings = ["the clip", "nearest of the predicted class", f"nearest of the {other} class"]
-examples = list(zip(*columns, strict=True))
-player.rows(
-    examples, settings.front_end, settings.licence,
+player.pictured(
+    list(zip(*columns, strict=True)), settings.front_end, settings.licence,
     limits=(-2, 3), unit="deviations", headings=headings,
 )  # fmt: skip
 

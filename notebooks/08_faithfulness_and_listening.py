@@ -109,33 +109,16 @@ figure = figures.decision(
 # among the right ones is taken; the last example is the surest wrong decision. Sounds are brought to
 # the level of their clip, pictures are not: their colours compare.
 
-
-# %%
-def sounds_of(inputs, mask, titles, others=()):
-    """Return for each clip the players of its parts: the clip, what is kept, what is not."""
-    kept = [inputs.waveforms, *(masks.cut_out(front_end, inputs.waveforms, m) for m in
-            (mask, 1 - mask)), *others]  # fmt: skip
-    pictures = [front_end(each, inputs.n_valid) for each in kept]
-    peak = pictures[0].amax(dim=(1, 2), keepdim=True)
-    played = [masks.level_matched(each, inputs.waveforms) for each in kept]
-    return [
-        [
-            player.Sound(sound[i, : int(n)].cpu().numpy(), (picture - peak)[i].cpu().numpy(), title)
-            for sound, picture in zip(played, pictures, strict=True)
-        ]
-        for i, (n, title) in enumerate(zip(inputs.n_valid, titles, strict=True))
-    ]
-
-
 # %%
 names = np.array([name.replace("_", " ") for name in data.class_names])
 titles = [
     f"{names[labels[i]]}, taken for {names[predicted[i]]} ({sure[i]:.2f})" for i in examples
 ]
-headings = ["clip", "explanation", "remainder"]
-player.rows(
-    sounds_of(shown, mask, titles), settings.front_end, settings.licence,
-    limits=(-60, 0), headings=headings,
+cut = [masks.cut_out(front_end, shown.waveforms, m) for m in (mask, 1 - mask)]
+player.pictured(
+    player.of_parts(front_end, [shown.waveforms, *cut], shown.n_valid, titles),
+    settings.front_end, settings.licence,
+    limits=(-60, 0), headings=["clip", "explanation", "remainder"],
 )  # fmt: skip
 
 # %% tags=["hide-input"]
@@ -172,8 +155,10 @@ room = type(mixed)(
 in_room = Explainer(model, front_end, fitted, room, heard[at]).components()
 
 # %%
-player.rows(
-    sounds_of(room, in_room, [names[labels[i]] for i in still], (room.wanted,)),
+cut = [masks.cut_out(front_end, room.waveforms, m) for m in (in_room, 1 - in_room)]
+titles = [names[labels[i]] for i in still]
+player.pictured(
+    player.of_parts(front_end, [room.waveforms, *cut, room.wanted], room.n_valid, titles),
     settings.front_end, settings.licence,
     limits=(-60, 0), headings=["mixture", "explanation", "remainder", "the labelled sound"],
 )  # fmt: skip

@@ -27,7 +27,7 @@ from IPython.display import display
 
 from esc_lib.companions import transformer
 from esc_lib.companions.transformer import attention, figures
-from esc_lib.figures import intervals
+from esc_lib.figures import interval_rows
 from esc_lib.study import Chapter, Metric
 
 chapter = Chapter("09_spectrogram_transformer", profile, artifacts)
@@ -143,7 +143,7 @@ for way in (*elsewhere, transformer.PROBE) if pretrained_name else ():
 # %% mystnb={"figure": {"name": "fig-09-ways", "caption": "Test accuracy over the folds with its 95 % interval over source recordings; the dotted line is guessing."}, "image": {"alt": "A row per way to use the encoder, each with a dot and a horizontal bar, against a dotted vertical line."}}
 judged = pd.concat(judged, ignore_index=True)
 tested = transformer.accuracy_table(judged, "test")
-figure = intervals.per_row(tested, "accuracy", "test accuracy (%)", 100 / n_classes)
+figure = interval_rows(tested, "accuracy", "test accuracy (%)", 100 / n_classes)
 
 # %%
 validated = transformer.accuracy_table(judged, "validation").accuracy

@@ -36,7 +36,7 @@ from esc_lib.companions.binaural import figures
 from esc_lib.config import get_profile
 from esc_lib.data.clips import find, open_data, own, root
 from esc_lib.figures import style
-from esc_lib.figures.html import sounds
+from esc_lib.figures.html import player
 from esc_lib.study import metrics
 from esc_lib.study.metrics import Metric
 
@@ -106,12 +106,10 @@ figure = figures.responses(clicks, binaural.SR, ["anechoic", "lecture hall"])
 first = int(np.flatnonzero(study.excerpts.table.part == "test")[shown])
 name = study.excerpts.table.category[first].replace("_", " ")
 walks = binaural.around(study, first)
-sounds.players(
-    [
-        sounds.player(heard, binaural.SR, f"{name}, around the head, {room}", settings.licence)
-        for room, heard in walks.items()
-    ]
-)
+around = [
+    player.Sound(heard, f"{name}, around the head, {room}") for room, heard in walks.items()
+]
+player.captioned(around, binaural.SR, settings.licence)
 
 # %% [markdown]
 # ## The network

@@ -41,8 +41,8 @@ from esc_lib.companions.crossmodal import (
     waveform_of,
 )
 from esc_lib.data.clips import own, root
-from esc_lib.figures import intervals, style
-from esc_lib.figures.html import sounds
+from esc_lib.figures import interval_rows, style
+from esc_lib.figures.html import player
 from esc_lib.study import metrics as report
 from esc_lib.study.metrics import Metric
 
@@ -223,7 +223,7 @@ stages = study.effect_of_stage(verdicts, trained)
 stages.style.format(precision=2)
 
 # %% mystnb={"figure": {"name": "fig-11-stages", "caption": "Points that attention adds to the accuracy of sound to image, by the stage where it stands, with 95 % intervals; zero is no attention."}, "image": {"alt": "A dot with a horizontal bar per stage against a dotted vertical line at zero."}}
-figure = intervals.per_row(stages, "difference", "difference to no attention (points)", 0)
+figure = interval_rows(stages, "difference", "difference to no attention (points)", 0)
 
 # %% [markdown]
 # ## Where attention goes
@@ -268,10 +268,8 @@ real = grids["I2S"]["a real sound"][:, 0]
 heard = [(f"made from an image of {pairs.class_names[k]}", made[k]) for k in range(5)]
 heard.append((f"a real {pairs.class_names[0]}, there and back", real[0]))
 waves = [waveform_of(torch.from_numpy(values), pairs.front_end) for _, values in heard]
-sounds.players([
-    sounds.player(wave, pairs.front_end.sr, caption, study.LICENCES[pairs.name])
-    for (caption, _), wave in zip(heard, waves)
-])
+sounds = [player.Sound(wave, caption) for (caption, _), wave in zip(heard, waves)]
+player.captioned(sounds, pairs.front_end.sr, study.LICENCES[pairs.name])
 
 # %% mystnb={"figure": {"name": "fig-11-resynthesis", "caption": "A generated spectrogram, the sound made from it, and the spectrogram of that sound."}, "image": {"alt": "Three panels: a spectrogram, a waveform, and a spectrogram that resembles the first."}}
 again = pictures_of(torch.from_numpy(waves[0])[None], pairs.front_end)[0, 0].numpy() / 127.5 - 1

@@ -30,7 +30,7 @@ from esc_lib.data import straddling_sources
 from esc_lib.efficiency import side_by_side
 from esc_lib.evaluation.runs import accuracy_table, against, optimism
 from esc_lib.figures import evidence as figures
-from esc_lib.figures import intervals
+from esc_lib.figures import interval_rows
 from esc_lib.models import build
 from esc_lib.study import Chapter, Metric
 from esc_lib.training import comparisons, runs
@@ -120,7 +120,7 @@ by_protocol = by_protocol.rename(columns={"pooled": "validation"}).assign(
 by_protocol.style.format(precision=1)
 
 # %% mystnb={"figure": {"name": "fig-12-optimism", "caption": "Validation minus test accuracy under both protocols, and their difference, with 95 % bootstrap intervals over source recordings."}, "image": {"alt": "Three dots with horizontal bars: the optimism of each protocol and the difference of the two, against a dotted vertical line at zero."}}
-figure = intervals.per_row(leaks, "optimism", "validation minus test accuracy (points)", 0)
+figure = interval_rows(leaks, "optimism", "validation minus test accuracy (points)", 0)
 
 # %% [markdown]
 # ## What each lever brings
@@ -134,7 +134,7 @@ figure = intervals.per_row(leaks, "optimism", "validation minus test accuracy (p
 # %% mystnb={"figure": {"name": "fig-12-ablation", "caption": "Validation accuracy with one lever of the recipe changed, without gates and with the thesis's recipe, minus that of the strong recipe, with 95 % intervals over source recordings. Left of zero: what was changed or taken away helps."}, "image": {"alt": "A dot with a horizontal bar per change, against a dotted vertical line at zero."}}
 levers = against(by_group["ablation"], "strong")
 changed = levers.drop(index="strong")
-figure = intervals.per_row(changed, "difference", "difference to the recipe (points)", 0)
+figure = interval_rows(changed, "difference", "difference to the recipe (points)", 0)
 
 # %%
 levers.style.format(precision=1)

@@ -33,7 +33,7 @@ from esc_lib.efficiency import network_cost as complexity
 from esc_lib.efficiency import pruning, stream
 from esc_lib.figures import efficiency as figures
 from esc_lib.figures import style
-from esc_lib.figures.html import sounds
+from esc_lib.figures.html import player
 from esc_lib.sound.log_mel import LogMel
 from esc_lib.study import metrics as report
 from esc_lib.study.metrics import Metric
@@ -111,7 +111,8 @@ windows = stream.listen(forms[1], window, recording, hop_s, data.class_names)
 truth = stream.truth_of_windows(windows, parts)
 right = windows[data.class_names].idxmax(axis=1)[truth.notna()] == truth.dropna()
 caption = "validation clips: " + ", ".join(parts.category.str.replace("_", " "))
-sounds.player(recording.numpy(), settings.front_end.sr, caption, settings.licence)
+sound = player.Sound(recording.numpy(), caption)
+player.captioned([sound], settings.front_end.sr, settings.licence)
 
 # %% mystnb={"figure": {"name": "fig-13-stream", "caption": "Above, the recording. Below, the probability of each class that occurs in it, every window drawn where it ends: what a listening device knows at that time; white, the first window is not full yet. Orange: what is really heard. Where a clip begins, the decision lags behind by up to a window."}, "image": {"alt": "A waveform with dashed boundaries above a grid of probabilities, with an orange frame from clip to clip that the bright cells follow."}}
 figure = figures.stream(recording.numpy(), settings.front_end.sr, windows, parts)

@@ -1,7 +1,5 @@
 """Figures of notebook 05: dictionaries, their traces, and what they reconstruct."""
 
-from __future__ import annotations
-
 import librosa
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,22 +7,28 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from esc_lib.config import FrontEnd
-from esc_lib.figures.style import COLOURS, MAGNITUDE_CMAP, high_peak, mel_axis, spectrogram
+from esc_lib.figures.style import (
+    COLOURS,
+    LINES,
+    atom_curves,
+    heat_map,
+    high_peak,
+    mel_axis,
+    panels,
+    plain,
+    spectrogram,
+)
 
 
 def mel_bank(basis: np.ndarray, settings: FrontEnd) -> Figure:
     """Show the filter bank, (mel, bins): some filters as curves, all as an image."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3))
     hz = librosa.fft_frequencies(sr=settings.sr, n_fft=settings.n_fft)
-    for band in range(0, len(basis), max(1, len(basis) // 16)):
-        left.plot(hz, basis[band], linewidth=0.9)
+    left.plot(hz, basis[:: max(1, len(basis) // 16)].T, linewidth=0.9)
     left.set(xscale="log", xlim=(settings.f_min_hz, settings.f_max_hz))
     left.set(xlabel="frequency (Hz)", ylabel="weight (1 / Hz)", title="every few filters")
     shown = basis / np.maximum(basis.max(axis=1, keepdims=True), 1e-12)
-    image = right.imshow(
-        shown, origin="lower", aspect="auto", cmap=MAGNITUDE_CMAP,
-        extent=(0, settings.sr / 2, 0, len(basis)),
-    )  # fmt: skip
+    image = heat_map(right, shown, extent=(0, settings.sr / 2, 0, len(basis)))
     right.set(xlabel="frequency (Hz)", ylabel="mel band", title="all, each scaled to its peak")
     figure.colorbar(image, ax=right, label="weight / peak")
     return figure
@@ -50,46 +54,36 @@ def reconstructions(
     )  # fmt: skip
     top = float(np.sqrt(targets.max()))
     for row, title in enumerate(titles):
-        title = title.replace("_", " ")
         for ax, (name, values) in zip(axes[row], columns.items(), strict=True):
             # a compressive scale keeps weak bands visible; the same for every panel
             image = spectrogram(ax, np.sqrt(values[row].clip(0)), settings, vmin=0, vmax=top)
-            ax.set_title(f"{title}\n{name}" if ax is axes[row, 0] else name, fontsize=8)
+            first = ax is axes[row, 0]
+            ax.set_title(f"{plain(title)}\n{name}" if first else name, fontsize=8)
             ax.label_outer()
     figure.colorbar(image, ax=axes, label="square root of magnitude", shrink=0.6)
     return figure
 
 
-def functions(
-    w: np.ndarray, name: str, settings: FrontEnd, n_curves: int = 12, heights: bool = False
-) -> Figure:
+def functions(w: np.ndarray, name: str, settings: FrontEnd, heights: bool = False) -> Figure:
     """Show atoms of W, (mel, atoms) sorted by centre: some as curves, all as an image.
 
     Each atom is divided by its own peak, or with `heights` all by the highest of them.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3))
-    peak = np.maximum(w.max(axis=0, keepdims=True), 1e-12)
-    if heights:
-        peak = np.full_like(peak, peak.max())
-    n_curves = min(n_curves, w.shape[1])
-    chosen = np.linspace(0, w.shape[1] - 1, n_curves).astype(int)
-    curves = plt.get_cmap("viridis")(np.linspace(0, 0.9, n_curves))
-    for colour, atom in zip(curves, chosen, strict=True):
-        left.plot(np.arange(len(w)) + 0.5, w[:, atom] / peak[0, atom], color=colour)
-    mel_axis(left, settings, "x")
+    peak = np.maximum(w.max(axis=0), 1e-12)
+    shown = w / (peak.max() if heights else peak)
     scale = "weight / highest weight" if heights else "weight / peak"
-    left.set(ylabel=scale, title=f"{name}: {n_curves} atoms")
-    image = right.imshow(
-        w / peak, origin="lower", aspect="auto", cmap=MAGNITUDE_CMAP, vmin=0, vmax=1,
-        extent=(0, w.shape[1], 0, len(w)),
-    )  # fmt: skip
+    curves = atom_curves(left, shown, 12)
+    mel_axis(left, settings, "x")
+    left.set(ylabel=scale, title=f"{name}: {len(curves)} atoms")
+    image = heat_map(right, shown, vmin=0, vmax=1)
     mel_axis(right, settings, "y")
     right.set(xlabel="atom, sorted by centre", title=f"all {w.shape[1]}")
     figure.colorbar(image, ax=right, label=scale)
     return figure
 
 
-def trace(snapshots: np.ndarray, epochs: list[int], settings: FrontEnd, n_curves=8) -> Figure:
+def trace(snapshots: np.ndarray, epochs: list[int], settings: FrontEnd) -> Figure:
     """Show filters (above) and heat map (below) at each traced epoch, all on one scale.
 
     Parameters
@@ -97,24 +91,16 @@ def trace(snapshots: np.ndarray, epochs: list[int], settings: FrontEnd, n_curves
     snapshots : array, shape (epochs, mel, atoms), atoms in the order of the last snapshot.
     epochs : list of int
     settings : FrontEnd
-    n_curves : int, atoms drawn as curves.
     """
     figure, axes = plt.subplots(
         2, len(epochs), figsize=(max(5, 1.25 * len(epochs)), 3.6), sharex="row", sharey="row",
         squeeze=False,
     )  # fmt: skip
     scale = high_peak(snapshots[-1])
-    chosen = np.linspace(0, snapshots.shape[2] - 1, n_curves).astype(int)
-    curves = plt.get_cmap("viridis")(np.linspace(0, 0.9, n_curves))
-    for column, epoch in enumerate(epochs):
-        w = snapshots[column] / scale
-        for colour, atom in zip(curves, chosen, strict=True):
-            axes[0, column].plot(np.arange(len(w)) + 0.5, w[:, atom], color=colour, linewidth=0.7)
-        axes[0, column].set(title=f"epoch {epoch}", ylim=(0, 1.6))
-        image = axes[1, column].imshow(
-            w, origin="lower", aspect="auto", cmap=MAGNITUDE_CMAP, vmin=0, vmax=1,
-            extent=(0, w.shape[1], 0, len(w)),
-        )  # fmt: skip
+    for (above, below), epoch, w in zip(axes.T, epochs, snapshots, strict=True):
+        atom_curves(above, w / scale, 8, linewidth=0.7)
+        above.set(title=f"epoch {epoch}", ylim=(0, 1.6))
+        image = heat_map(below, w / scale, vmin=0, vmax=1)
     mel_axis(axes[1, 0], settings, "y")
     axes[0, 0].set_ylabel("weight /\nhigh final peak")
     for ax in axes[0]:
@@ -127,8 +113,8 @@ def trace(snapshots: np.ndarray, epochs: list[int], settings: FrontEnd, n_curves
 def learning(errors: dict[str, np.ndarray], optimum: float) -> Figure:
     """Show each model's relative error on the training clips per epoch, above the optimum."""
     figure, ax = plt.subplots(figsize=(7, 3))
-    for (name, values), line in zip(errors.items(), ("-", "--", "-."), strict=False):
-        ax.plot(np.arange(1, len(values) + 1), values, line, label=name)
+    for (name, values), line in zip(errors.items(), LINES, strict=False):
+        ax.plot(np.arange(1, len(values) + 1), values, linestyle=line, label=name)
     ax.axhline(optimum, color="black", linewidth=0.8, label="least possible, W >= 0")
     ax.set(xlabel="epoch", ylabel="relative error", ylim=(0, 1.05))
     ax.legend()
@@ -139,9 +125,8 @@ def errors_by_layer(table: pd.DataFrame) -> Figure:
     """Show held-out relative errors, a row per layer, a column per dictionary."""
     figure, ax = plt.subplots(figsize=(8, 3.2))
     places = np.arange(len(table))
-    marks = ("o", "s", "^", "D", "x", "+", "v", "*")
     lines = ("-",) * 4 + ("--",) * 4  # more lines than colours
-    for (name, values), mark, line in zip(table.items(), marks, lines, strict=True):
+    for (name, values), mark, line in zip(table.items(), "os^Dx+v*", lines, strict=True):
         ax.plot(places, values, line, marker=mark, label=name)
     ax.set_xticks(places, table.index)
     ax.set(xlabel="layer that gives H", ylabel="relative error, test clips", ylim=(0, 1.05))
@@ -150,10 +135,8 @@ def errors_by_layer(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def group_atoms(
-    scores: pd.DataFrame, p: pd.DataFrame, centres_hz: np.ndarray, name: str, n_top: int = 6
-) -> Figure:
-    """Show the atoms that tell each group from the rest; grey where chance may have done it.
+def group_atoms(scores: pd.DataFrame, p: pd.DataFrame, centres_hz: np.ndarray, name: str) -> Figure:
+    """Show the six atoms that tell each group most from the rest; grey may be chance.
 
     Parameters
     ----------
@@ -161,29 +144,21 @@ def group_atoms(
     p : DataFrame of the same shape: p-values, corrected for all atoms and groups.
     centres_hz : array, shape (atoms,), centre of each atom in Hz.
     name : str, the model.
-    n_top : int, atoms per group.
     """
-    n_columns = 5
-    n_rows = -(-len(scores) // n_columns)
-    figure, axes = plt.subplots(
-        n_rows, n_columns, figsize=(11, 2.9 * n_rows), sharey=True, squeeze=False
-    )
-    for ax in axes.flat[len(scores) :]:
-        ax.set_axis_off()
-    for ax, (group, row) in zip(axes.flat, scores.iterrows(), strict=False):
-        top = np.argsort(-np.abs(row.to_numpy()))[:n_top]
+    figure, axes = panels(len(scores), 5, width=11, row=2.9, sharey=True)
+    for ax, (group, row) in zip(axes, scores.iterrows(), strict=True):
+        top = np.argsort(-np.abs(row.to_numpy()))[:6]
         values = row.to_numpy()[top]
         colours = [
             "0.75" if chance >= 0.05 else COLOURS[0] if value > 0 else COLOURS[1]
             for value, chance in zip(values, p.loc[group].to_numpy()[top], strict=True)
         ]
-        bars = ax.bar(range(len(top)), values, color=colours)
-        for bar, value in zip(bars, values, strict=True):
-            bar.set_hatch("" if value > 0 else "//")
+        hatches = ["" if value > 0 else "//" for value in values]
+        ax.bar(range(len(top)), values, color=colours, hatch=hatches)
         names = [f"{atom}: {centres_hz[atom]:.0f} Hz" for atom in top]
         ax.set_xticks(range(len(top)), names, rotation=90, fontsize=7)
         ax.axhline(0, color="black", linewidth=0.6)
-        ax.set_title(str(group).replace("_", " "), fontsize=8)
+        ax.set_title(plain(group), fontsize=8)
     figure.supylabel("difference of mean use (standard deviations)", fontsize=8)
     figure.supxlabel(f"{name}: atom number and centre", fontsize=8)
     return figure
@@ -192,9 +167,8 @@ def group_atoms(
 def patterns(w: dict[str, np.ndarray], settings: FrontEnd) -> Figure:
     """Show the sum of all atoms weighted by use, model to (mel,), on one axis."""
     figure, ax = plt.subplots(figsize=(8, 3))
-    lines = ("-", "--", "-.", ":")
-    for (name, values), line in zip(w.items(), lines, strict=False):
-        ax.plot(np.arange(len(values)) + 0.5, values, line, label=name)
+    for (name, values), line in zip(w.items(), LINES, strict=False):
+        ax.plot(np.arange(len(values)) + 0.5, values, linestyle=line, label=name)
     mel_axis(ax, settings, "x")
     ax.set(ylabel="mean magnitude (clip's peak = 1)")
     ax.legend()

@@ -1,18 +1,13 @@
 """Figures of notebook 13: time per clip, a stream, short trainings, accuracy over time."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator
 
-from esc_lib.figures.style import COLOURS, MAP_CMAP
-
-MARKERS = ("o", "s", "D", "^", "v", "P")
+from esc_lib.figures.style import BESIDE, COLOURS, MAP_CMAP, MARKERS, plain
 
 
 def latency(table: pd.DataFrame) -> Figure:
@@ -32,7 +27,7 @@ def latency(table: pd.DataFrame) -> Figure:
     ax.set_yticks(places, [", ".join(form) for form in table.index])
     ax.invert_yaxis()
     ax.set_xlabel("time per clip (ms)")
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    ax.legend(**BESIDE)
     return figure
 
 
@@ -63,18 +58,15 @@ def stream(waveform: np.ndarray, sr: int, windows: pd.DataFrame, parts: pd.DataF
     image = ax.pcolormesh(
         np.append(windows.end_s, windows.end_s.iloc[-1] + hop_s),
         np.arange(shares.shape[1] + 1) - 0.5,
-        shares.to_numpy().T,
-        vmin=0,
-        vmax=1,
-        cmap=MAP_CMAP,
-    )
+        shares.to_numpy().T, vmin=0, vmax=1, cmap=MAP_CMAP,
+    )  # fmt: skip
     for _, part in parts.iterrows():
         corner = (part.start_s, names.index(part.category) - 0.5)
         size = (part.end_s - part.start_s, 1)
         ax.add_patch(Rectangle(corner, *size, fill=False, edgecolor=COLOURS[1], linewidth=2))
     for edge_s in parts.end_s[:-1]:
         top.axvline(edge_s, color=COLOURS[1], linestyle="--")
-    ax.set_yticks(range(shares.shape[1]), [name.replace("_", " ") for name in shares])
+    ax.set_yticks(range(shares.shape[1]), [plain(name) for name in shares])
     ax.set(xlabel="time (s)", xlim=(0, parts.end_s.iloc[-1] + hop_s))
     ax.invert_yaxis()
     figure.colorbar(image, ax=ax, label="probability")
@@ -92,16 +84,13 @@ def learning(histories: dict[str, pd.DataFrame], reference: float) -> Figure:
     figure, ax = plt.subplots(figsize=(6.5, 3.2))
     for index, (name, history) in enumerate(histories.items()):
         ax.plot(
-            history.epoch,
-            100 * history.validation_accuracy,
-            marker=MARKERS[index % len(MARKERS)],
-            color=COLOURS[index % len(COLOURS)],
-            label=name,
-        )
+            history.epoch, 100 * history.validation_accuracy, label=name,
+            marker=MARKERS[index % len(MARKERS)], color=COLOURS[index % len(COLOURS)],
+        )  # fmt: skip
     ax.axhline(reference, color="black", linestyle=":", label="full")
     ax.set(xlabel="epoch", ylabel="validation accuracy (%)", ylim=(0, 101))
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    ax.legend(**BESIDE)
     return figure
 
 
@@ -124,12 +113,9 @@ def trade(table: pd.DataFrame) -> Figure:
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter("")
     ax.set(xlabel="time per clip (ms)", ylabel="validation accuracy (%)", ylim=(0, 101))
-    colours = [
-        Line2D([], [], color=COLOURS[i % len(COLOURS)], label=n) for i, n in enumerate(networks)
-    ]
-    shapes = [
-        Line2D([], [], color="black", linestyle="", marker=MARKERS[i % len(MARKERS)], label=e)
-        for i, e in enumerate(engines)
-    ]
-    ax.legend(handles=colours + shapes, loc="upper left", bbox_to_anchor=(1, 1))
+    for index, name in enumerate(networks):
+        ax.plot([], [], color=COLOURS[index % len(COLOURS)], label=name)
+    for index, name in enumerate(engines):
+        ax.plot([], [], MARKERS[index % len(MARKERS)], color="black", label=name)
+    ax.legend(**BESIDE)
     return figure

@@ -1,9 +1,5 @@
 """Figures of notebook 06: weights, confusion, ROC, per-class scores, calibration."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -11,18 +7,14 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from esc_lib.evaluation.decisions import GRID, Roc
-from esc_lib.figures.style import COLOURS
+from esc_lib.figures import rows
+from esc_lib.figures.style import BESIDE, COLOURS, LINES, panels, plain
 
 
-def weights(
-    trained: dict[str, np.ndarray], initial: dict[str, np.ndarray], n_columns: int = 4
-) -> Figure:
+def weights(trained: dict[str, np.ndarray], initial: dict[str, np.ndarray]) -> Figure:
     """Show weight distributions per layer against those before training."""
-    n_rows = -(-len(trained) // n_columns)
-    figure, axes = plt.subplots(n_rows, n_columns, figsize=(10, 1.7 * n_rows + 0.4), squeeze=False)
-    for ax in axes.flat[len(trained) :]:
-        ax.set_axis_off()
-    for ax, (name, values) in zip(axes.flat, trained.items(), strict=False):
+    figure, axes = panels(len(trained), 4, width=10, row=1.7, rest=0.4)
+    for ax, (name, values) in zip(axes, trained.items(), strict=True):
         limit = max(np.abs(values).max(), np.abs(initial[name]).max())
         bins = np.linspace(-limit, limit, int(np.clip(values.size**0.5, 12, 80)))
         ax.hist(
@@ -33,7 +25,7 @@ def weights(
         ax.set_title(f"{name}, sd {values.std():.3f}", fontsize=8)
         ax.set_yticks([])
         ax.locator_params(axis="x", nbins=4)
-    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     figure.supxlabel("weight", fontsize=9)
     figure.supylabel("density", fontsize=9)
     return figure
@@ -46,14 +38,14 @@ def confusion(counts: np.ndarray, names: list[str], pairs: pd.DataFrame) -> Figu
     letter under which the list beside the matrix names them.
     """
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    few = len(names) <= 12
+    few, plain_names = len(names) <= 12, [plain(name) for name in names]
     side = 3.2 + 0.13 * len(names)
     figure, (ax, beside) = plt.subplots(
         1, 2, figsize=(side + 3.6, side), width_ratios=(side + 0.6, 3)
     )
     sns.heatmap(
-        shares, cmap="viridis", vmin=0, vmax=100, square=True, xticklabels=_plain(names),
-        yticklabels=_plain(names), annot=np.where(counts > 0, counts.astype(str), "") if few
+        shares, cmap="viridis", vmin=0, vmax=100, square=True, xticklabels=plain_names,
+        yticklabels=plain_names, annot=np.where(counts > 0, counts.astype(str), "") if few
         else None, fmt="", cbar_kws={"label": "share of the true class (%)", "shrink": 0.7}, ax=ax,
     )  # fmt: skip
     ax.set(xlabel="predicted class", ylabel="true class")
@@ -69,7 +61,7 @@ def confusion(counts: np.ndarray, names: list[str], pairs: pd.DataFrame) -> Figu
                     color="white" if shares[true, heard] < 60 else "black", weight="bold",
                 )  # fmt: skip
         lines.append(
-            f"{letter}  {' / '.join(_plain([pair['first'], pair['second']]))}\n     "
+            f"{letter}  {plain(pair['first'])} / {plain(pair['second'])}\n     "
             f"{pair['first as second']} + {pair['second as first']} of {pair['clips']} clips, "
             f"recordings: {pair['recordings']}"
         )
@@ -82,9 +74,8 @@ def confusion(counts: np.ndarray, names: list[str], pairs: pd.DataFrame) -> Figu
 def roc(curves: dict[str, Roc]) -> Figure:
     """Show ROC curves by name, and the bootstrap's band around the first."""
     figure, (whole, corner) = plt.subplots(1, 2, figsize=(9, 4.6))
-    lines = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
     for index, (name, curve) in enumerate(curves.items()):
-        style = {"linestyle": lines[index % len(lines)], "linewidth": 2 if index == 0 else 1.2}
+        style = {"linestyle": LINES[index % len(LINES)], "linewidth": 2 if index == 0 else 1.2}
         low, high = curve.interval
         label = f"{name}: {curve.area:.3f} ({low:.3f} to {high:.3f})"
         for ax in (whole, corner):
@@ -111,17 +102,16 @@ def per_class(scores: pd.DataFrame) -> Figure:
     ----------
     scores : as ``decisions.per_class`` returns it; its index names the rows.
     """
-    scores = scores.sort_values("F1")
+    scores = scores.sort_values("F1", ascending=False)
     figure, ax = plt.subplots(figsize=(7, 1.2 + 0.2 * len(scores)))
-    places = np.arange(len(scores))
+    places = rows.name(ax, scores.index, fontsize=7)
     ax.hlines(places, scores["recall low"], scores["recall high"], color=COLOURS[1], alpha=0.35,
               linewidth=3, label="recall, 95 %")  # fmt: skip
     for column, mark, colour in zip(("precision", "recall", "F1"), "><o", COLOURS, strict=False):
         ax.plot(scores[column], places, mark, color=colour, label=column, markersize=5)
-    ax.set_yticks(places, _plain(scores.index), fontsize=7)
-    ax.set(xlabel="score", xlim=(-0.02, 1.02), ylim=(-0.6, len(scores) - 0.4))
+    ax.set(xlabel="score", xlim=(-0.02, 1.02))
     ax.grid(axis="x", alpha=0.3)
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    ax.legend(**BESIDE)
     return figure
 
 
@@ -154,7 +144,3 @@ def reliability(tables: dict[str, pd.DataFrame]) -> Figure:
     axes[0, 0].set_ylabel("share of right decisions")
     axes[1, 0].set_ylabel("clips")
     return figure
-
-
-def _plain(names: Iterable[str]) -> list[str]:
-    return [name.replace("_", " ") for name in names]

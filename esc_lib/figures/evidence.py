@@ -1,7 +1,5 @@
 """Figures of notebook 12: accuracies with their intervals, and what they cost."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
@@ -25,14 +23,8 @@ def folds(judged: pd.DataFrame, table: pd.DataFrame, chance: float) -> Figure:
         for (fold, _), value in runs.items():
             ax.plot(value, place, "o", color=COLOURS[(int(fold) - 1) % len(COLOURS)], alpha=0.6)
             ax.annotate(str(fold), (value, place - 0.22), ha="center", fontsize=7)
-        ax.errorbar(
-            row.pooled,
-            place + 0.28,
-            xerr=[[row.pooled - row.low], [row.high - row.pooled]],
-            fmt="s",
-            color="black",
-            capsize=3,
-        )
+        reach = [[row.pooled - row.low], [row.high - row.pooled]]
+        ax.errorbar(row.pooled, place + 0.28, xerr=reach, fmt="s", color="black", capsize=3)
     ax.axvline(chance, color="grey", linestyle=":")
     ax.set_yticks(range(len(table)), table.index)
     ax.set(xlabel="test accuracy (%)", ylim=(len(table) - 0.4, -0.6), xlim=(0, 101))

@@ -1,7 +1,5 @@
 """Figures of notebook 08: what components say about a decision, and how explanations score."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
@@ -10,10 +8,20 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from esc_lib.config import FrontEnd
-from esc_lib.figures.style import COLOURS, MAP_CMAP, SIGNED_CMAP, mel_axis, spectrogram
+from esc_lib.figures import rows
+from esc_lib.figures.style import (
+    BESIDE,
+    COLOURS,
+    LINES,
+    MAP_CMAP,
+    MARKERS,
+    SIGNED_CMAP,
+    duration_s,
+    heat_map,
+    mel_axis,
+    spectrogram,
+)
 
-MARKS = "osD^v"
-LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 MEANING = {
     "AI": "clips that gain (%)",
     "AD": "drop (%)",
@@ -24,14 +32,9 @@ MEANING = {
 
 
 def decision(
-    log_mel: np.ndarray,
-    relevance: np.ndarray,
-    w: np.ndarray,
-    mask: np.ndarray,
-    settings: FrontEnd,
-    n_atoms: int = 12,
+    log_mel: np.ndarray, relevance: np.ndarray, w: np.ndarray, mask: np.ndarray, settings: FrontEnd
 ) -> Figure:
-    """Show how one decision is taken apart: clip, its strongest atoms, their verdict, the mask.
+    """Show how one decision is taken apart: clip, its twelve strongest atoms, their verdict, mask.
 
     Parameters
     ----------
@@ -40,37 +43,30 @@ def decision(
     w : array, shape (mel, atoms).
     mask : array, shape (mel, frames), in [0, 1].
     settings : FrontEnd
-    n_atoms : int, how many atoms are shown, those of the largest relevance.
     """
-    shown = np.sort(np.argsort(-np.abs(relevance).sum(axis=1))[:n_atoms])
+    shown = np.sort(np.argsort(-np.abs(relevance).sum(axis=1))[:12])
     centre = (np.arange(len(w))[:, None] * w[:, shown]).sum(0) / w[:, shown].sum(0).clip(1e-30)
     shown = shown[np.argsort(centre)]
-    figure, axes = plt.subplots(2, 2, figsize=(11, 6.2))
-    top = float(log_mel.max())
-    image = spectrogram(axes[0, 0], log_mel, settings, vmin=top - 60, vmax=top)
-    axes[0, 0].set_title("the clip")
-    figure.colorbar(image, ax=axes[0, 0], label="level (dB)")
-    limit = float(np.abs(relevance[shown]).max())
-    duration_s = settings.n_frames * settings.frame_s
-    image = axes[0, 1].imshow(
-        relevance[shown], origin="lower", aspect="auto", cmap=SIGNED_CMAP, vmin=-limit, vmax=limit,
-        extent=(0, duration_s, 0, len(shown)),
-    )  # fmt: skip
-    axes[0, 1].set(xlabel="time (s)", ylabel="atom", title="what its atoms say to the class")
-    axes[0, 1].set_yticks(np.arange(len(shown)) + 0.5, [str(k) for k in shown], fontsize=7)
-    figure.colorbar(image, ax=axes[0, 1], label="relevance")
+    figure, ((clip, verdict), (spectra, factors)) = plt.subplots(2, 2, figsize=(11, 6.2))
+    top, limit = float(log_mel.max()), float(np.abs(relevance[shown]).max())
     shapes = w[:, shown] / w[:, shown].max(axis=0).clip(1e-30)
-    image = axes[1, 0].imshow(
-        shapes.T, origin="lower", aspect="auto", cmap=MAP_CMAP, vmin=0, vmax=1,
-        extent=(0, len(w), 0, len(shown)),
-    )  # fmt: skip
-    mel_axis(axes[1, 0], settings, "x")
-    axes[1, 0].set(ylabel="atom", title="what these atoms sound like")
-    axes[1, 0].set_yticks(np.arange(len(shown)) + 0.5, [str(k) for k in shown], fontsize=7)
-    figure.colorbar(image, ax=axes[1, 0], label="weight / its maximum")
-    image = spectrogram(axes[1, 1], mask, settings, vmin=0, vmax=1, cmap=MAP_CMAP)
-    axes[1, 1].set_title("the mask: share of the atoms that speak for it")
-    figure.colorbar(image, ax=axes[1, 1], label="factor on the amplitude")
+    for image, title, label in (
+        (spectrogram(clip, log_mel, settings, vmin=top - 60, vmax=top), "the clip", "level (dB)"),
+        (heat_map(verdict, relevance[shown], extent=(0, duration_s(settings), 0, len(shown)),
+                  vmin=-limit, vmax=limit, cmap=SIGNED_CMAP),
+         "what its atoms say to the class", "relevance"),
+        (heat_map(spectra, shapes.T, vmin=0, vmax=1, cmap=MAP_CMAP),
+         "what these atoms sound like", "weight / its maximum"),
+        (spectrogram(factors, mask, settings, vmin=0, vmax=1, cmap=MAP_CMAP),
+         "the mask: share of the atoms that speak for it", "factor on the amplitude"),
+    ):  # fmt: skip
+        image.axes.set_title(title)
+        figure.colorbar(image, ax=image.axes, label=label)
+    verdict.set_xlabel("time (s)")
+    mel_axis(spectra, settings, "x")
+    for ax in (verdict, spectra):
+        ax.set_ylabel("atom")
+        ax.set_yticks(np.arange(len(shown)) + 0.5, [str(k) for k in shown], fontsize=7)
     return figure
 
 
@@ -88,29 +84,25 @@ def scores(
     names : scores to show.
     published : source to {score: value}, drawn as dotted lines.
     """
-    methods = list(next(iter(tables.values())).index)
-    methods += [m for table in tables.values() for m in table.index if m not in methods]
-    methods = list(dict.fromkeys(methods))
+    methods = list(dict.fromkeys(method for table in tables.values() for method in table.index))
     figure, axes = plt.subplots(
         1, len(names), figsize=(12, 1.4 + 0.27 * len(methods)), sharey=True, squeeze=False
     )
-    offsets = np.linspace(-0.22, 0.22, len(tables)) if len(tables) > 1 else [0.0]
+    place_of = pd.Series(rows.name(axes[0, 0], methods, fontsize=8), index=methods)
+    offsets = np.linspace(0.22, -0.22, len(tables)) if len(tables) > 1 else [0.0]
     for ax, name in zip(axes[0], names, strict=True):
-        ax.axhspan(-0.5, 0.5, color="0.93")
+        ax.axhspan(len(methods) - 1.5, len(methods) - 0.5, color="0.93")
         for (condition, table), offset, mark, colour in zip(
-            tables.items(), offsets, MARKS, COLOURS, strict=False
+            tables.items(), offsets, MARKERS, COLOURS, strict=False
         ):
-            place = np.array([methods.index(method) for method in table.index]) + offset
-            found = table[name]
-            ax.hlines(place, found["low"], found["high"], color=colour, linewidth=1)
-            ax.plot(found["mean"], place, mark, color=colour, markersize=3.5, label=condition)
+            found, places = table[name], place_of[table.index] + offset
+            rows.draw(ax, places, found["mean"], found["low"], found["high"], color=colour,
+                      mark=mark, size=3.5, linewidth=1, label=condition)  # fmt: skip
         for line, (source, values) in zip(LINES[2:], published.items(), strict=False):
             if name in values:
                 ax.axvline(values[name], color="0.35", linestyle=line, label=source, linewidth=1)
         ax.set(title=name, xlabel=MEANING.get(name, name))
         ax.grid(axis="x", alpha=0.3)
-    axes[0, 0].set_yticks(range(len(methods)), methods, fontsize=8)
-    axes[0, 0].set_ylim(len(methods) - 0.4, -0.6)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure
@@ -157,5 +149,5 @@ def randomisation(found: pd.DataFrame, passes: float) -> Figure:
     ax.set(
         xlabel="randomised from the output down to", ylabel="rank correlation", ylim=(-0.35, 1.05)
     )
-    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    ax.legend(fontsize=8, **BESIDE)
     return figure

@@ -1,35 +1,31 @@
 """Figures of notebook 04: what each block passes on, and what the SE gates do to it."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from esc_lib.config import FrontEnd
+from esc_lib.figures import rows
 from esc_lib.figures.html import explorer
-from esc_lib.figures.style import COLOURS, MAP_CMAP, spectrogram
+from esc_lib.figures.style import (
+    COLOURS,
+    MAP_CMAP,
+    MARKERS,
+    duration_s,
+    panels,
+    plain,
+    spectrogram,
+)
+
+N_COLUMNS = 8
 
 
-def maps(values: np.ndarray, channels: np.ndarray, settings: FrontEnd, n_columns=8) -> Figure:
+def maps(values: np.ndarray, channels: np.ndarray, settings: FrontEnd) -> Figure:
     """Show feature maps, (maps, mel, frames), each titled with its channel, on one scale."""
-    n_rows = -(-len(values) // n_columns)
-    figure, axes = plt.subplots(
-        n_rows, n_columns, figsize=(10, 1.25 * n_rows + 0.4), squeeze=False
-    )
-    top = float(values.max())
-    for ax in axes.flat[len(values) :]:
-        ax.set_axis_off()
-    for ax, channel, value in zip(axes.flat, channels, values, strict=False):
-        image = spectrogram(
-            ax, value, settings, vmin=0, vmax=top, cmap=MAP_CMAP, labels=False
-        )
-        ax.set_title(f"channel {channel}", fontsize=7)
-    duration_s = settings.n_frames * settings.frame_s
-    figure.supxlabel(f"time, 0 to {duration_s:.1f} s", fontsize=8)
-    figure.supylabel("frequency, low to high", fontsize=8)
-    figure.colorbar(image, ax=axes, label="activation", shrink=0.8)
+    figure, axes = panels(len(values), N_COLUMNS, width=10, row=1.25, rest=0.4)
+    titles = [f"channel {channel}" for channel in channels]
+    _small_maps(figure, axes, values, titles, settings)
     return figure
 
 
@@ -39,7 +35,6 @@ def gated(
     gate: np.ndarray,
     channels: np.ndarray,
     settings: FrontEnd,
-    n_columns: int = 8,
 ) -> Figure:
     """Show feature maps in pairs, before a gate and below it after it, on one scale.
 
@@ -49,30 +44,30 @@ def gated(
     gate : array, shape (maps,), in (0, 1), what each map was multiplied by.
     channels : int array, shape (maps,), numbers of the channels.
     settings : FrontEnd, for the axes.
-    n_columns : int
     """
-    n_blocks = -(-len(before) // n_columns)
+    n, n_blocks = len(before), -(-len(before) // N_COLUMNS)
     figure, axes = plt.subplots(
-        2 * n_blocks, n_columns, figsize=(10, 2.2 * n_blocks + 0.4), squeeze=False
+        2 * n_blocks, N_COLUMNS, figsize=(10, 2.2 * n_blocks + 0.4), squeeze=False
     )
-    top = float(max(before.max(), after.max()))
-    for ax in axes.flat:
+    above, below = axes[::2].flat, axes[1::2].flat
+    for ax in [*above[n:], *below[n:]]:
         ax.set_axis_off()
-    for i, channel in enumerate(channels):
-        row, column = 2 * (i // n_columns), i % n_columns
-        titles = (f"channel {channel}", f"× {gate[i]:.2f}")
-        for ax, value, title in zip(axes[row:, column], (before[i], after[i]), titles):
-            ax.set_axis_on()
-            image = spectrogram(ax, value, settings, vmin=0, vmax=top, cmap=MAP_CMAP, labels=False)
-            ax.set_title(title, fontsize=7)
-        if column == 0:
-            axes[row, 0].set_ylabel("before", fontsize=8)
-            axes[row + 1, 0].set_ylabel("after", fontsize=8)
-    duration_s = settings.n_frames * settings.frame_s
-    figure.supxlabel(f"time, 0 to {duration_s:.1f} s", fontsize=8)
-    figure.supylabel("frequency, low to high", fontsize=8)
-    figure.colorbar(image, ax=axes, label="activation", shrink=0.8)
+    titles = [f"channel {channel}" for channel in channels] + [f"× {value:.2f}" for value in gate]
+    values = np.concatenate([before, after])
+    _small_maps(figure, [*above[:n], *below[:n]], values, titles, settings)
+    for row, label in zip(axes, ("before", "after") * n_blocks, strict=True):
+        row[0].set_ylabel(label, fontsize=8)
     return figure
+
+
+def _small_maps(figure: Figure, axes, values: np.ndarray, titles, settings: FrontEnd) -> None:
+    top = float(values.max())
+    for ax, value, title in zip(axes, values, titles, strict=True):
+        image = spectrogram(ax, value, settings, vmin=0, vmax=top, cmap=MAP_CMAP, labels=False)
+        ax.set_title(title, fontsize=7)
+    figure.supxlabel(f"time, 0 to {duration_s(settings):.1f} s", fontsize=8)
+    figure.supylabel("frequency, low to high", fontsize=8)
+    figure.colorbar(image, ax=figure.axes, label="activation", shrink=0.8)
 
 
 def recalibration(gates: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Figure:
@@ -100,16 +95,12 @@ def gates_per_class(means: dict[str, np.ndarray], names: list[str]) -> Figure:
 
     All panels share one scale.
     """
-    figure, axes = plt.subplots(
-        1, len(means), figsize=(10, 1.2 + 0.17 * len(names)), sharey=True
-    )
+    figure, axes = plt.subplots(1, len(means), figsize=(10, 1.2 + 0.17 * len(names)), sharey=True)
     for ax, (gate, values) in zip(axes, means.items(), strict=True):
         order = np.argsort(-values.std(axis=0))
-        image = ax.imshow(
-            values[:, order], aspect="auto", vmin=0, vmax=1, cmap=MAP_CMAP, interpolation="nearest"
-        )
+        image = ax.imshow(values[:, order], aspect="auto", vmin=0, vmax=1, cmap=MAP_CMAP)
         ax.set(title=gate, xlabel="channel, by spread")
-    axes[0].set_yticks(range(len(names)), [n.replace("_", " ") for n in names], fontsize=7)
+    axes[0].set_yticks(range(len(names)), [plain(name) for name in names], fontsize=7)
     figure.colorbar(image, ax=axes, label="mean gate value")
     return figure
 
@@ -130,8 +121,8 @@ def forced(tables: dict[str, pd.DataFrame]) -> Figure:
     for ax, (middle, low, high, label) in zip(axes, panels, strict=True):
         for index, (part, table) in enumerate(tables.items()):
             places = np.arange(len(names)) + 0.3 * (index - (len(tables) - 1) / 2)
-            ax.hlines(places, table[low], table[high], color=COLOURS[index])
-            ax.plot(table[middle], places, "os^"[index], color=COLOURS[index], label=part, ms=4)
+            rows.draw(ax, places, table[middle], table[low], table[high], color=COLOURS[index],
+                      mark=MARKERS[index], label=part)  # fmt: skip
         ax.axvline(0, color="black", linewidth=0.8)
         ax.set_xlabel(label)
     axes[1].set_xscale("symlog", linthresh=1)
@@ -162,7 +153,7 @@ def clip_maps(clips: pd.DataFrame, maps: explorer.Maps) -> Figure:
                 ax.scatter(
                     *places[clips.group == name].T, s=9, linewidth=0, c=explorer.COLOURS[index],
                     marker=explorer.MARKERS[index % len(explorer.MARKERS)],
-                    label=name.replace("_", " "),
+                    label=plain(name),
                 )  # fmt: skip
             ax.scatter(
                 *places[wrong].T, s=30, facecolors="none", edgecolors="black", linewidth=0.7,

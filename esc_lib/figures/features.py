@@ -1,23 +1,25 @@
 """Figures of notebook 02: from waveform to the network's input."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
 from esc_lib.config import FrontEnd
-from esc_lib.figures.style import COLOURS, MAGNITUDE_CMAP, SIGNED_CMAP, spectrogram
+from esc_lib.figures.style import (
+    COLOURS,
+    SIGNED_CMAP,
+    duration_s,
+    heat_map,
+    panels,
+    plain,
+    spectrogram,
+)
 
 
 def pipeline(stages: list[tuple[str, np.ndarray]], settings: FrontEnd) -> Figure:
     """Show one clip after each step, waveforms (samples,) and spectrograms (mel, frames)."""
-    n_columns = 3
-    n_rows = -(-len(stages) // n_columns)
-    figure, axes = plt.subplots(n_rows, n_columns, figsize=(10, 2.3 * n_rows), squeeze=False)
-    for ax in axes.flat[len(stages) :]:
-        ax.set_axis_off()
-    for step, (ax, (title, values)) in enumerate(zip(axes.flat, stages, strict=False), 1):
+    figure, axes = panels(len(stages), 3, width=10, row=2.3)
+    for step, (ax, (title, values)) in enumerate(zip(axes, stages, strict=True), 1):
         if values.ndim == 1:
             _waveform(ax, values, settings.sr)
         else:
@@ -34,14 +36,11 @@ def extraction(
     """Show waveform (samples,), power (bins, frames) and mel power (mel, frames), both in dB."""
     figure, axes = plt.subplots(1, 3, figsize=(11, 2.8))
     _waveform(axes[0], waveform, settings.sr)
-    image = axes[1].imshow(
-        power_db, origin="lower", aspect="auto", cmap=MAGNITUDE_CMAP,
-        extent=(0, settings.n_frames * settings.frame_s, 0, settings.sr / 2000),
-    )  # fmt: skip
+    power = heat_map(axes[1], power_db, extent=(0, duration_s(settings), 0, settings.sr / 2000))
     axes[1].set(xlabel="time (s)", ylabel="frequency (kHz)")
-    figure.colorbar(image, ax=axes[1], label="dB")
-    image = spectrogram(axes[2], mel_db, settings, vmin=mel_db.min(), vmax=mel_db.max())
-    figure.colorbar(image, ax=axes[2], label="dB")
+    mel = spectrogram(axes[2], mel_db, settings, vmin=mel_db.min(), vmax=mel_db.max())
+    for image in (power, mel):
+        figure.colorbar(image, ax=image.axes, label="dB")
     for ax, title in zip(axes, ("waveform", "power spectrum", "mel spectrum"), strict=True):
         ax.set_title(title)
     return figure
@@ -55,10 +54,8 @@ def time_shift(waveform: np.ndarray, shifted: np.ndarray, offset_s: float, sr: i
         _waveform(ax, values, sr)
         ax.set_title(title)
         ax.label_outer()
-    start, end = sorted((0.0, offset_s)) if offset_s > 0 else (
-        len(waveform) / sr + offset_s, len(waveform) / sr
-    )  # fmt: skip
-    axes[1].axvspan(start, end, color=COLOURS[4], alpha=0.3)
+    edge_s = 0.0 if offset_s > 0 else len(waveform) / sr
+    axes[1].axvspan(*sorted((edge_s, edge_s + offset_s)), color=COLOURS[4], alpha=0.3)
     return figure
 
 
@@ -80,7 +77,7 @@ def padding(
     figure, axes = plt.subplots(2, len(before), figsize=(10, 4.4), sharey=True, squeeze=False)
     top = max(values.max() for values in before)
     longest = max(values.shape[1] for values in before) * settings.frame_s
-    end_s = settings.n_frames * settings.frame_s
+    end_s = duration_s(settings)
     for column, (raw, fitted) in enumerate(zip(before, after, strict=True)):
         for ax, values in ((axes[0, column], raw), (axes[1, column], fitted)):
             image = spectrogram(ax, values, settings, vmin=top - settings.top_db, vmax=top)
@@ -106,7 +103,7 @@ def normalisation(raw: np.ndarray, standardised: np.ndarray, names: list[str]) -
         for clip, name, line in zip(values, names, styles, strict=False):
             heights, edges = np.histogram(clip, bins=80, range=limits, density=True)
             middles = (edges[1:] + edges[:-1]) / 2
-            ax.plot(middles, heights, line, label=name.replace("_", " "))
+            ax.plot(middles, heights, line, label=plain(name))
         ax.set(xlabel=f"log-mel value ({unit})", ylabel="density")
     axes[0].set_title("log-mel, per clip as it comes")
     axes[1].set_title("standardised: mean 0, deviation 1 per clip")
@@ -117,9 +114,10 @@ def normalisation(raw: np.ndarray, standardised: np.ndarray, names: list[str]) -
 def single(values: np.ndarray, settings: FrontEnd, title: str, unit: str, signed=False) -> Figure:
     """Show one spectrogram (mel, frames); signed values get a diverging map centred on zero."""
     figure, ax = plt.subplots(figsize=(8, 2.8))
-    limit = float(np.abs(values).max())
-    low, high = (-limit, limit) if signed else (float(values.min()), float(values.max()))
-    options = {"cmap": SIGNED_CMAP} if signed else {}
+    low, high, options = values.min(), values.max(), {}
+    if signed:
+        high = np.abs(values).max()
+        low, options = -high, {"cmap": SIGNED_CMAP}
     image = spectrogram(ax, values, settings, vmin=low, vmax=high, **options)
     figure.colorbar(image, ax=ax, label=unit)
     ax.set_title(title)

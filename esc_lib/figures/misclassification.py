@@ -1,7 +1,5 @@
 """Figures of notebook 07: clips the network got wrong, and where it looked."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure

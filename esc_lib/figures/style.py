@@ -1,10 +1,10 @@
-"""House style, and the one way to draw a spectrogram."""
-
-from __future__ import annotations
+"""House style, and the one way to draw what several figures draw."""
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from esc_lib.config import FrontEnd
@@ -15,6 +15,9 @@ SIGNED_CMAP = "RdBu_r"
 MAP_CMAP = "viridis"
 PARTS = ("train", "validation", "test")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # okabe2008color
+MARKERS = "osD^vP"
+LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
+BESIDE = {"loc": "upper left", "bbox_to_anchor": (1, 1)}  # a legend to the right of its axes
 TICKS_HZ = (200, 1000, 2000, 5000, 10000, 20000)
 
 
@@ -38,6 +41,37 @@ def apply() -> None:
     )
 
 
+def plain(name: object) -> str:
+    """Return a name as it is written in a text."""
+    return str(name).replace("_", " ")
+
+
+def panels(
+    n: int, n_columns: int, width: float, row: float, rest: float = 0.0, **options
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure and its `n` panels, row by row; what is over in the last row stays empty.
+
+    Its height is `row` inches per row and `rest`. All places, empty ones too: ``figure.axes``.
+    """
+    n_rows = -(-n // n_columns)
+    size = (width, row * n_rows + rest)
+    figure, axes = plt.subplots(n_rows, n_columns, figsize=size, squeeze=False, **options)
+    for ax in axes.flat[n:]:
+        ax.set_axis_off()
+    return figure, list(axes.flat[:n])
+
+
+def heat_map(
+    ax: Axes, values: np.ndarray, *, extent=None, vmin=None, vmax=None, cmap=MAGNITUDE_CMAP
+) -> AxesImage:
+    """Draw a matrix, its first row at the bottom; without `extent` axes count rows and columns."""
+    rows, columns = values.shape
+    return ax.imshow(
+        values, origin="lower", aspect="auto", extent=extent or (0, columns, 0, rows),
+        vmin=vmin, vmax=vmax, cmap=cmap,
+    )  # fmt: skip
+
+
 def spectrogram(
     ax: Axes,
     values: np.ndarray,
@@ -59,23 +93,19 @@ def spectrogram(
     cmap : str
     labels : bool, False leaves the axes bare, for small multiples.
     """
-    duration_s = settings.n_frames * settings.frame_s
-    image = ax.imshow(
-        values,
-        origin="lower",
-        aspect="auto",
-        extent=(0, duration_s, 0, settings.n_mels),
-        vmin=vmin,
-        vmax=vmax,
-        cmap=cmap,
-    )
+    extent = (0, duration_s(settings), 0, settings.n_mels)
+    image = heat_map(ax, values, extent=extent, vmin=vmin, vmax=vmax, cmap=cmap)
     if labels:
         ax.set_xlabel("time (s)")
         mel_axis(ax, settings, "y")
     else:
-        ax.set_xticks([])
-        ax.set_yticks([])
+        ax.set(xticks=[], yticks=[])
     return image
+
+
+def duration_s(settings: FrontEnd) -> float:
+    """Return the time that a spectrogram covers."""
+    return settings.n_frames * settings.frame_s
 
 
 def mel_ticks(settings: FrontEnd) -> tuple[np.ndarray, list[str]]:
@@ -90,14 +120,22 @@ def mel_ticks(settings: FrontEnd) -> tuple[np.ndarray, list[str]]:
 
 
 def mel_axis(ax: Axes, settings: FrontEnd, which: str) -> None:
-    """Label an axis that counts mel bands from 0 with frequencies in Hz."""
+    """Label an axis, "x" or "y", that counts mel bands from 0 with frequencies in Hz."""
     places, names = mel_ticks(settings)
-    if which == "y":
-        ax.set_yticks(places, names)
-        ax.set_ylabel("frequency (Hz)")
-    else:
-        ax.set_xticks(places, names)
-        ax.set_xlabel("frequency (Hz)")
+    ax.set(**{f"{which}label": "frequency (Hz)"})
+    getattr(ax, f"set_{which}ticks")(places, names)
+
+
+def atom_curves(ax: Axes, w: np.ndarray, most: int, **line) -> list:
+    """Draw up to `most` atoms of W, (mel, atoms), evenly chosen, as curves over mel bands."""
+    chosen = evenly(w.shape[1], most)
+    ax.set_prop_cycle(color=mpl.colormaps["viridis"](np.linspace(0, 0.9, len(chosen))))
+    return ax.plot(np.arange(len(w)) + 0.5, w[:, chosen], **line)
+
+
+def evenly(n: int, most: int) -> np.ndarray:
+    """Return at most `most` of the numbers 0 to n - 1, evenly spread, none twice."""
+    return np.linspace(0, n - 1, min(most, n)).astype(int)
 
 
 def high_peak(w: np.ndarray) -> float:

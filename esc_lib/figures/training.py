@@ -1,7 +1,5 @@
 """Figures of notebook 03: the network's shape and cost, and how training went."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd

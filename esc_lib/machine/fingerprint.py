@@ -25,7 +25,8 @@ def fingerprint(*parts: object, code: str | Path | Iterable[str | Path] = ()) ->
     parts : dataclasses and plain values (by their repr), arrays, tensors, tables, networks (by
         their weights), and tuples, lists and mappings of these.
     code : file, or files, of the functions whose result is kept: what they import of this package
-        counts as well. Docstrings, comments and layout do not.
+        counts as well, and the styles and scripts in its folders, which a page gets from there.
+        Docstrings, comments and layout of Python do not.
     """
     digest = hashlib.sha256()
     for part in parts:
@@ -34,6 +35,9 @@ def fingerprint(*parts: object, code: str | Path | Iterable[str | Path] = ()) ->
     sources = {path for file in files for path in (Path(file), *imported_files(Path(file)))}
     for path in sorted(sources):
         digest.update(_meaning(path.read_text(encoding="utf-8")).encode())
+    for folder in sorted({path.parent for path in sources}):
+        for path in sorted([*folder.glob("*.css"), *folder.glob("*.js")]):
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 

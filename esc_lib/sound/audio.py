@@ -172,6 +172,19 @@ def shift(waveforms: torch.Tensor, n_valid: torch.Tensor, offsets: torch.Tensor)
     return waveforms.gather(1, source.clamp(0, waveforms.shape[-1] - 1)) * kept
 
 
+def level_matched(sounds: torch.Tensor, waveforms: torch.Tensor) -> torch.Tensor:
+    """Scale each sound to the root mean square of its clip, peaks at most at full scale.
+
+    Parameters
+    ----------
+    sounds, waveforms : tensors, shape (batch, samples); a silent sound stays silent.
+    """
+    rms = [each.square().mean(dim=1, keepdim=True).sqrt() for each in (waveforms, sounds)]
+    louder = sounds * (rms[0] / rms[1].clamp_min(1e-9))
+    louder = torch.where(rms[1] > 1e-9, louder, sounds)
+    return louder / louder.abs().amax(dim=1, keepdim=True).clamp_min(1.0)
+
+
 def sounding_span(waveforms: torch.Tensor, floor_db: float = -60.0) -> torch.Tensor:
     """Return the first sounding sample of each clip, and the one after the last.
 

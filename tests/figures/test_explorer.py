@@ -4,15 +4,14 @@ import base64
 import io
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from browser import Page, chromium, show
 
 from esc_lib.figures.html import explorer
-from tests.browser import chromium
 
 SR = 8000
 N = 12
@@ -35,32 +34,6 @@ MAPS = {
     "UMAP": {"block 1": GRID * [-1, -1], "fc1": GRID * [1, -1]},
 }
 SOUNDS = {i: np.sin(np.arange(6 * SR) * (0.2 + 0.05 * i)) / 2 for i in (0, 5)}
-
-
-class Page(HTMLParser):
-    """All elements as (tag, attributes), the text of the scripts, and the text a reader sees."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.scripts, self.seen = [], [], ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        tag = self.elements[-1][0]
-        if tag == "script":
-            self.scripts.append(data)
-        elif tag != "style":
-            self.seen += data
-
-    def all(self, tag, name=""):
-        return [
-            attributes
-            for found, attributes in self.elements
-            if found == tag and name in attributes.get("class", "")
-        ]
 
 
 def element(clips=CLIPS, maps=MAPS, sounds=SOUNDS, caption="A caption"):
@@ -116,7 +89,9 @@ def test_sounds_are_those_given():
     found = data_of(element())["sounds"]
     assert set(found) == {"0", "5"}
     for key, coded in found.items():
-        sound, sr = soundfile.read(io.BytesIO(base64.b64decode(coded)))
+        kind, _, packed = coded.partition(",")
+        assert kind == "data:audio/ogg;base64"
+        sound, sr = soundfile.read(io.BytesIO(base64.b64decode(packed, validate=True)))
         given = SOUNDS[int(key)]
         assert (sr, len(sound)) == (SR, len(given))
         assert np.corrcoef(sound, given)[0, 1] > 0.95
@@ -174,9 +149,7 @@ def driver():
 @pytest.fixture
 def roots(driver, tmp_path):
     """Return the two explorers of a page that carries the same element twice."""
-    page = f"<!doctype html><meta charset=utf-8><body>{element()}{element()}</body>"
-    (tmp_path / "page.html").write_text(page, encoding="utf-8")
-    driver.get((tmp_path / "page.html").as_uri())
+    show(driver, tmp_path, element() + element())
     return driver.find_elements("css selector", ".clip-maps")
 
 

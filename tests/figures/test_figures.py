@@ -16,7 +16,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from esc_lib import figures
+from esc_lib import companions, figures
 from esc_lib.companions.transformer.attention import PatchGrid
 from esc_lib.config import PROFILES
 from esc_lib.evaluation import calibration, decisions
@@ -186,11 +186,11 @@ CASES = {
     "crossmodal.resynthesis": [
         (RNG.uniform(-1, 1, (64, 64)), RNG.uniform(-1, 1, (64, 64)), magnitude(500), FRONT_END)
     ],
-    "attention.heads": [
+    "transformer.heads": [
         (db(MEL, FRAMES), AMONG, GRID, 40, (3, 50, 89)),
         (np.full((MEL, FRAMES), -80.0), AMONG[:1, :2], GRID, 0, (1,), (1,), 1),
     ],
-    "attention.reach": [
+    "transformer.reach": [
         ({"trained": PER_HEAD, "fresh": PER_HEAD}, {"time_s": 0.5, "octaves": 1, "entropy_nat": 4}),
         ({"one": PER_HEAD[:8]}, {"time_s": 0.5, "octaves": 1, "entropy_nat": 4}),
     ],
@@ -235,7 +235,7 @@ CASES = {
     ],
     "dictionaries.functions": [
         (magnitude(MEL, 32), MODELS[0], FRONT_END), (np.zeros((MEL, 5)), MODELS[0], FRONT_END),
-        (magnitude(MEL, 32), MODELS[0], FRONT_END, 4, True),
+        (magnitude(MEL, 32), MODELS[0], FRONT_END, True),
     ],
     "dictionaries.trace": [
         (magnitude(3, MEL, 16), [20, 40, 60], FRONT_END), (magnitude(1, MEL, 16), [20], FRONT_END),
@@ -310,7 +310,7 @@ CASES = {
         (db(MEL, FRAMES), FRONT_END, "raw", "dB"),
         (RNG.normal(size=(MEL, FRAMES)), FRONT_END, "difference", "deviations", True),
     ],
-    "intervals.per_row": [
+    "rows.interval_rows": [
         (INTERVALS, "error", "relative error", 0.6), (DIFFERENCES[:1], "difference", "points"),
         (MANY, "difference", "points", 0),
     ],
@@ -369,9 +369,26 @@ def house_style(monkeypatch):
     plt.close("all")
 
 
+def every_figure_function():
+    """Return subject.name to function: a module of figures is a subject, and so is a companion."""
+    found = {}
+    for room in (figures, companions):
+        for info in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
+            module = importlib.import_module(info.name)
+            for name, function in inspect.getmembers(module, inspect.isfunction):
+                returns = inspect.signature(function).return_annotation
+                own = function.__module__ == module.__name__ and not name.startswith("_")
+                if own and returns in ("Figure", Figure):
+                    subject = info.name.removeprefix(f"{room.__name__}.").partition(".")[0]
+                    found[f"{subject}.{name}"] = function
+    return found
+
+
+FUNCTIONS = every_figure_function()
+
+
 def call(name, arguments):
-    module, function = name.split(".")
-    return getattr(importlib.import_module(f"esc_lib.figures.{module}"), function)(*arguments)
+    return FUNCTIONS[name](*arguments)
 
 
 def colour_bars(figure):
@@ -395,15 +412,7 @@ def shows_numbers(axis):
 
 
 def test_every_figure_function_has_a_case():
-    found = set()
-    for info in pkgutil.iter_modules(figures.__path__):
-        module = importlib.import_module(f"esc_lib.figures.{info.name}")
-        for name, function in inspect.getmembers(module, inspect.isfunction):
-            returns = inspect.signature(function).return_annotation
-            own = function.__module__ == module.__name__ and not name.startswith("_")
-            if own and returns in ("Figure", Figure):
-                found.add(f"{info.name}.{name}")
-    assert found == set(CASES)
+    assert set(FUNCTIONS) == set(CASES)
 
 
 @each_case
@@ -489,7 +498,7 @@ def test_signed_values_get_a_diverging_map_centred_on_zero():
 
 
 def test_a_row_shows_its_value_on_its_interval_from_the_top_down():
-    (ax,) = call("intervals.per_row", (DIFFERENCES, "difference", "points", 0)).axes
+    (ax,) = call("rows.interval_rows", (DIFFERENCES, "difference", "points", 0)).axes
     values, reference = ax.lines
     assert values.get_xdata().tolist() == [-3, 0.5]
     (bars,) = ax.collections

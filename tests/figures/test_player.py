@@ -1,46 +1,29 @@
-"""Players over spectrograms: what is in the element, and what it does in a browser."""
+"""Players: what is in the element, and what it does in a browser."""
 
 import base64
 import io
 import time
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import librosa
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
-from browser import chromium
+import torch
+from browser import Page, chromium, show
 from PIL import Image
 
 from esc_lib.config import PROFILES, FrontEnd
-from esc_lib.figures.html.player import Sound, rows
+from esc_lib.data.clips import Data
+from esc_lib.figures.html.player import Sound, captioned, of_clips, of_parts, pictured
+from esc_lib.sound.log_mel import LogMel
 
 FRONT_END = replace(PROFILES["demo"].front_end, n_mels=16, n_frames=188)
 LIMITS = (-80.0, 0.0)
 PICTURE_S = 188 * 256 / 16_000
 AWKWARD = "<b>\"dog\" & 'hen'</b></script>"
-
-
-class Page(HTMLParser):
-    """All elements as (tag, attributes), and the text of the page without styles and scripts."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.seen = [], ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        if self.elements and self.elements[-1][0] not in ("script", "style"):
-            self.seen += data
-
-    def all(self, tag, kind=None):
-        found = [attributes for name, attributes in self.elements if name == tag]
-        return [a for a in found if kind is None or a.get("class") == kind]
 
 
 def noise(n_samples, exponent=0.5, seed=0):
@@ -53,12 +36,12 @@ def noise(n_samples, exponent=0.5, seed=0):
 
 def sound(title="a dog", duration_s=3.0, seed=0, settings=FRONT_END):
     image = np.random.default_rng(seed).uniform(-90, 5, (settings.n_mels, settings.n_frames))
-    return Sound(noise(round(duration_s * settings.sr), seed=seed), image, title)
+    return Sound(noise(round(duration_s * settings.sr), seed=seed), title, image)
 
 
 def element(sounds=None, settings=FRONT_END, **options):
     sounds = [[sound()]] if sounds is None else sounds
-    return rows(sounds, settings, "CC BY", **{"limits": LIMITS} | options).data
+    return pictured(sounds, settings, "CC BY", **{"limits": LIMITS} | options).data
 
 
 def content(uri, kind):
@@ -124,7 +107,7 @@ def test_sound_decodes_to_its_own_level(sr, exponent, gain):
     settings = replace(FRONT_END, sr=sr, n_frames=200)
     waveform = gain * noise(2 * sr, exponent)
     image = np.zeros((16, int(2 * sr / 256)))
-    page = Page(element([[Sound(waveform, image, "noise")]], settings))
+    page = Page(element([[Sound(waveform, "noise", image)]], settings))
     (audio,) = page.all("audio")
     decoded, decoded_sr = soundfile.read(content(audio["src"], "audio/ogg"))
     assert (decoded.shape, decoded_sr) == (waveform.shape, sr)
@@ -164,20 +147,16 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_has_a_name_that_could_clas
     assert (len(page.all("style")), len(page.all("script"))) == (1, 1)
 
 
-def test_blocks_of_other_widths_leave_each_other_s_style_alone():
-    two, three = (
-        element([[sound()] * n]).partition("<style>")[2].partition("</style>")[0] for n in (2, 3)
-    )
-    rules = zip(two.split("}"), three.split("}"), strict=True)
-    differing = [pair for pair in rules if pair[0] != pair[1]]
-    assert differing and all(".c2" in one and ".c3" in other for one, other in differing)
+def test_blocks_of_other_widths_have_one_and_the_same_style():
+    two, three = (Page(element([[sound()] * n])).styles for n in (2, 3))
+    assert two == three
 
 
 def test_twenty_players_of_white_noise_stay_below_four_megabytes():
     settings = FrontEnd()
     rng = np.random.default_rng(0)
     images = rng.uniform(-80, 0, (2, 128, 431))
-    grid = [[Sound(noise(220_500, 0, seed), images[seed], "noise")] for seed in (0, 1)]
+    grid = [[Sound(noise(220_500, 0, seed), "noise", images[seed])] for seed in (0, 1)]
     one, two = (len(element(grid[:n], settings)) for n in (1, 2))
     assert one + 19 * (two - one) < 4e6
     assert one - (two - one) < 10_000  # script and style, once per block
@@ -191,22 +170,114 @@ AN_IMAGE, A_SOUND = np.zeros((16, 188)), np.zeros(100)
     [
         ([], {}, r"rows hold \[\] sounds"),
         ([[sound()], [sound(), sound()]], {}, r"rows hold \[1, 2\] sounds"),
+        ([[sound()] * 5], {}, r"rows hold \[5\] sounds; give every row the same number, 1 to 4"),
+        ([[Sound(A_SOUND, "hen")]], {}, "'hen' has no image"),
         ([[sound()]], {"headings": ["a", "b"]}, "2 headings for 1 columns"),
         ([[sound()]], {"limits": (0, -80)}, r"limits=\(0, -80\), expected the lower one first"),
-        ([[Sound(A_SOUND, AN_IMAGE[:9], "hen")]], {}, r"'hen' has shape \(9, 188\), expected"),
-        ([[Sound(A_SOUND, AN_IMAGE, "a"), Sound(A_SOUND, AN_IMAGE[:, :9], "hen")]], {},
+        ([[Sound(A_SOUND, "hen", AN_IMAGE[:9])]], {}, r"'hen' has shape \(9, 188\), expected"),
+        ([[Sound(A_SOUND, "a", AN_IMAGE), Sound(A_SOUND, "hen", AN_IMAGE[:, :9])]], {},
          r"image of 'hen' has shape \(16, 9\), expected \(16, 188\)"),
-        ([[Sound(A_SOUND, AN_IMAGE * np.nan, "hen")]], {}, "image of 'hen' holds NaN"),
-        ([[Sound(A_SOUND[:0], AN_IMAGE, "hen")]], {}, r"waveform of 'hen' has shape \(0,\)"),
-        ([[Sound(A_SOUND[None], AN_IMAGE, "hen")]], {}, r"waveform of 'hen' has shape \(1, 100\)"),
-        ([[Sound(np.zeros(80_000), AN_IMAGE, "hen")]], {}, "expected 1 to 49152 samples"),
-        ([[Sound(A_SOUND + np.inf, AN_IMAGE, "hen")]], {}, "waveform of 'hen' holds NaN or inf"),
+        ([[Sound(A_SOUND, "hen", AN_IMAGE * np.nan)]], {}, "image of 'hen' holds NaN"),
+        ([[Sound(A_SOUND[:0], "hen", AN_IMAGE)]], {}, r"waveform of 'hen' has shape \(0,\)"),
+        ([[Sound(A_SOUND[None], "hen", AN_IMAGE)]], {}, r"waveform of 'hen' has shape \(1, 100\)"),
+        ([[Sound(np.zeros(80_000), "hen", AN_IMAGE)]], {}, "expected 1 to 49152 samples"),
+        ([[Sound(A_SOUND + np.inf, "hen", AN_IMAGE)]], {}, "waveform of 'hen' holds NaN or inf"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_in_one_sentence(grid, options, message):
-    with pytest.raises(ValueError, match=rf"^rows: .*{message}") as caught:
+    with pytest.raises(ValueError, match=rf"^pictured: .*{message}") as caught:
         element(grid, **options)
     assert "\n" not in str(caught.value)
+
+
+# ------------------------------------------------------------------- under their captions
+
+
+def tone(sr, duration_s, amplitude):
+    time_s = np.arange(int(sr * duration_s)) / sr
+    return amplitude * np.sin(2 * np.pi * 440 * time_s)
+
+
+def played(waveform, sr=16_000, caption="a tone"):
+    """Return the page of one captioned sound, its audio element, and what that decodes to."""
+    page = Page(captioned([Sound(waveform, caption)], sr, "CC & BY").data)
+    (audio,) = page.all("audio")
+    return page, audio, *soundfile.read(content(audio["src"], "audio/ogg"))
+
+
+@pytest.mark.parametrize(
+    ("sr", "duration_s", "amplitude"), [(44_100, 5.0, 0.5), (16_000, 3.0, 0.01), (16_000, 0.3, 0.9)]
+)
+def test_player_holds_the_sound_at_its_own_level(sr, duration_s, amplitude):
+    waveform = tone(sr, duration_s, amplitude)
+    kept = waveform.copy()
+    _, audio, decoded, decoded_sr = played(waveform, sr)
+    assert decoded_sr == sr
+    assert len(decoded) / sr == pytest.approx(duration_s, abs=1e-3)
+    assert level_db(decoded) == pytest.approx(level_db(waveform), abs=0.5)  # Vorbis is lossy
+    assert "controls" in audio and audio["preload"] == "none"
+    np.testing.assert_array_equal(waveform, kept)
+
+
+def test_player_takes_float32_and_silence():
+    _, _, decoded, _ = played(np.zeros(16_000, np.float32))
+    assert len(decoded) == 16_000 and not decoded.any()
+
+
+def test_player_keeps_two_ears_apart():
+    white = 0.1 * np.random.default_rng(0).normal(size=16_000)
+    ears = np.stack([white, 0.5 * np.roll(white, 8)], axis=1)  # the right ear later and quieter
+    _, _, decoded, _ = played(ears)
+    assert decoded.shape == ears.shape
+    assert level_db(decoded[:, 0]) - level_db(decoded[:, 1]) == pytest.approx(6.02, abs=0.3)
+    lags = [np.dot(decoded[:-20, 0], np.roll(decoded[:, 1], -lag)[:-20]) for lag in range(20)]
+    assert np.argmax(lags) == 8
+
+
+def test_caption_is_escaped():
+    caption = 'dog & "hen" <script>alert(1)</script>\'s'
+    page, audio, *_ = played(tone(16_000, 0.2, 0.1), caption=caption)
+    assert not page.all("script")
+    assert page.seen == audio["aria-label"] == f"{caption} (CC & BY)"
+
+
+def test_players_are_one_block_in_order():
+    sounds = [Sound(tone(16_000, 0.2, 0.1), name) for name in ("one", "two")]
+    page = Page(captioned(sounds, 16_000, "MIT").data)
+    assert [audio["aria-label"] for audio in page.all("audio")] == ["one (MIT)", "two (MIT)"]
+    assert page.elements[1][0] == "div" and len(page.all("div")) == len(page.all("style")) == 1
+
+
+# --------------------------------------------------------------------------- of clips and parts
+
+
+def test_clips_come_without_their_padding_and_with_the_network_s_input():
+    lengths = torch.tensor([20_000, 30_000, 9_000])
+    waveforms = torch.randint(-9_000, 9_000, (3, 48_000), dtype=torch.int16)
+    waveforms[torch.arange(48_000) >= lengths[:, None]] = 0
+    clips = pd.DataFrame({"filename": ["a_1.wav", "b.wav", "c.wav"]})
+    front_end = LogMel(FRONT_END)
+    found = of_clips(Data(clips, waveforms, lengths), np.array([2, 0]), front_end, ["x_y", "z"])
+    assert [one.title for one in found] == ["x y\nc.wav", "z\na 1.wav"]
+    for one, row in zip(found, (2, 0), strict=True):
+        np.testing.assert_array_equal(one.waveform * 32768, waveforms[row, : lengths[row]])
+        of_row = waveforms[[row]].float() / 32768, lengths[[row]]
+        torch.testing.assert_close(torch.tensor(one.image), front_end.features(*of_row)[0, 0])
+
+
+def test_parts_have_the_level_of_their_clip_and_pictures_below_its_peak():
+    clips = 0.1 * torch.randn(2, 48_000, generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([48_000, 30_000])
+    clips[1, 30_000:] = 0
+    kept = clips.clone()
+    rows = of_parts(LogMel(FRONT_END), [clips, 0.1 * clips], lengths, ["a", "b"])
+    assert [[sound.title for sound in row] for row in rows] == [["a", "a"], ["b", "b"]]
+    for (whole, part), clip, n in zip(rows, clips, lengths, strict=True):
+        np.testing.assert_array_equal(whole.waveform, clip[:n])
+        np.testing.assert_allclose(part.waveform, whole.waveform, rtol=1e-5)
+        assert whole.image.max() == 0
+        assert part.image.max() == pytest.approx(-20, abs=1e-3)
+    assert torch.equal(clips, kept)
 
 
 # ------------------------------------------------------------------------- what a browser does
@@ -230,13 +301,8 @@ def page(browser, tmp_path):
     block = element(grid, headings=["left", "right"])
     dark = "<style>body .cell img{filter:brightness(.5);padding:8px}</style>"
     names = "<script>var names = Object.keys(window)</script>"
-    path = tmp_path / "page.html"
-    path.write_text(
-        f'<!doctype html><meta charset="utf-8">{names}{dark}<div class="cell">{block}</div>'
-        f'<div class="cell">{block}</div>', encoding="utf-8",
-    )  # fmt: skip
     browser.set_window_size(1000, 900)
-    browser.get(path.as_uri())
+    show(browser, tmp_path, names + dark + 2 * f'<div class="cell">{block}</div>')
     return browser
 
 
@@ -385,12 +451,7 @@ def test_columns_stand_below_each_other_where_it_is_narrow(drawn):
 
 
 def test_four_columns_become_two_by_two(drawn, page, tmp_path):
-    path = tmp_path / "four.html"
-    path.write_text(
-        f'<!doctype html><meta charset="utf-8">{element([[sound(c) for c in "abcd"]])}',
-        encoding="utf-8",
-    )
-    page.get(path.as_uri())
+    show(page, tmp_path, element([[sound(c) for c in "abcd"]]))
     assert drawn(1000) == (4, [True] + [False] * 3, True)
     assert drawn(700) == (2, [True, False] * 2, True)
     assert drawn(400) == (1, [True] * 4, True)

@@ -68,6 +68,17 @@ def test_code_that_is_not_imported_does_not_count(monkeypatch):
     assert fingerprint(code=source) == before
 
 
+@pytest.mark.parametrize("name", ["slider.css", "slider.js"])
+def test_styles_and_scripts_count_with_the_code_beside_them(tmp_path, name):
+    source, beside = tmp_path / "slider.py", tmp_path / name
+    source.write_text("a = 1")
+    found = [fingerprint(code=source)]
+    for text in ("p {}", "p { margin: 0 }"):
+        beside.write_text(text)
+        found.append(fingerprint(code=source))
+    assert len(set(found)) == 3
+
+
 FILES = {
     "esc_lib/__init__.py": "",
     "esc_lib/config.py": "",

@@ -466,3 +466,15 @@ def test_each_clip_draws_one_of_the_noise_colours():
     assert ((above_1_khz[pink] > 0.2) & (above_1_khz[pink] < 0.5)).all()
     sd = (n_clips * 2 / 9) ** 0.5
     assert all(abs(int(k.sum()) - n_clips / 3) < 4 * sd for k in (white, pink, brown))
+
+
+def test_level_matched_keeps_the_level_below_full_scale():
+    clips = torch.stack([torch.sin(torch.arange(800.0)), torch.ones(800), torch.ones(800)])
+    click, silence = torch.zeros(800), torch.zeros(800)
+    click[3] = 0.2
+    kept = clips.clone()
+    found = audio.level_matched(torch.stack([0.01 * clips[0], click, silence]), clips)
+    torch.testing.assert_close(found[0], clips[0])
+    assert found[1].abs().max() == 1 and found[1, 3] == 1  # a click cannot be as loud
+    assert torch.equal(found[2], silence)
+    assert torch.equal(clips, kept)

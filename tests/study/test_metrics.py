@@ -1,22 +1,17 @@
-"""From notebook to book: metrics and glue, provenance, audio players."""
+"""From notebook to book: metrics and glue, provenance."""
 
-import base64
 import hashlib
-import io
 import json
 import math
 import subprocess
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
-import soundfile
 import torch
 
 from esc_lib.config import PROFILES
 from esc_lib.data import decoding
-from esc_lib.figures.html import sounds
 from esc_lib.machine import files, provenance
 from esc_lib.study import metrics as report
 from esc_lib.study.metrics import Metric
@@ -190,85 +185,3 @@ def test_characteristics_are_counted():
     assert table["duration (s), median"] == "5.00"
     assert table["duration (s), range"] == "2.50 to 5.00"
     assert table["clips of another duration"] == "1"
-
-
-# ------------------------------------------------------------------------------------- players
-
-
-class Tags(HTMLParser):
-    """Collect start tags with their attributes, and text."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.tags, self.text = [], []
-        self.feed(html.data)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-    def all(self, name):
-        return [attributes for tag, attributes in self.tags if tag == name]
-
-
-def tone(sr, duration_s, amplitude):
-    time_s = np.arange(int(sr * duration_s)) / sr
-    return amplitude * np.sin(2 * np.pi * 440 * time_s)
-
-
-def level_db(waveform):
-    return 10 * np.log10(np.mean(np.square(waveform)))
-
-
-@pytest.mark.parametrize(
-    ("sr", "duration_s", "amplitude"), [(44_100, 5.0, 0.5), (16_000, 3.0, 0.01), (16_000, 0.3, 0.9)]
-)
-def test_player_holds_the_sound_at_its_own_level(sr, duration_s, amplitude):
-    waveform = tone(sr, duration_s, amplitude)
-    kept = waveform.copy()
-    (audio,) = Tags(sounds.player(waveform, sr, "a tone", "MIT")).all("audio")
-    kind, _, encoded = audio["src"].partition(",")
-    assert kind == "data:audio/ogg;base64"
-    decoded, decoded_sr = soundfile.read(io.BytesIO(base64.b64decode(encoded, validate=True)))
-    assert decoded_sr == sr
-    assert len(decoded) / sr == pytest.approx(duration_s, abs=1e-3)
-    assert level_db(decoded) == pytest.approx(level_db(waveform), abs=0.5)  # Vorbis is lossy
-    assert "controls" in audio and audio["preload"] == "none"
-    np.testing.assert_array_equal(waveform, kept)
-
-
-def test_player_takes_float32_and_silence():
-    silence = np.zeros(16_000, np.float32)
-    (audio,) = Tags(sounds.player(silence, 16_000, "silence", "MIT")).all("audio")
-    decoded, _ = soundfile.read(io.BytesIO(base64.b64decode(audio["src"].partition(",")[2])))
-    assert len(decoded) == 16_000 and not decoded.any()
-
-
-def test_player_keeps_two_ears_apart():
-    noise = 0.1 * np.random.default_rng(0).normal(size=16_000)
-    ears = np.stack([noise, 0.5 * np.roll(noise, 8)], axis=1)  # the right ear later and quieter
-    (audio,) = Tags(sounds.player(ears, 16_000, "noise on the left", "MIT")).all("audio")
-    decoded, _ = soundfile.read(io.BytesIO(base64.b64decode(audio["src"].partition(",")[2])))
-    assert decoded.shape == ears.shape
-    assert level_db(decoded[:, 0]) - level_db(decoded[:, 1]) == pytest.approx(6.02, abs=0.3)
-    lags = [np.dot(decoded[:-20, 0], np.roll(decoded[:, 1], -lag)[:-20]) for lag in range(20)]
-    assert np.argmax(lags) == 8
-
-
-def test_caption_is_escaped():
-    caption = 'dog & "hen" <script>alert(1)</script>\'s'
-    html = sounds.player(tone(16_000, 0.2, 0.1), 16_000, caption, "CC & BY")
-    page = Tags(html)
-    assert "<script>" not in html.data and not page.all("script")
-    assert "".join(page.text) == f"{caption} (CC & BY)"
-    assert page.all("audio")[0]["aria-label"] == f"{caption} (CC & BY)"
-
-
-def test_players_are_one_block_in_order():
-    sound = tone(16_000, 0.2, 0.1)
-    items = [sounds.player(sound, 16_000, name, "MIT") for name in ("one", "two")]
-    page = Tags(sounds.players(items))
-    assert [audio["aria-label"] for audio in page.all("audio")] == ["one (MIT)", "two (MIT)"]
-    assert page.tags[0][0] == "div" and len(page.all("div")) == 1

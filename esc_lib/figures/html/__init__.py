@@ -1,1 +1,1 @@
-"""What moves and sounds in a page."""
+"""Elements of a page to be heard and moved; each holds all it needs, script and style too."""

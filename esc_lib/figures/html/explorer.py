@@ -1,17 +1,15 @@
 """Maps of clips as an element of the page: choose a layer, point at a clip, hear it."""
 
-from __future__ import annotations
-
-import base64
 import html
-import io
 import json
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-import soundfile
 from IPython.display import HTML
+
+from esc_lib.figures.html.page import element, ogg
+from esc_lib.figures.style import plain
 
 Maps = Mapping[str, Mapping[str, np.ndarray]]  # method to layer to places, shape (clips, 2)
 
@@ -30,152 +28,11 @@ LARGEST_MB = 2.0
 COMPRESSION = 0.8  # of Vorbis, 0 to 1: sounds are many and short, for a first impression
 SHOWN = ["filename", "category", "group", "fold", "part", "predicted"]
 
-STYLE = """
-.clip-maps{box-sizing:border-box;max-width:WIDTHpx;margin:0;padding:8px 12px;background:#fff;
- color:#222;font-size:13px;line-height:1.35;border-radius:4px}
-.clip-maps .bar,.clip-maps .legend{display:flex;flex-wrap:wrap;align-items:center;gap:4px 8px;
- margin-bottom:6px}
-.clip-maps .map{display:block;width:100%;height:auto;border:1px solid #ccc;cursor:pointer}
-.clip-maps .point{transition:transform .6s}
-.clip-maps .point path{stroke:#fff;stroke-width:1}
-.clip-maps .silent path{fill-opacity:.45}
-.clip-maps .ring{fill:none;stroke:#000;stroke-width:1.4}
-.clip-maps .faded{opacity:.08}
-.clip-maps .point:focus{outline:none}
-.clip-maps .current path{transform:scale(1.7);stroke:#000;stroke-width:1.5}
-.clip-maps button,.clip-maps select{padding:2px 7px;border:1px solid #767676;border-radius:4px;
- background:#f2f2f2;color:#222;font-size:13px;cursor:pointer}
-.clip-maps button[aria-pressed=true]{background:#222;color:#fff}
-.clip-maps button svg{width:14px;height:14px;vertical-align:-2px}
-.clip-maps .said{min-height:2.7em;margin:4px 0;font-weight:600;color:#222}
-.clip-maps audio{width:100%;height:32px;margin-bottom:6px}
-.clip-maps figcaption{text-align:left;font-size:12px;font-weight:400;color:#222!important}
-.clip-maps:not([data-ready]) :is(.bar,.said,audio){display:none}
-@media (prefers-reduced-motion:reduce){.clip-maps .point{transition:none}}
-"""
-
-# Every block wires those of its kind that are not wired yet: it needs no name, and may stand on a
-# page twice. Without JavaScript the first map stands still.
-SCRIPT = """
-(() => {
-  const wire = (root) => {
-    const [map, layer, said, audio] = [".map", "select", ".said", "audio"].map((name) => (
-      root.querySelector(name)));
-    const points = [...root.querySelectorAll(".point")];
-    const methods = [...root.querySelectorAll(".bar button")];
-    const groups = [...root.querySelectorAll(".legend button")];
-    const data = JSON.parse(root.querySelector(".data").textContent);
-    let method = methods[0].textContent, current = 0, sounding = -1;
-    const spot = (i) => data.maps[method][layer.value][i];
-    const tell = (i) => {
-      const sound = i === sounding && !audio.paused ? " Playing."
-        : data.sounds[i] ? "" : " No sound here.";
-      const text = points[i].getAttribute("aria-label") + sound;
-      if (said.textContent !== text) said.textContent = text;
-    };
-    const place = () => {
-      points.forEach((point, i) => {
-        point.style.transform = "translate(" + spot(i)[0] + "px," + spot(i)[1] + "px)";
-      });
-      methods.forEach((b) => b.setAttribute("aria-pressed", b.textContent === method));
-      map.setAttribute("aria-label", "Map of clips: " + layer.value + ", " + method);
-    };
-    const mark = (i) => {
-      points[current].classList.remove("current");
-      points[current].setAttribute("tabindex", "-1");
-      current = i;
-      points[i].classList.add("current");
-      points[i].setAttribute("tabindex", "0");
-      tell(i);
-    };
-    const play = (i) => {
-      audio.pause();
-      if (data.sounds[i]) {
-        sounding = i;
-        audio.src = "data:audio/ogg;base64," + data.sounds[i];
-        audio.play().catch((error) => {
-          if (error.name === "NotSupportedError") said.textContent = "Ogg Vorbis cannot be played.";
-        });
-      }
-      mark(i);
-      points[i].focus({ preventScroll: true });
-    };
-    const nearest = (event) => {
-      const box = map.getBoundingClientRect(), unit = WIDTH / box.width;
-      const x = (event.clientX - box.left) * unit, y = (event.clientY - box.top) * unit;
-      let best = -1, least = Math.max(14, 16 * unit);
-      points.forEach((point, i) => {
-        const far = Math.hypot(spot(i)[0] - x, spot(i)[1] - y);
-        if (far < least && !point.classList.contains("faded")) { best = i; least = far; }
-      });
-      return best;
-    };
-    const next = (dx, dy) => {
-      let best = current, least = Infinity;
-      points.forEach((point, i) => {
-        const x = spot(i)[0] - spot(current)[0], y = spot(i)[1] - spot(current)[1];
-        const along = x * dx + y * dy, across = Math.abs(x * dy) + Math.abs(y * dx);
-        const far = along + 2 * across;
-        if (along > 0 && far < least && !point.classList.contains("faded")) {
-          [best, least] = [i, far];
-        }
-      });
-      points[best].focus({ preventScroll: true });
-    };
-    map.addEventListener("pointermove", (event) => {
-      const i = nearest(event);
-      if (i >= 0) tell(i);
-    });
-    map.addEventListener("click", (event) => {
-      const i = nearest(event);
-      if (i >= 0) play(i);
-    });
-    map.addEventListener("keydown", (event) => {
-      const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-      if (step[event.key]) next(...step[event.key]);
-      else if (event.key === "Enter" || event.key === " ") play(current);
-      else return;
-      event.preventDefault();
-      event.stopPropagation();
-    });
-    map.addEventListener("pointerleave", () => {
-      if (points[current].classList.contains("current")) tell(current);
-    });
-    points.forEach((point, i) => point.addEventListener("focus", () => mark(i)));
-    groups.forEach((button, group) => button.addEventListener("click", () => {
-      const alone = button.getAttribute("aria-pressed") !== "true";
-      groups.forEach((b) => b.setAttribute("aria-pressed", alone && b === button));
-      points.forEach((point) => {
-        point.classList.toggle("faded", alone && Number(point.dataset.group) !== group);
-      });
-    }));
-    methods.forEach((button) => button.addEventListener("click", () => {
-      method = button.textContent;
-      place();
-    }));
-    layer.addEventListener("change", place);
-    audio.addEventListener("play", () => {
-      for (const other of document.querySelectorAll("audio")) if (other !== audio) other.pause();
-    });
-    audio.addEventListener("pause", () => tell(current));
-    points[0].setAttribute("tabindex", "0");
-    layer.value = layer.querySelector("[selected]").value; // a reload keeps another choice
-    place();
-  };
-  for (const root of document.querySelectorAll(".clip-maps:not([data-ready])")) {
-    root.dataset.ready = "";
-    wire(root);
-  }
-})();
-"""
-
 
 def explorer(
     clips: pd.DataFrame, maps: Maps, sounds: Mapping[int, np.ndarray], sr: int, caption: str
 ) -> HTML:
     """Return the maps as one element of the page: choose a layer, point at a clip, hear it.
-
-    Sounds are part of the element, which needs neither files nor network.
 
     Parameters
     ----------
@@ -205,26 +62,27 @@ def explorer(
     placed = {m: {n: _placed(p) for n, p in of_layer.items()} for m, of_layer in maps.items()}
     methods, layers = list(placed), list(next(iter(placed.values())))
     points = _points(clips, groups, placed[methods[0]][layers[-1]], sounds)
-    encoded = {str(i): _vorbis(waveform, sr) for i, waveform in sounds.items()}
+    encoded = {str(i): ogg(waveform, sr, COMPRESSION) for i, waveform in sounds.items()}
     data = _json({"maps": placed, "sounds": encoded})
-    text = (
-        f'<style>{STYLE.replace("WIDTH", str(WIDTH))}</style><figure class="clip-maps">'
-        f'<div class="bar"><label>layer <select autocomplete="off">{_options(layers)}</select>'
-        f'</label>{_buttons(methods, methods[0])}</div><div class="legend">{_buttons(groups)}</div>'
+    found = element(
+        f'<figure class="clip-maps" style="max-width:{WIDTH}px"><div class="bar"><label>layer '
+        f'<select autocomplete="off">{_options(layers)}</select></label>'
+        f'{_buttons(methods, methods[0])}</div><div class="legend">{_buttons(groups)}</div>'
         f'<svg class="map" viewBox="0 0 {WIDTH} {HEIGHT}" role="group" '
         f'aria-label="Map of clips">{points}</svg>'
         '<p class="said" aria-live="polite">Point at a clip, or reach it with the arrow keys.</p>'
         '<audio controls preload="none" aria-label="sound of the chosen clip"></audio>'
         f"<figcaption>{html.escape(caption)}</figcaption>"
-        f'<script type="application/json" class="data">{data}</script></figure>'
-        f"<script>{SCRIPT.replace('WIDTH', str(WIDTH))}</script>"
+        f'<script type="application/json" class="data">{data}</script></figure>',
+        "explorer.css",
+        "explorer.js",
     )
-    if (size_mb := len(text.encode()) / 1e6) > LARGEST_MB:
+    if (size_mb := len(found.data.encode()) / 1e6) > LARGEST_MB:
         raise ValueError(
             f"explorer: the element has {size_mb:.1f} MB, at most {LARGEST_MB:g} are light enough "
             f"for a page; give fewer than {len(sounds)} sounds, or shorter ones."
         )
-    return HTML(text)
+    return found
 
 
 def groups_of(clips: pd.DataFrame) -> list[str]:
@@ -252,13 +110,6 @@ def _placed(places: np.ndarray) -> list[list[int]]:
     return (centred + [WIDTH / 2, HEIGHT / 2]).round().astype(int).tolist()
 
 
-def _vorbis(waveform: np.ndarray, sr: int) -> str:
-    buffer = io.BytesIO()
-    kind = {"format": "OGG", "subtype": "VORBIS", "compression_level": COMPRESSION}
-    soundfile.write(buffer, waveform, sr, **kind)
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
 def _points(clips: pd.DataFrame, groups: list[str], places: list, sounds: Mapping) -> str:
     marks = []
     table = clips[SHOWN].itertuples(index=False)
@@ -269,7 +120,7 @@ def _points(clips: pd.DataFrame, groups: list[str], places: list, sounds: Mappin
         ring = '<circle class="ring" r="9"/>' if wrong else ""
         marks.append(
             f'<g class="point{"" if i in sounds else " silent"}" data-group="{group}" '
-            f'role="button" tabindex="-1" aria-label="{html.escape(said.replace("_", " "))}" '
+            f'role="button" tabindex="-1" aria-label="{html.escape(plain(said))}" '
             f'transform="translate({x},{y})">{_shape(group)}{ring}</g>'
         )
     return "".join(marks)
@@ -290,7 +141,7 @@ def _buttons(names: list[str], pressed: str = "") -> str:
     mark = '<svg viewBox="-8 -8 16 16" aria-hidden="true">{}</svg> '
     return "".join(
         f'<button type="button" aria-pressed="{str(name == pressed).lower()}">'
-        f"{'' if pressed else mark.format(_shape(i))}{html.escape(name.replace('_', ' '))}</button>"
+        f"{'' if pressed else mark.format(_shape(i))}{html.escape(plain(name))}</button>"
         for i, name in enumerate(names)
     )
 

@@ -1,175 +1,61 @@
-"""Sounds over their spectrograms as an element of the page, with a line that moves as they play."""
+"""Sounds as elements of a page: under their captions, or over their spectrograms in rows."""
 
-from __future__ import annotations
-
-import base64
 import html
-import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
+import torch
 from IPython.display import HTML
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from esc_lib.config import FrontEnd
-from esc_lib.figures.html.sounds import sound_uri
-from esc_lib.figures.style import MAGNITUDE_CMAP, mel_ticks
+from esc_lib.data.clips import Data
+from esc_lib.figures.html.page import element, ogg, png
+from esc_lib.figures.style import MAGNITUDE_CMAP, mel_ticks, plain
+from esc_lib.sound.audio import level_matched
+from esc_lib.sound.log_mel import LogMel
 
 N_COLOURS = 256
-NARROWEST_PX, GUTTER_PX = 190, 58  # of a column beside others; of the frequency axis
-
-# The container query puts columns below each other where there is no room for them. What is
-# marked as important holds against the book's dark theme, which frames and darkens images.
-STYLE = """
-.sound-rows{container-type:inline-size;box-sizing:border-box;width:100%;padding:8px 16px;
- background:#fff;color:#222;font-size:13px;line-height:1.3;border-radius:4px}
-.sound-rows .grid{display:grid;align-items:end;gap:14px 16px;padding-left:GUTTERpx}
-.sound-rows .grid.cCOLUMNS{grid-template-columns:repeat(COLUMNS,minmax(0,1fr));
- max-width:WIDESTpx}
-.sound-rows .heading{font-weight:600;margin-bottom:4px}
-.sound-rows .title{white-space:pre-line;overflow-wrap:anywhere;margin-bottom:3px}
-.sound-rows .picture{position:relative;height:128px;cursor:pointer}
-.sound-rows .picture img{display:block;width:100%;height:100%;max-width:none;margin:0;
- padding:0!important;border-radius:0!important;filter:none!important}
-.sound-rows .picture:focus-visible,.sound-rows button:focus-visible{outline:3px solid #0072b2;
- outline-offset:2px}
-.sound-rows .head{position:absolute;top:0;bottom:0;left:0;width:2px;margin-left:-1px;
- background:#fff;box-shadow:0 0 0 1px #000;pointer-events:none}
-.sound-rows .hz,.sound-rows .s{position:absolute;font-size:11px;color:#222}
-.sound-rows .hz{right:calc(100% + 5px);transform:translateY(50%)}
-.sound-rows .s{top:calc(100% + 2px);transform:translateX(-50%)}
-.sound-rows .axis{position:absolute;right:calc(100% + 38px);top:0;bottom:0;font-size:11px;
- text-align:center;writing-mode:vertical-rl;transform:rotate(180deg)}
-.sound-rows .bar{display:flex;align-items:center;gap:8px;margin-top:20px;min-height:28px}
-.sound-rows .bar span:last-child{margin-left:auto;font-size:11px}
-.sound-rows button{width:36px;height:28px;padding:0;border:1px solid #767676;border-radius:4px;
- background:#f2f2f2;cursor:pointer}
-.sound-rows button::before{content:"";display:block;width:12px;height:14px;margin:auto;
- background:#222;clip-path:polygon(0 0,100% 50%,0 100%)}
-.sound-rows .playing button::before{clip-path:polygon(0 0,35% 0,35% 100%,65% 100%,65% 0,100% 0,
- 100% 100%,0 100%)}
-.sound-rows .foot{margin:8px 0 0 GUTTERpx;font-size:12px}
-.sound-rows .scale{display:inline-block;width:90px;height:10px;vertical-align:-1px}
-.sound-rows audio{width:100%;height:32px}
-.sound-rows[data-ready] audio,.sound-rows:not([data-ready]) .bar{display:none}
-@container (min-width:WRAPpx){
- .sound-rows .cCOLUMNS>:not(:nth-child(COLUMNSn+1)) :is(.hz,.axis),
- .sound-rows .cCOLUMNS>:nth-child(n+FOLLOWING) .heading{display:none}}
-@container (max-width:WRAP_BELOWpx){.sound-rows .grid.cCOLUMNS{grid-template-columns:100%}}
-"""
-# Four columns become two by two before they stand below each other.
-PAIRS = """
-@container (min-width:PAIRpx) and (max-width:WRAP_BELOWpx){
- .sound-rows .grid.cCOLUMNS{grid-template-columns:repeat(2,minmax(0,1fr))}
- .sound-rows .cCOLUMNS>:nth-child(2n) :is(.hz,.axis){display:none}}
-"""
-
-# Without JavaScript the browser's own controls are seen instead. Every block wires those of its
-# kind that are not wired yet: it needs no name, and may stand on a page twice. Before it is played,
-# a sound is unpacked to a WAV: in Ogg, Chromium seeks to the start of a page, up to 0.4 s early,
-# and reports the time that was asked for, so that the line would not stand where the sound is.
-SCRIPT = """
-(() => {
-  const wire = (player) => {
-    const [picture, head, button, clock, audio] =
-      [".picture", ".head", "button", ".clock", "audio"].map((s) => player.querySelector(s));
-    const sound_s = Number(player.dataset.sound), picture_s = Number(player.dataset.picture);
-    const name = button.getAttribute("aria-label");
-    let frame = 0, unpacked;
-    const draw = () => {
-      head.style.left = Math.min(100, 100 * audio.currentTime / picture_s) + "%";
-      clock.textContent = audio.currentTime.toFixed(1) + " of " + sound_s.toFixed(1) + " s";
-    };
-    const tell = () => {
-      draw();
-      picture.setAttribute("aria-valuenow", audio.currentTime.toFixed(2));
-      picture.setAttribute("aria-valuetext", audio.currentTime.toFixed(2) + " s");
-    };
-    const run = () => { draw(); frame = requestAnimationFrame(run); };
-    const seek = (s) => {
-      audio.currentTime = Math.max(0, Math.min(s, sound_s - 0.01));
-      tell();
-    };
-    const unpack = async () => {
-      const packed = Uint8Array.from(atob(audio.src.split(",")[1]), (c) => c.charCodeAt(0));
-      const sr = Number(player.dataset.sr), n = Math.round(sound_s * sr);
-      const decoded = await new OfflineAudioContext(1, 1, sr).decodeAudioData(packed.buffer);
-      const samples = Int16Array.from(decoded.getChannelData(0).subarray(0, n),
-        (x) => Math.max(-32768, Math.min(32767, Math.round(32768 * x))));
-      const size = samples.byteLength, header = new Uint32Array([0x46464952, 36 + size, 0x45564157,
-        0x20746d66, 16, 0x10001, sr, 2 * sr, 0x100002, 0x61746164, size]);
-      const now = audio.currentTime;
-      audio.src = URL.createObjectURL(new Blob([header, samples], { type: "audio/wav" }));
-      audio.currentTime = now;
-    };
-    const play = async () => {
-      try {
-        await (unpacked ??= unpack());
-        await audio.play();
-      } catch (error) {
-        if (error.name !== "AbortError") clock.textContent = "Ogg Vorbis is not played here";
-      }
-    };
-    const toggle = () => { if (audio.paused) play(); else audio.pause(); };
-    audio.addEventListener("play", () => {
-      for (const other of document.querySelectorAll("audio")) if (other !== audio) other.pause();
-      player.classList.add("playing");
-      button.setAttribute("aria-label", name.replace("Play", "Pause"));
-      cancelAnimationFrame(frame);
-      run();
-    });
-    audio.addEventListener("pause", () => {
-      player.classList.remove("playing");
-      button.setAttribute("aria-label", name);
-      cancelAnimationFrame(frame);
-      tell();
-    });
-    button.addEventListener("click", toggle);
-    picture.addEventListener("click", (event) => {
-      const box = picture.getBoundingClientRect();
-      seek(picture_s * (event.clientX - box.left) / box.width);
-      play();
-    });
-    player.addEventListener("keydown", (event) => {
-      const step = { ArrowLeft: -0.25, ArrowRight: 0.25 }[event.key];
-      if (step) seek(audio.currentTime + step);
-      else if ((event.key === "Enter" || event.key === " ") && event.target === picture) toggle();
-      else return;
-      event.preventDefault();
-      event.stopPropagation();
-    });
-    audio.controls = false;
-    draw();
-  };
-  for (const block of document.querySelectorAll(".sound-rows:not([data-ready])")) {
-    block.dataset.ready = "";
-    block.querySelectorAll("[data-sound]").forEach(wire);
-  }
-})();
-"""
+MOST_COLUMNS = 4  # those that pictured.css has room for
+COMPRESSION = 0.5  # of Vorbis, 0 to 1: white noise of 44.1 kHz keeps its level within 0.5 dB
+COMPRESSION_OF_EARS = 0.2  # with 0.5 the time between two ears is lost
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A sound and its picture.
+    """A sound, and its picture if it has one.
 
     Attributes
     ----------
-    waveform : float array, shape (samples,), full scale 1; played as it is, not normalised.
-    image : array, shape (mel, frames), to draw.
+    waveform : float array, shape (samples,) or (samples, 2), left first, full scale 1; played as
+        it is, not normalised.
     title : str, what is heard, and which clip it is.
+    image : array, shape (mel, frames), to draw; None where it is only played.
     """
 
     waveform: np.ndarray
-    image: np.ndarray
     title: str
+    image: np.ndarray | None = None
 
 
-def rows(
-    sounds: Sequence[Sequence[Sound]],
+def captioned(sounds: Sequence[Sound], sr: int, licence: str) -> HTML:
+    """Return one player per sound, under its title, side by side where there is room."""
+    players = ""
+    for sound in sounds:
+        caption = html.escape(f"{sound.title} ({licence})")
+        players += (
+            f"<figure><figcaption>{caption}</figcaption>"
+            f'<audio controls preload="none" aria-label="{caption}" src="{_packed(sound, sr)}">'
+            "</audio></figure>"
+        )
+    return element(f'<div class="sound-list">{players}</div>', "captioned.css")
+
+
+def pictured(
+    rows: Sequence[Sequence[Sound]],
     settings: FrontEnd,
     licence: str,
     *,
@@ -179,12 +65,11 @@ def rows(
 ) -> HTML:
     """Return players over their spectrograms: a row per example, a column per kind of sound.
 
-    A click in a picture plays from there, and a line shows what is being heard. Sounds and pictures
-    are part of the element, which needs neither files nor network.
+    A click in a picture plays from there, and a line shows what is being heard.
 
     Parameters
     ----------
-    sounds : one list per row, all of one length; all images have the same shape.
+    rows : up to four sounds each, all as many, of one channel; all images have the same shape.
     settings : FrontEnd, for the axes and the sample rate.
     licence : str, of the clips.
     limits : float pair, what the first and the last colour stand for; what lies outside gets them.
@@ -200,42 +85,99 @@ def rows(
     -----
     Twenty players of 5 s at 44.1 kHz with 128 x 431 pictures take 3.1 MB when both are white noise.
     """
-    _check(sounds, settings, limits, headings)
-    n_columns = len(sounds[0])
+    _check(rows, settings, limits, headings)
+    n_columns = len(rows[0])
     headings = headings or [""] * n_columns
     cells = "".join(
-        _player(sound, heading, settings, limits)
-        for row in sounds
+        _cell(sound, heading, settings, limits)
+        for row in rows
         for sound, heading in zip(row, headings, strict=True)
     )
     stops = (mpl.colors.to_hex(colour) for colour in _colours(17) / 255)
     low, high = (f"{limit:g}".replace("-", "−") for limit in limits)
-    return HTML(
-        f'<style>{_style(n_columns)}</style><div class="sound-rows">'
-        f'<div class="grid c{n_columns}">{cells}</div>'
-        f'<div class="foot">Colour: {low} <span class="scale" role="img" aria-label="colour scale" '
-        f'style="background:linear-gradient(90deg,{",".join(stops)})"></span> {high} '
-        f"{html.escape(unit)}. Click a picture to play from there; with the keyboard, arrows move "
-        f"by 0.25 s, space plays and pauses. Sound: {html.escape(licence)}.</div></div>"
-        f"<script>{SCRIPT}</script>"
+    return element(
+        f'<div class="sound-rows"><div class="grid c{n_columns}" style="--columns:{n_columns}">'
+        f'{cells}</div><div class="foot">Colour: {low} <span class="scale" role="img" '
+        f'aria-label="colour scale" style="background:linear-gradient(90deg,{",".join(stops)})">'
+        f"</span> {high} {html.escape(unit)}. Click a picture to play from there; with the "
+        "keyboard, arrows move by 0.25 s, space plays and pauses. "
+        f"Sound: {html.escape(licence)}.</div></div>",
+        "pictured.css",
+        "pictured.js",
     )
 
 
-def _check(sounds, settings, limits, headings) -> None:
-    def refuse(what: str):
-        raise ValueError(f"rows: {what}.")
+def of_clips(data: Data, rows: np.ndarray, front_end: LogMel, lines: Iterable[str]) -> list[Sound]:
+    """Return clips with the network's input as their pictures.
 
-    n_columns = len(sounds[0]) if sounds else 0
-    if not n_columns or any(len(row) != n_columns for row in sounds):
-        lengths = [len(row) for row in sounds]
-        refuse(f"rows hold {lengths} sounds; give every row the same number, at least one")
+    Parameters
+    ----------
+    data : Data
+    rows : int array, shape (clips,).
+    front_end : LogMel
+    lines : one per clip, to stand above its file name.
+    """
+    batch = data.batch(rows, front_end.window.device)
+    names = data.clips.filename[rows]
+    titles = [plain(f"{line}\n{name}") for line, name in zip(lines, names, strict=True)]
+    return _of_batch(*batch, front_end.features(*batch)[:, 0], titles)
+
+
+def of_parts(
+    front_end: LogMel, parts: Sequence[torch.Tensor], n_valid: torch.Tensor, titles: Sequence[str]
+) -> list[tuple[Sound, ...]]:
+    """Return a row per clip: the clip and its parts, brought to the level of the clip.
+
+    Pictures are not: they are in dB below the clip's peak, so that their colours compare.
+
+    Parameters
+    ----------
+    front_end : LogMel
+    parts : tensors, shape (clips, samples), full scale 1; the first holds the clips themselves.
+    n_valid : int tensor, shape (clips,).
+    titles : one str per clip.
+    """
+    pictures = [front_end(part, n_valid) for part in parts]
+    peak = pictures[0].amax(dim=(1, 2), keepdim=True)
+    columns = [
+        _of_batch(level_matched(part, parts[0]), n_valid, picture - peak, titles)
+        for part, picture in zip(parts, pictures, strict=True)
+    ]
+    return list(zip(*columns, strict=True))
+
+
+def _of_batch(waveforms, n_valid, pictures, titles: Sequence[str]) -> list[Sound]:
+    """Return the sounds of a batch of tensors, each as long as its clip."""
+    arrays = (tensor.cpu().numpy() for tensor in (waveforms, n_valid, pictures))
+    return [
+        Sound(waveform[:n], title, picture)
+        for waveform, n, picture, title in zip(*arrays, titles, strict=True)
+    ]
+
+
+def _packed(sound: Sound, sr: int) -> str:
+    ears = np.ndim(sound.waveform) == 2
+    return ogg(sound.waveform, sr, COMPRESSION_OF_EARS if ears else COMPRESSION)
+
+
+def _check(rows, settings, limits, headings) -> None:
+    def refuse(what: str):
+        raise ValueError(f"pictured: {what}.")
+
+    n_columns = len(rows[0]) if rows else 0
+    if not 1 <= n_columns <= MOST_COLUMNS or any(len(row) != n_columns for row in rows):
+        lengths = [len(row) for row in rows]
+        refuse(f"rows hold {lengths} sounds; give every row the same number, 1 to {MOST_COLUMNS}")
     if len(headings) not in (0, n_columns):
         refuse(f"{len(headings)} headings for {n_columns} columns; give one for each, or none")
     if not limits[0] < limits[1]:
         refuse(f"limits={limits}, expected the lower one first")
-    expected = (settings.n_mels, sounds[0][0].image.shape[-1])
+    sounds = [sound for row in rows for sound in row]
+    if bare := [sound.title for sound in sounds if sound.image is None]:
+        refuse(f"{bare[0]!r} has no image; give one, or show it with captioned")
+    expected = (settings.n_mels, rows[0][0].image.shape[-1])
     longest = expected[1] * settings.hop_length + settings.n_fft
-    for sound in (sound for row in sounds for sound in row):
+    for sound in sounds:
         title, shape, n_samples = sound.title, sound.image.shape, np.shape(sound.waveform)
         if shape != expected or not shape[1]:
             refuse(f"image of {title!r} has shape {shape}, expected {expected}; draw all alike")
@@ -250,7 +192,7 @@ def _check(sounds, settings, limits, headings) -> None:
             refuse(f"waveform of {title!r} holds NaN or infinity; replace it before playing")
 
 
-def _player(sound: Sound, heading: str, settings: FrontEnd, limits: tuple[float, float]) -> str:
+def _cell(sound: Sound, heading: str, settings: FrontEnd, limits: tuple[float, float]) -> str:
     """Return the markup of one sound: heading, title, picture with axes, and a bar of controls."""
     n_mels, n_frames = sound.image.shape
     picture_s, sound_s = n_frames * settings.frame_s, len(sound.waveform) / settings.sr
@@ -271,37 +213,24 @@ def _player(sound: Sound, heading: str, settings: FrontEnd, limits: tuple[float,
         f'{above}<div class="title">{html.escape(sound.title)}</div>'
         f'<div class="picture" role="slider" tabindex="0" aria-label="Position in {name}" '
         f'aria-valuemin="0" aria-valuemax="{sound_s:.2f}" aria-valuenow="0">'
-        f'<img alt="Mel spectrogram of {name}" src="{_picture_uri(sound.image, limits)}">'
+        f'<img alt="Mel spectrogram of {name}" src="{_picture(sound.image, limits)}">'
         f'<div class="head"></div>{frequencies}<span class="axis">frequency (Hz)</span>{times}'
         f'</div><div class="bar"><button type="button" aria-label="Play {name}"></button>'
         '<span class="clock"></span><span>time (s)</span></div>'
-        f'<audio controls preload="none" aria-label="{name}" '
-        f'src="{sound_uri(sound.waveform, settings.sr)}"></audio></div>'
+        f'<audio controls preload="none" aria-label="{name}" src="{_packed(sound, settings.sr)}">'
+        "</audio></div>"
     )
 
 
-def _picture_uri(image: np.ndarray, limits: tuple[float, float]) -> str:
+def _picture(image: np.ndarray, limits: tuple[float, float]) -> str:
     """Return (mel, frames) as a PNG of 256 colours, low frequencies at the bottom."""
     scaled = np.clip((image - limits[0]) / (limits[1] - limits[0]), 0, 1)
     indices = np.minimum(scaled * N_COLOURS, N_COLOURS - 1).astype(np.uint8)
     picture = Image.fromarray(np.ascontiguousarray(indices[::-1]))
     picture.putpalette(_colours(N_COLOURS).tobytes())
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return png(picture)
 
 
 def _colours(n: int) -> np.ndarray:
     """Return `n` colours of the scale, evenly spread, uint8, shape (n, 3)."""
     return mpl.colormaps[MAGNITUDE_CMAP](np.linspace(0, 1, n), bytes=True)[:, :3]
-
-
-def _style(n_columns: int) -> str:
-    wrap = n_columns * NARROWEST_PX + GUTTER_PX
-    numbers = {"GUTTER": GUTTER_PX, "WIDEST": 560 * n_columns, "WRAP_BELOW": wrap - 0.02,
-               "WRAP": wrap, "COLUMNS": n_columns, "FOLLOWING": n_columns + 1,
-               "PAIR": 2 * NARROWEST_PX + GUTTER_PX}  # fmt: skip
-    style = STYLE + PAIRS * (n_columns == 4)
-    for name, value in numbers.items():
-        style = style.replace(name, str(value))
-    return style

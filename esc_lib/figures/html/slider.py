@@ -1,11 +1,6 @@
 """The trace of a fitted dictionary as an element of the page: one slider, one image per epoch."""
 
-from __future__ import annotations
-
-import base64
 import html
-import io
-from urllib.parse import quote
 
 import matplotlib as mpl
 import numpy as np
@@ -15,7 +10,16 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from esc_lib.config import FrontEnd
-from esc_lib.figures.style import MAGNITUDE_CMAP, apply, high_peak, mel_axis
+from esc_lib.figures.html.page import element, png
+from esc_lib.figures.style import (
+    MAGNITUDE_CMAP,
+    apply,
+    atom_curves,
+    evenly,
+    heat_map,
+    high_peak,
+    mel_axis,
+)
 
 WIDTH_PX, HEIGHT_PX = 1000, 330
 DPI = 100
@@ -24,25 +28,6 @@ FONT_SIZE = 12  # larger than in still figures: a phone shows the image at a thi
 N_CURVES = 12
 N_LEVELS = 16  # of the heat map: a page carries dozens of these images
 
-# without JavaScript the slider stays hidden, and the last epoch is what is seen
-SCRIPT = """
-(() => {
-  const slider = document.getElementById("IDENTIFIER-range");
-  const epoch = document.getElementById("IDENTIFIER-epoch");
-  const images = document.getElementById("IDENTIFIER").getElementsByTagName("img");
-  const show = () => {
-    for (let i = 0; i < images.length; i++) {
-      images[i].style.display = i === Number(slider.value) ? "block" : "none";
-    }
-    epoch.textContent = images[slider.value].dataset.epoch;
-    slider.setAttribute("aria-valuetext", "epoch " + epoch.textContent);
-  };
-  slider.addEventListener("input", show);
-  slider.style.display = "block";
-  show();
-})();
-"""
-
 
 def trace_slider(
     snapshots: np.ndarray, epochs: list[int], name: str, settings: FrontEnd, caption: str
@@ -50,14 +35,13 @@ def trace_slider(
     """Return a slider over the traced epochs: some atoms as curves, all of them as a heat map.
 
     All atoms are divided by one high peak of the last epoch, and limits are fixed, so that all
-    epochs share one scale. The images are part of the element, which needs neither files nor
-    network. The same input gives the same text.
+    epochs share one scale. The same input gives the same text.
 
     Parameters
     ----------
     snapshots : array, shape (epochs, mel, atoms), >= 0, atoms in the order of the last snapshot.
     epochs : list of int, at which the snapshots were taken.
-    name : str, the model; sliders on one page need different names.
+    name : str, the model.
     settings : FrontEnd, for the mel axis.
     caption : str
 
@@ -72,66 +56,53 @@ def trace_slider(
             f"trace_slider: snapshots of {name} have shape {snapshots.shape}, expected {expected} "
             "and atoms; pass the snapshots and epochs of one Trace."
         )
-    identifier = "trace-" + quote(name, safe="")  # another for every name, and safe everywhere
-    chosen = _chosen(snapshots.shape[2])
     last = len(epochs) - 1
+    chosen = evenly(snapshots.shape[2], N_CURVES)
     images = ""
-    for index, (epoch, png) in enumerate(zip(epochs, _images(snapshots, chosen, settings))):
+    for index, (epoch, picture) in enumerate(zip(epochs, _pictures(snapshots, chosen, settings))):
         alt = (
             f"{name} after epoch {epoch}: on the left {len(chosen)} atoms as curves over "
             "frequency, on the right a heat map of all atoms."
         )
         images += (
-            f'<img data-epoch="{epoch}" alt="{html.escape(alt)}" '
-            f'width="{WIDTH_PX}" height="{HEIGHT_PX}" style="max-width:100%;height:auto;'
-            f'display:{"block" if index == last else "none"}" '
-            f'src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+            f'<img data-epoch="{epoch}" alt="{html.escape(alt)}" width="{WIDTH_PX}" '
+            f'height="{HEIGHT_PX}"{" hidden" if index < last else ""} src="{png(picture)}">'
         )
-    return HTML(
-        f'<figure id="{identifier}" style="margin:0;max-width:{WIDTH_PX}px">{images}'
-        f'<label for="{identifier}-range">{html.escape(name)}, epoch '
-        f'<span id="{identifier}-epoch">{epochs[-1]}</span> of {epochs[-1]}</label>'
-        f'<input type="range" id="{identifier}-range" min="0" max="{last}" value="{last}" '
-        'autocomplete="off" style="display:none;width:100%;margin:0.3em 0">'
-        '<figcaption style="text-align:left;font-size:0.85em">'
-        f"{html.escape(caption)}</figcaption></figure>"
-        f"<script>{SCRIPT.replace('IDENTIFIER', identifier)}</script>"
+    return element(
+        f'<figure class="trace-slider" style="max-width:{WIDTH_PX}px">{images}'
+        f'<label>{html.escape(name)}, epoch <span class="epoch">{epochs[-1]}</span> of '
+        f'{epochs[-1]}<input type="range" min="0" max="{last}" value="{last}" '
+        f'autocomplete="off"></label><figcaption>{html.escape(caption)}</figcaption></figure>',
+        "slider.css",
+        "slider.js",
     )
 
 
-def _chosen(n_atoms: int) -> np.ndarray:
-    """Return which atoms are drawn as curves: evenly spread, none twice."""
-    return np.linspace(0, n_atoms - 1, min(N_CURVES, n_atoms)).astype(int)
-
-
-def _images(snapshots: np.ndarray, chosen: np.ndarray, settings: FrontEnd) -> list[bytes]:
-    """Return one PNG per epoch, all of one size, in one palette."""
+def _pictures(snapshots: np.ndarray, chosen: np.ndarray, settings: FrontEnd) -> list[Image.Image]:
+    """Return one image per epoch, all of one size, in one palette."""
     scale = high_peak(snapshots[-1])
     _, n_mels, n_atoms = snapshots.shape
     heat = mpl.colormaps[MAGNITUDE_CMAP].resampled(N_LEVELS)
-    colours = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(chosen)))[:, :3]
-    palette = _palette(heat(np.arange(N_LEVELS))[:, :3], colours)
     with mpl.rc_context():
         apply()  # the same input gives the same images whatever the caller's style
         mpl.rcParams.update({"font.size": FONT_SIZE, "axes.titlesize": FONT_SIZE})
         figure = Figure(figsize=(WIDTH_PX / DPI, HEIGHT_PX / DPI), dpi=DPI)
         canvas = FigureCanvasAgg(figure)
         left, right = figure.subplots(1, 2, width_ratios=PANEL_WIDTHS)
-        left.set_prop_cycle(color=colours)
-        curves = left.plot(np.arange(n_mels) + 0.5, np.zeros((n_mels, len(chosen))), linewidth=1.2)
+        nothing = np.zeros((n_mels, n_atoms))
+        curves = atom_curves(left, nothing, N_CURVES, linewidth=1.2)
         mel_axis(left, settings, "x")
         left.set(xlim=(0, n_mels), ylim=(0, 1.6), ylabel="weight / high final peak")
         left.set_title(f"{len(chosen)} atoms")
-        image = right.imshow(
-            np.zeros((n_mels, n_atoms)), origin="lower", aspect="auto", cmap=heat,
-            vmin=0, vmax=1, extent=(0, n_atoms, 0, n_mels),
-        )  # fmt: skip
+        image = heat_map(right, nothing, vmin=0, vmax=1, cmap=heat)
         mel_axis(right, settings, "y")
         right.set(xlabel="atom, sorted by centre", title=f"all {n_atoms} atoms")
         figure.colorbar(image, ax=right, label="weight / high final peak", extend="max")
+        colours = mpl.colors.to_rgba_array([curve.get_color() for curve in curves])[:, :3]
+        palette = _palette(heat(np.arange(N_LEVELS))[:, :3], colours)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # laid out anew, the second image would shift
-        images = []
+        pictures = []
         for w in snapshots:
             scaled = w / scale
             for curve, values in zip(curves, scaled[:, chosen].T):
@@ -139,12 +110,8 @@ def _images(snapshots: np.ndarray, chosen: np.ndarray, settings: FrontEnd) -> li
             image.set_data(scaled)
             canvas.draw()
             picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-            buffer = io.BytesIO()
-            picture.quantize(palette=palette, dither=Image.Dither.NONE).save(
-                buffer, format="PNG", optimize=True
-            )
-            images.append(buffer.getvalue())
-    return images
+            pictures.append(picture.quantize(palette=palette, dither=Image.Dither.NONE))
+    return pictures
 
 
 def _palette(heat: np.ndarray, colours: np.ndarray) -> Image.Image:
