@@ -11,7 +11,7 @@
 
 # %% tags=["parameters"]
 profile = "demo"  # demo, esc10, esc50 or esc50-16k
-data_folder = ""  # folder with audio/ and meta/esc50.csv; empty: made or downloaded
+data_folder = ""  # folder with audio/ and meta/data.csv; empty: made or downloaded
 artifacts = ""  # where notebooks hand over; empty: build/<profile>/artifacts
 
 # %% tags=["hide-input"]
@@ -20,19 +20,12 @@ import torch
 from IPython.display import display
 
 from esc_lib import data
-from esc_lib.config import get_profile
-from esc_lib.data import decoding, esc50, splits
-from esc_lib.data.clips import own, root, save_data
 from esc_lib.figures import data as figures
-from esc_lib.figures import style
 from esc_lib.figures.html import player
-from esc_lib.sound.log_mel import LogMel
-from esc_lib.study import metrics
-from esc_lib.study.metrics import Metric
+from esc_lib.study import Chapter, Metric
 
-style.apply()
-settings = get_profile(profile)
-folder = own(root(profile, artifacts), "01_data")
+chapter = Chapter("01_data", profile, artifacts)
+settings = chapter.settings
 
 # %% [markdown]
 # ## Read and verify
@@ -44,9 +37,9 @@ folder = own(root(profile, artifacts), "01_data")
 
 # %% tags=["remove-stderr"]
 source = data.prepare(profile, data_folder)
-clips = esc50.read_clips(source, esc10_only=settings.esc10_only)
-decoded = decoding.decode(clips, settings.front_end.sr, settings.front_end.n_samples)
-verdict = decoding.describe(clips, decoded.report)
+clips = data.read_clips(source, esc10_only=settings.esc10_only)
+decoded = data.decode(clips, settings.front_end.sr, settings.front_end.n_samples)
+verdict = data.describe(clips, decoded.report)
 print("\n".join(verdict))
 
 # %% [markdown]
@@ -54,7 +47,7 @@ print("\n".join(verdict))
 # assumed: the thesis says both that clips vary between 1 and 5 s and that each is exactly 5 s.
 
 # %%
-decoding.characteristics(clips, decoded.report)
+data.characteristics(clips, decoded.report)
 
 # %% mystnb={"figure": {"name": "fig-01-levels", "caption": "Durations (left, counts on a logarithmic axis) and levels (right) of all clips. Peak levels near 0 dB mean that clips were normalised one by one, so loudness tells classes apart only within a clip."}, "image": {"alt": "Two histograms. Left: nearly all clips share one duration, with a few shorter and longer ones. Right: distributions of peak and root-mean-square level in decibels, the peak level to the right of the other."}}
 figure = figures.levels(decoded.report)
@@ -70,7 +63,7 @@ first = clips[clips.fold == clips.fold.min()].drop_duplicates("label").sort_valu
 rows = first.index.to_numpy()
 waveforms = torch.from_numpy(decoded.waveforms[rows]).float() / 32768
 n_valid = torch.from_numpy(decoded.n_valid[rows])
-log_mel = LogMel(settings.front_end)(waveforms, n_valid).numpy()
+log_mel = chapter.front_end(waveforms, n_valid).cpu().numpy()
 
 # %% mystnb={"figure": {"name": "fig-01-gallery", "caption": "One clip per class (fold 1): mel power on one colour scale for all panels. Steady bands, harmonic stacks, clicks and swells are all present. Answers thesis figure 4.1."}, "image": {"alt": "A grid of log-mel spectrograms, one per class, time to the right and frequency upwards. Some show horizontal harmonic lines, some vertical strokes, some broad bands of noise."}}
 figure = figures.gallery(log_mel, first.category.tolist(), settings.front_end)
@@ -103,8 +96,8 @@ figure = figures.fold_table(clips)
 # the class. The folds keep recordings together, apart from a few that straddle two folds:
 
 # %%
-shared = splits.shared_sources(clips)
-straddling = splits.straddling_sources(clips)
+shared = data.shared_sources(clips)
+straddling = data.straddling_sources(clips)
 display(straddling[["src_file", "filename", "fold", "category"]].reset_index(drop=True))
 
 # %% [markdown]
@@ -116,34 +109,33 @@ display(straddling[["src_file", "filename", "fold", "category"]].reset_index(dro
 test_fold, seed = settings.test_fold, settings.training.seed
 share = settings.training.validation_share
 parts = {
-    name: splits.split(clips, test_fold, protocol=name, validation_share=share, seed=seed)
-    for name in splits.COMPARED
+    name: data.split(clips, test_fold, protocol=name, validation_share=share, seed=seed)
+    for name in data.COMPARED
 }
-leak = {name: splits.leaked_share(clips, split) for name, split in parts.items()}
-clips["part"] = splits.name_parts(clips, parts[settings.training.protocol])
+leak = {name: data.leaked_share(clips, split) for name, split in parts.items()}
+clips["part"] = data.name_parts(clips, parts[settings.training.protocol])
 
 # %% mystnb={"figure": {"name": "fig-01-leak", "caption": "Left: clips in each part of the split used from here on. Right: share of validation clips that have a sibling from the same recording among the training clips, for the source-grouped cut and for the thesis's random cut."}, "image": {"alt": "Left: three bars with the number of training, validation and test clips. Right: two bars; the source-grouped cut leaks nothing, the random cut leaks a considerable share."}}
 figure = figures.parts(clips, leak["source_grouped"], leak["random_clips"])
 
 # %% tags=["hide-input"]
-save_data(folder, clips, decoded.waveforms, decoded.n_valid)
-decoded.report.to_csv(folder / "verification.csv", index=False)
+data.save_data(chapter.folder, clips, decoded.waveforms, decoded.n_valid)
 duration_s = decoded.report.duration_s
-metrics.publish(
-    folder,
+chapter.publish(
     {
-        "dataset_label": Metric(settings.dataset_label),
-        "clips": Metric(len(clips)),
-        "classes": Metric(int(clips.label.nunique())),
-        "folds": Metric(int(clips.fold.nunique())),
+        "dataset_label": settings.dataset_label,
+        "clips": len(clips),
+        "classes": int(clips.label.nunique()),
+        "folds": int(clips.fold.nunique()),
         "shared_source_pct": Metric(100 * float(shared.mean()), "%", len(clips)),
-        "straddling_sources": Metric(int(straddling.src_file.nunique())),
+        "straddling_sources": int(straddling.src_file.nunique()),
         "duration_min_s": Metric(float(duration_s.min()), "s", len(clips)),
         "duration_max_s": Metric(float(duration_s.max()), "s", len(clips)),
-        "silent_clips": Metric(int(np.sum(decoded.report.silent))),
+        "silent_clips": int(np.sum(decoded.report.silent)),
         "random_split_leak_pct": Metric(100 * leak["random_clips"], "%"),
         "grouped_split_leak_pct": Metric(100 * leak["source_grouped"], "%"),
     },
+    verification=decoded.report,
 )
 
 # %% [markdown]

@@ -20,24 +20,18 @@ import numpy as np
 import torch
 from scipy.signal import welch
 
-from esc_lib.config import RECIPES, get_profile
-from esc_lib.data.clips import find, open_data, own, root
+from esc_lib.config import RECIPES
 from esc_lib.figures import features as figures
-from esc_lib.figures import style
 from esc_lib.figures.html import player
-from esc_lib.sound import audio
-from esc_lib.sound.augment import augment_waveforms
-from esc_lib.sound.log_mel import LogMel, librosa_difference_db, librosa_log_mel
-from esc_lib.study import metrics
-from esc_lib.study.metrics import Metric
+from esc_lib.sound import LogMel, audio, augment, librosa_difference_db, librosa_log_mel
+from esc_lib.sound import log_mel as front_ends
+from esc_lib.study import Chapter, Metric, source
 
-style.apply()
-settings = get_profile(profile)
+chapter = Chapter("02_features", profile, artifacts)
+settings, data = chapter.settings, chapter.data
 augmentation = RECIPES["thesis"].augmentation
 front_end = LogMel(settings.front_end)
 sr, hop = settings.front_end.sr, settings.front_end.hop_length
-data = open_data(find(root(profile, artifacts), "01_data"))
-folder = own(root(profile, artifacts), "02_features")
 
 # %% [markdown]
 # The clip followed here is the first training clip of class 0.
@@ -159,7 +153,10 @@ figure = figures.padding(before, after, titles, settings.front_end)
 # the content of thesis figure 4.6. It removes the recording's level, and with it one more thing:
 # multiplying a clip by a constant changes nothing the network sees (unless the clip is so faint that
 # the decibel floor of -100 dB cuts in). Any explanation method that merely attenuates the whole clip
-# will therefore look perfectly faithful.
+# will therefore look perfectly faithful. In the code that runs:
+
+# %% tags=["hide-input"]
+source(front_ends.standardise)
 
 # %%
 some = data.split.train[:: max(1, len(data.split.train) // 4)][:4]
@@ -178,7 +175,7 @@ figure = figures.normalisation(log_mel, inputs, names)
 
 # %%
 always = replace(augmentation, probability=1.0)
-forced = augment_waveforms(waveform, n_valid, always, sr, torch.Generator().manual_seed(3))
+forced = augment.augment_waveforms(waveform, n_valid, always, sr, torch.Generator().manual_seed(3))
 plain = front_end.features(waveform, n_valid)[0, 0].numpy()
 processed = front_end.features(forced, n_valid)[0, 0].numpy()
 
@@ -211,14 +208,13 @@ stages = [
 figure = figures.pipeline(stages, settings.front_end)
 
 # %% tags=["hide-input"]
-metrics.publish(
-    folder,
+chapter.publish(
     {
         "frames": Metric(int(inputs.shape[2]), "frames"),
         "mel_bands": Metric(int(inputs.shape[1]), "bands"),
         "parity_max_db": Metric(float(parity_db), "dB", len(rows)),
         "sample_rate_hz": Metric(sr, "Hz"),
-    },
+    }
 )
 
 # %% [markdown]

@@ -23,32 +23,22 @@ import numpy as np
 import pandas as pd
 import torch
 
-from esc_lib.config import get_profile
-from esc_lib.data import esc50
-from esc_lib.data.clips import find, open_data, own, root
-from esc_lib.evaluation import intervals
+from esc_lib.data import major_category
+from esc_lib.evaluation import source_draws
 from esc_lib.figures import feature_maps as figures
 from esc_lib.figures import features as feature_figures
-from esc_lib.figures import style
 from esc_lib.figures.html import explorer, player
-from esc_lib.layers import embeddings, gates, hooks
-from esc_lib.machine.hardware import best_device
-from esc_lib.models.se_cnn import BLOCKS, GATES
-from esc_lib.sound.log_mel import LogMel
-from esc_lib.study import metrics as report
-from esc_lib.study.metrics import Metric
-from esc_lib.training import checkpoint
+from esc_lib.layers import BEFORE, embeddings, forced_logits, gates, record, se_gates
+from esc_lib.models import BLOCKS, GATES
+from esc_lib.models.se_cnn import SqueezeExcitation
+from esc_lib.study import Chapter, Metric, source
 
-style.apply()
-settings = get_profile(profile)
-data = open_data(find(root(profile, artifacts), "01_data"))
-trained = find(root(profile, artifacts), "03_training")
-model = checkpoint.load(trained / "model.safetensors", settings, data.class_names)
-device = best_device()
-front_end = LogMel(settings.front_end).to(device)
+chapter = Chapter("04_feature_maps", profile, artifacts)
+settings, data, model = chapter.settings, chapter.data, chapter.model
+device, front_end = chapter.device, chapter.front_end
+trained = chapter.read("03_training")
 predictions = pd.read_csv(trained / "predictions.csv")
 labels, sources = data.clips.label.to_numpy(), data.clips.src_file.to_numpy()
-folder = own(root(profile, artifacts), "04_feature_maps")
 
 # %% [markdown]
 # ## The clip
@@ -63,7 +53,7 @@ clear = (right if len(right) else test_clips).sort_values("confidence").iloc[-1]
 row = int(clear.row)
 batch = data.batch([row], device)
 inputs = front_end.features(*batch)
-with hooks.record(model, [*BLOCKS, *GATES]) as maps, torch.no_grad():
+with record(model, [*BLOCKS, *GATES]) as maps, torch.no_grad():
     model(inputs)
 caption = f"{clear.category}: {clear.filename} (fold {clear.fold})"
 waveform = batch[0][0, : int(batch[1])].cpu().numpy()
@@ -107,8 +97,14 @@ figure = figures.maps(*strongest("conv_block5"), settings.front_end)
 # %% [markdown]
 # ## Gates
 #
-# A gate multiplies each channel by one number between 0 and 1 that depends on the whole clip. A map
-# keeps its shape; only its weight changes. Below are the same channels before and after each gate,
+# A gate multiplies each channel by one number between 0 and 1 that depends on the whole clip:
+# $g = \sigma(W_2 \max(0, W_1 [\bar x, \max x]))$, from each channel's mean and maximum.
+
+# %% tags=["hide-input"]
+source(SqueezeExcitation.gate)
+
+# %% [markdown]
+# A map keeps its shape; only its weight changes. Below are the same channels before and after each gate,
 # the most active ones before it, from the one that is turned down most to the one that is kept
 # best. Pairs share one colour scale per gate.
 
@@ -116,14 +112,14 @@ figure = figures.maps(*strongest("conv_block5"), settings.front_end)
 # %%
 def pairs(gate):
     """Return maps before and after a gate, what it multiplied them by, and their channels."""
-    before, channels = strongest(hooks.BEFORE[gate])
+    before, channels = strongest(BEFORE[gate])
     after, values = maps[gate][0].cpu().numpy()[channels], recalibrated[gate][2][channels]
     order = np.argsort(values)
     return before[order], after[order], values[order], channels[order]
 
 
 recalibrated = {}
-for gate, block in hooks.BEFORE.items():
+for gate, block in BEFORE.items():
     with torch.no_grad():
         values = getattr(model, gate).gate(maps[block])[0].cpu().numpy()
     before, after = (maps[layer][0].mean(dim=(1, 2)).cpu().numpy() for layer in (block, gate))
@@ -155,7 +151,7 @@ figure = figures.recalibration(recalibrated)
 
 # %% tags=["remove-stderr"]
 test = data.split.test
-test_gates = hooks.se_gates(model, front_end, data, test)
+test_gates = se_gates(model, front_end, data, test)
 described = gates.describe(test_gates, labels[test])
 described.style.format("{:.2f}").format("{:.1f}", subset=[c for c in described if "%" in c])
 
@@ -181,13 +177,13 @@ figure = figures.gates_per_class(means, data.class_names)
 # and their intervals (95 %) come from drawing whole source recordings.
 
 # %% tags=["remove-stderr"]
-train_gates = hooks.se_gates(model, front_end, data, data.split.train)
+train_gates = se_gates(model, front_end, data, data.split.train)
 variants = gates.variants({gate: values.mean(axis=0) for gate, values in train_gates.items()})
 forced = {}
 for part in ("validation", "test"):
     rows = getattr(data.split, part)
-    logits = hooks.forced_logits(model, front_end, data, rows, variants)
-    draws = intervals.source_draws(sources[rows])
+    logits = forced_logits(model, front_end, data, rows, variants)
+    draws = source_draws(sources[rows])
     forced[part] = gates.compare(logits, labels[rows], draws)
 columns = ["accuracy", "changed", "nll"]
 together = pd.concat({part: table[columns] for part, table in forced.items()}, axis=1)
@@ -230,7 +226,7 @@ clips = data.clips.loc[rows, ["filename", "category", "fold", "part"]].reset_ind
 predicted = predictions.set_index("row").predicted[rows]
 clips["predicted"] = [data.class_names[label] for label in predicted]
 few = len(data.class_names) <= len(explorer.COLOURS)
-clips["group"] = clips.category if few else esc50.major_category(data.clips)[rows].to_numpy()
+clips["group"] = clips.category if few else major_category(data.clips)[rows].to_numpy()
 
 # %% mystnb={"figure": {"name": "fig-04-embeddings", "caption": "Maps of the validation and test clips, from the first block to the hidden layer of the head. Colour and shape: class (major category where there are too many classes); ring: the network's prediction is wrong. Distances between far groups mean little, and directions nothing."}, "image": {"alt": "Two rows of six scatter plots, t-SNE above UMAP. From left to right classes gather into groups of one colour; rings lie mostly between groups or inside a group of another colour."}}
 figure = figures.clip_maps(clips, clip_maps)
@@ -255,23 +251,19 @@ explorer.explorer(
 )
 
 # %% tags=["hide-input"]
-np.savez_compressed(folder / "gates.npz", rows=test, **test_gates)
-pd.concat(forced, names=["part", "gates"]).to_csv(folder / "forced_gates.csv")
-measured.to_csv(folder / "embeddings.csv")
+np.savez_compressed(chapter.folder / "gates.npz", rows=test, **test_gates)
 everything = {kind: forced["test"].loc[f"all, {kind}"] for kind in ("mean", "half", "open")}
 metrics = {
     "gates_share_pct": Metric(gates.share_of_parameters(model), "%"),
     "gates_verdict": Metric(gates.verdict(everything["mean"]), "", len(test)),
-    "forced_test_clips": Metric(len(test)),
+    "forced_test_clips": len(test),
     "forced_as_trained": Metric(forced["test"].accuracy["as trained"], "%", len(test)),
-    "embedded_clips": Metric(len(clips)),
-    "trust_lowest": Metric(float(measured[list(embeddings.METHODS)].min(axis=None))),
+    "embedded_clips": len(clips),
+    "trust_lowest": float(measured[list(embeddings.METHODS)].min(axis=None)),
 }
 for kind, row in everything.items():
     metrics |= {
         f"forced_{kind}": Metric(row.difference, "points", len(test), (row.low, row.high)),
-        f"forced_{kind}_low": Metric(row.low, "points"),
-        f"forced_{kind}_high": Metric(row.high, "points"),
         f"forced_{kind}_changed": Metric(int(row.changed), "", len(test)),
         f"forced_{kind}_nll": Metric(
             row.nll_difference, "nats", len(test), (row.nll_low, row.nll_high)
@@ -291,10 +283,9 @@ for name, row in measured.iterrows():
     layer = name.replace(" ", "")
     metrics |= {
         f"neighbours_{layer}": Metric(row.right, "%", len(clips), (row.low, row.high)),
-        f"neighbours_{layer}_low": Metric(row.low, "%"),
-        f"neighbours_{layer}_high": Metric(row.high, "%"),
     }
-report.publish(folder, metrics)
+forced = pd.concat(forced, names=["part", "gates"])
+chapter.publish(metrics, forced_gates=forced, embeddings=measured)
 
 # %% [markdown]
 # ## What we learned

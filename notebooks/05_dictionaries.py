@@ -22,29 +22,21 @@ import pandas as pd
 from IPython.display import Markdown, display
 from tqdm import tqdm
 
-from esc_lib.config import get_profile
-from esc_lib.data import esc50
-from esc_lib.data.clips import find, open_data, own, root
-from esc_lib.dictionaries import atoms, gather, judge, models
+from esc_lib import dictionaries
+from esc_lib.data import major_category, thesis_group
+from esc_lib.dictionaries import atoms, judge
 from esc_lib.figures import dictionaries as figures
 from esc_lib.figures import interval_rows, style
 from esc_lib.figures.html import slider
-from esc_lib.machine.hardware import best_device
-from esc_lib.models.se_cnn import BLOCKS, GATES
-from esc_lib.sound.log_mel import LogMel, mel_frequencies_hz
-from esc_lib.study import metrics as report
-from esc_lib.study.metrics import Metric
-from esc_lib.training import checkpoint, classifier
+from esc_lib.models import BLOCKS, GATES
+from esc_lib.sound import mel_frequencies_hz
+from esc_lib.study import Chapter, Metric, source
+from esc_lib.training import initial_model
 
-style.apply()
-settings = get_profile(profile)
+chapter = Chapter("05_dictionaries", profile, artifacts)
+settings, data, model = chapter.settings, chapter.data, chapter.model
+device, front_end = chapter.device, chapter.front_end
 layer, seed = settings.dictionaries.layer, settings.training.seed
-data = open_data(find(root(profile, artifacts), "01_data"))
-weights = find(root(profile, artifacts), "03_training") / "model.safetensors"
-model = checkpoint.load(weights, settings, data.class_names)
-device = best_device()
-front_end = LogMel(settings.front_end).to(device)
-folder = own(root(profile, artifacts), "05_dictionaries")
 
 # %% [markdown]
 # ## The mel axis
@@ -68,7 +60,7 @@ figure = figures.mel_bank(front_end.mel_basis.cpu().numpy(), settings.front_end)
 # random, and for uniform noise in the place of $H$.
 
 # %% tags=["remove-stderr"]
-untrained = classifier.initial_model(settings, len(data.class_names)).to(device).eval()
+untrained = initial_model(settings, len(data.class_names)).to(device).eval()
 layers, hidden = (*BLOCKS, *GATES), {}
 networks = {"trained": (model.to(device), None), "untrained": (untrained, 0)}
 for network, part, keep in (
@@ -76,8 +68,8 @@ for network, part, keep in (
     ("untrained", "train", ()), ("untrained", "test", ()),
 ):  # fmt: skip
     net, noise = networks[network]
-    hidden[network, part] = gather.gather_once(
-        folder / f"hidden_{network}_{part}.pt", net, front_end, data, getattr(data.split, part),
+    hidden[network, part] = dictionaries.gather_once(
+        chapter.cache / f"hidden_{network}_{part}.pt", net, front_end, data, getattr(data.split, part),
         layers, keep=keep, reduction=reduction, noise_seed=noise,
     )  # fmt: skip
 train, validation, test = (hidden["trained", part] for part in style.PARTS)
@@ -90,7 +82,7 @@ train, validation, test = (hidden["trained", part] for part in style.PARTS)
 # weight of least error on *validation* clips is taken for all models that follow.
 
 # %%
-tried = models.try_smoothness(
+tried = dictionaries.try_smoothness(
     train.statistics[layer], validation.statistics[layer], settings.dictionaries, seed
 )
 chosen = float(tried.validation.idxmin())
@@ -106,11 +98,21 @@ figure = figures.smoothness(tried, chosen)
 # - **MelBasisTransform**: fixed Gaussians in a row, learned scales only.
 #
 # The exact non-negative least-squares solution for the same $H$ is the yardstick. All are fitted on
-# training clips; one scale per channel, fixed there too, puts channels on a common level.
+# training clips; one scale per channel, fixed there too, puts channels on a common level. What makes
+# each $W$, as it runs:
+
+# %% tags=["hide-input"]
+source(*(model.dictionary for model in dictionaries.MODELS))
+
+# %% [markdown]
+# And the yardstick, $\min_{W \ge 0} \lVert V - WH \rVert^2$, row by row of $V$:
+
+# %% tags=["hide-input"]
+source(dictionaries.solve_exact)
 
 # %% tags=["remove-stderr"]
 fits = {
-    name: models.fit_layer(
+    name: dictionaries.fit_layer(
         train.statistics[name], settings.dictionaries, seed, smoothness=chosen
     )
     for name in tqdm(BLOCKS, desc="fitting")
@@ -151,7 +153,7 @@ figure = figures.errors_by_layer(table)
 carried = {}
 for name in layers:
     if name not in fits:
-        fits[name] = models.fit_layer(
+        fits[name] = dictionaries.fit_layer(
             train.statistics[name], settings.dictionaries, seed, models=()
         )
     clips = judge.by_clip(fits[name], test, name, data.clips.iloc[data.split.test])
@@ -295,7 +297,7 @@ truth, templates = None, None
 if settings.procedural:
     templates = atoms.source_templates(front_end)
     first = hidden["untrained", "train"].statistics[layer]
-    other = models.fit_layer(first, settings.dictionaries, seed, smoothness=chosen)
+    other = dictionaries.fit_layer(first, settings.dictionaries, seed, smoothness=chosen)
     found = {
         network: {n: atoms.match(w.numpy(), templates) for n, w in each.dictionaries().items()}
         for network, each in (("trained", fits[layer]), ("untrained", other))
@@ -330,7 +332,7 @@ mean_h = train.h[layer].mean(dim=2).numpy() * fits[layer].scale.numpy()
 bands_hz = mel_frequencies_hz(settings.front_end).numpy()
 centres = {n: atoms.centre_hz(w, bands_hz) for n, w in w_final.items()}
 use = {n: mean_h * np.linalg.norm(w, axis=0) for n, w in w_final.items()}
-group = esc50.thesis_group(train_clips).to_numpy()
+group = thesis_group(train_clips).to_numpy()
 scores = {n: atoms.group_scores(each, group) for n, each in use.items()}
 chance = atoms.significance(use[names[0]], group, train_clips.src_file.to_numpy())
 significant = int((chance < 0.05).to_numpy().sum())
@@ -352,19 +354,14 @@ figure = figures.group_atoms(scores[name], chance, centres[name], name)
 
 # %% mystnb={"figure": {"name": "fig-05-majors", "caption": "Atoms and ESC-50's major categories, centres from LinearNoBiasSoftplus; grey: not significant."}, "image": {"alt": "One small bar chart per major category with six bars each and centre frequencies below."}}
 name = "LinearNoBiasSoftplus"
-major = esc50.major_category(train_clips).to_numpy()
+major = major_category(train_clips).to_numpy()
 major_scores = atoms.group_scores(use[name], major)
 major_chance = atoms.significance(use[name], major, train_clips.src_file.to_numpy())
 figure = figures.group_atoms(major_scores, major_chance, centres[name], name)
 
 # %% tags=["hide-input"]
-table.to_csv(folder / "held_out_errors.csv")
-prices.to_csv(folder / "prices.csv")
-losses.to_csv(folder / "losses.csv")
-if truth is not None:
-    truth.to_csv(folder / "truth.csv")
 np.savez_compressed(
-    folder / "dictionaries.npz",
+    chapter.folder / "dictionaries.npz",
     **{f"{block}/scale": fits[block].scale.numpy() for block in BLOCKS},
     **{
         f"{block}/{name}": w.float().numpy()
@@ -392,22 +389,23 @@ for key, name in (("linear", names[0]), ("triangles", names[1]), ("gaussians", n
     price, low, high = prices.loc[name]
     metrics |= {
         f"price_{key}": Metric(price, "", n_test, (low, high)),
-        f"step_{key}": Metric(character.loc[name, "step between bands"]),
-        f"surplus_{key}": Metric(character.loc[name, "surplus"]),
-        f"upper_{key}": Metric(character.loc[name, "energy above the middle"]),
+        f"step_{key}": character.loc[name, "step between bands"],
+        f"surplus_{key}": character.loc[name, "surplus"],
+        f"upper_{key}": character.loc[name, "energy above the middle"],
     }
 metrics |= {
-    "upper_target": Metric(character.loc["V", "energy above the middle"]),
-    "layer": Metric(layer),
-    "smoothness": Metric(chosen),
+    "upper_target": character.loc["V", "energy above the middle"],
+    "layer": layer,
+    "smoothness": chosen,
     "above_optimum_pct": Metric(100 * above[layer], "%"),
     "above_optimum_worst_pct": Metric(100 * max(above.values()), "%"),
-    "n_atoms": Metric(len(use[names[0]][0])),
-    "used_linear": Metric(len(order["LinearNoBiasSoftplus"])),
+    "n_atoms": len(use[names[0]][0]),
+    "used_linear": len(order["LinearNoBiasSoftplus"]),
     "groups_significant": Metric(significant, "", chance.size),
-    "groups_tested": Metric(chance.size),
+    "groups_tested": chance.size,
 }
-report.publish(folder, metrics)
+tables = {"held_out_errors": table, "prices": prices, "losses": losses}
+chapter.publish(metrics, **tables, **({} if truth is None else {"truth": truth}))
 
 # %% [markdown]
 # ## What the thesis reads from its pictures

@@ -33,19 +33,13 @@ import torch
 
 from esc_lib.companions import binaural
 from esc_lib.companions.binaural import figures
-from esc_lib.config import get_profile
-from esc_lib.data.clips import find, open_data, own, root
-from esc_lib.figures import style
 from esc_lib.figures.html import player
-from esc_lib.study import metrics
-from esc_lib.study.metrics import Metric
+from esc_lib.study import Chapter, Metric
 
-style.apply()
-settings = get_profile(profile)
+chapter = Chapter("10_binaural_attention_rollout", profile, artifacts)
+settings, data = chapter.settings, chapter.data
 plan = binaural.of_profile(profile)
 plan = replace(plan, epochs=epochs or plan.epochs)
-data = open_data(find(root(profile, artifacts), "01_data"))
-folder = own(root(profile, artifacts), "10_binaural_attention_rollout")
 head = binaural.open_head(hrir, plan.step_deg)
 sphere = binaural.spherical_head(plan.step_deg)
 print("head:", head.name)
@@ -83,7 +77,7 @@ figure = figures.differences(directions, time_s, level_db)
 # excerpt somewhere else.
 
 # %%
-study = binaural.make_study(data, settings.front_end.sr, plan, head, folder)
+study = binaural.make_study(data, settings.front_end.sr, plan, head, chapter.cache)
 parts = study.excerpts.table.groupby("part", sort=False)
 scenes = {part: binaural.draw(study, part, plan.test_rounds) for part in ("validation", "test")}
 counts = parts.agg(clips=("filename", "nunique"), recordings=("src_file", "nunique"))
@@ -150,7 +144,7 @@ binaural.errors(verdicts["validation"]).style.format(precision=1)
 # for a while where front and back are not told apart.
 
 # %% tags=["remove-stderr"]
-fit = binaural.fit(study.excerpts, study.places, plan, folder / "runs")
+fit = binaural.fit(study.excerpts, study.places, plan, chapter.cache / "runs")
 for part, table in scenes.items():
     verdicts[part] = {"BAST": binaural.judge_network(study, fit.model, table), **verdicts[part]}
 
@@ -167,7 +161,7 @@ figure = figures.learning(fit.history, of_known.error_deg.mean())
 # %% tags=["remove-stderr"]
 short = {}
 for variant, form in binaural.variants(plan).items():
-    brief = binaural.fit(study.excerpts, study.places, form, folder / "runs")
+    brief = binaural.fit(study.excerpts, study.places, form, chapter.cache / "runs")
     short[variant] = binaural.judge_network(study, brief.model, scenes["validation"])
 variants = binaural.errors(short)
 variants.style.format(precision=1)
@@ -267,15 +261,6 @@ gentle = binaural.masking_table(
 gentle.style.format(precision=1, na_rep="")
 
 # %% tags=["hide-input"]
-table.to_csv(folder / "errors.csv")
-rivals.to_csv(folder / "against.csv")
-variants.to_csv(folder / "variants.csv")
-sizes.to_csv(folder / "sizes.csv")
-truth.assign(fill="flat").to_csv(folder / "masking.csv")
-gentle.assign(fill="both ears").to_csv(folder / "masking_both_ears.csv")
-fit.history.to_csv(folder / "history.csv", index=False)
-
-# %% tags=["hide-input"]
 words = {"BAST": "bast", binaural.LEVELS_ONLY: "levels", binaural.STRONGEST: "strong"}
 words |= {"look-up (time, level)": "lookup", "neighbours (time, level)": "simple"}
 places = dict(zip(binaural.ROOMS, ("free", "known", "new"), strict=True))
@@ -285,8 +270,6 @@ for (room, system), row in table.iterrows():
         key, n = f"{words[system]}_{places[room]}", int(row.scenes)
         by_room |= {
             f"bin_{key}": Metric(row.error, "degrees", n, (row.low, row.high)),
-            f"bin_{key}_low": Metric(row.low, "degrees"),
-            f"bin_{key}_high": Metric(row.high, "degrees"),
             f"bin_{key}_confused": Metric(row.confused, "%", n),
             f"bin_{key}_folded": Metric(row.folded, "degrees", n),
         }
@@ -302,38 +285,36 @@ for room in binaural.ROOMS:
     }
 hidden = {}
 for key, row in (("c", truth.loc["TE-C"]), ("level", truth.iloc[-2]), ("ears", truth.iloc[-1])):
-    hidden |= {
-        f"bin_hidden_{key}": Metric(row.gain_deg, "degrees", plan.masked),
-        f"bin_hidden_{key}_low": Metric(row.gain_low, "degrees"),
-        f"bin_hidden_{key}_high": Metric(row.gain_high, "degrees"),
-    }
+    ends = row.gain_low, row.gain_high
+    hidden[f"bin_hidden_{key}"] = Metric(row.gain_deg, "degrees", plan.masked, ends)
 in_short = variants.error.unstack().mean()
 
 # %% tags=["hide-input"]
-metrics.publish(
-    folder,
+chapter.publish(
     by_room
     | outcomes
     | hidden
     | {
-        "bin_head": Metric(head.name),
+        "bin_head": head.name,
         "bin_size": Metric(f"{plan.width} wide, {plan.layers} layers, stride {plan.stride}"),
         "bin_parameters_m": Metric(binaural.parameters_m(plan), "M"),
         "bin_published_m": Metric(binaural.PUBLISHED_M["subtract", False], "M"),
         "bin_published_deg": Metric(binaural.PUBLISHED_DEG, "degrees"),
-        "bin_epochs": Metric(len(fit.history)),
+        "bin_epochs": len(fit.history),
         "bin_minutes": Metric(fit.history.seconds.sum() / 60, "min"),
-        "bin_device": Metric("GPU" if torch.cuda.is_available() else "processor"),
-        "bin_heard": Metric(len(fit.history) * plan.per_excerpt * int(parts.size()["train"])),
+        "bin_device": "GPU" if torch.cuda.is_available() else "processor",
+        "bin_heard": len(fit.history) * plan.per_excerpt * int(parts.size()["train"]),
         "bin_without": Metric(truth.error_deg["nothing"], "degrees", plan.masked),
         "bin_hidden_share": Metric(100 * hidden_share, "%"),
-        "bin_short_epochs": Metric(plan.variant_epochs),
-        "bin_short_best": Metric(in_short.idxmin()),
+        "bin_short_epochs": plan.variant_epochs,
+        "bin_short_best": in_short.idxmin(),
         "bin_short_best_deg": Metric(in_short.min(), "degrees"),
-        "bin_short_worst": Metric(in_short.idxmax()),
+        "bin_short_worst": in_short.idxmax(),
         "bin_short_worst_deg": Metric(in_short.max(), "degrees"),
     },
-)
+    errors=table, against=rivals, variants=variants, sizes=sizes, history=fit.history,
+    masking=truth.assign(fill="flat"), masking_both_ears=gentle.assign(fill="both ears"),
+)  # fmt: skip
 
 # %% [markdown]
 # ## What we learned

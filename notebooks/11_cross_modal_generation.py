@@ -40,16 +40,13 @@ from esc_lib.companions.crossmodal import (
     train_judge,
     waveform_of,
 )
-from esc_lib.data.clips import own, root
-from esc_lib.figures import interval_rows, style
+from esc_lib.figures import interval_rows
 from esc_lib.figures.html import player
-from esc_lib.study import metrics as report
-from esc_lib.study.metrics import Metric
+from esc_lib.study import Chapter, Metric
 
-style.apply()
+chapter = Chapter("11_cross_modal_generation", profile, artifacts)
 settings = of_profile(profile)
 pairs = study.open_pairs(settings, spoken, written, sub_urmp)
-folder = own(root(profile, artifacts), "11_cross_modal_generation")
 
 # %% [markdown]
 # ## Pairs
@@ -105,7 +102,7 @@ pd.DataFrame({"this build": chosen, "published": as_published}).style.format("{:
 
 # %% tags=["remove-stderr"]
 validation = {
-    direction: study.validate(pairs, direction, settings, folder) for direction in DIRECTIONS
+    direction: study.validate(pairs, direction, settings, chapter.cache) for direction in DIRECTIONS
 }
 augmentation = {direction: table.accuracy.idxmax() for direction, table in validation.items()}
 print("strength chosen:", augmentation)
@@ -119,7 +116,7 @@ pd.concat(validation, names=["direction"]).style.format(precision=1)
 
 # %% tags=["remove-stderr"]
 runs = study.plan(settings, augmentation, pairs)
-trained = study.carry_out(pairs, runs, folder)
+trained = study.carry_out(pairs, runs, chapter.cache)
 attending = {way: study.first(runs, way, FIRST) for way in DIRECTIONS}
 plain = {way: study.first(runs, way, None) for way in DIRECTIONS}
 shown = {way: trained[attending[way]] for way in DIRECTIONS}
@@ -276,11 +273,6 @@ again = pictures_of(torch.from_numpy(waves[0])[None], pairs.front_end)[0, 0].num
 figure = figures.resynthesis(made[0], again, waves[0], pairs.front_end)
 
 # %% tags=["hide-input"]
-pd.concat(tables, names=["direction", "run"]).to_csv(folder / "accuracies.csv")
-effect.to_csv(folder / "attention.csv")
-stages.to_csv(folder / "stages.csv")
-far.to_csv(folder / "reach.csv")
-pd.concat(validation, names=["direction"]).to_csv(folder / "validation.csv")
 s2i, i2s = (tables[way].loc[attending[way].name] for way in DIRECTIONS)
 s2i_plain, i2s_plain = (tables[way].loc[plain[way].name] for way in DIRECTIONS)
 s2i_effect, i2s_effect = (effects[way].loc["all"] for way in DIRECTIONS)
@@ -294,23 +286,23 @@ if len(settings.seeds) > 1:
 
 # %% tags=["hide-input"]
 metrics = {
-    "xm_pairs": Metric(pairs.name),
-    "xm_width": Metric(settings.width),
-    "xm_steps": Metric(settings.steps),
-    "xm_seeds": Metric(len(settings.seeds)),
-    "xm_seeds_say": Metric(seeds_say),
-    "xm_runs": Metric(len(runs)),
+    "xm_pairs": pairs.name,
+    "xm_width": settings.width,
+    "xm_steps": settings.steps,
+    "xm_seeds": len(settings.seeds),
+    "xm_seeds_say": seeds_say,
+    "xm_runs": len(runs),
     "xm_minutes": Metric(minutes, "min"),
-    "xm_s2i_sources": Metric(int(s2i.sources)),
-    "xm_s2i_strength": Metric(augmentation["S2I"]),
-    "xm_i2s_strength": Metric(augmentation["I2S"]),
+    "xm_s2i_sources": int(s2i.sources),
+    "xm_s2i_strength": augmentation["S2I"],
+    "xm_i2s_strength": augmentation["I2S"],
     "xm_guessing": Metric(100 / len(pairs.class_names), "%"),
-    "xm_best_stage": Metric(stages.difference.idxmax()),
+    "xm_best_stage": stages.difference.idxmax(),
     "xm_best_stage_effect": Metric(stages.difference.max(), "points"),
-    "xm_worst_stage": Metric(stages.difference.idxmin()),
+    "xm_worst_stage": stages.difference.idxmin(),
     "xm_worst_stage_effect": Metric(stages.difference.min(), "points"),
-    "xm_reach_time": Metric(far.time.iloc[0]),
-    "xm_reach_frequency": Metric(far.frequency.iloc[0]),
+    "xm_reach_time": far.time.iloc[0],
+    "xm_reach_frequency": far.frequency.iloc[0],
     "xm_back_db": Metric(back_db, "dB"),
 }
 
@@ -324,18 +316,20 @@ for way, found, without, gain in (
         f"xm_{way}_accuracy": Metric(found.accuracy, "%", n, ends),
         f"xm_{way}_low": Metric(found.low, "%"),
         f"xm_{way}_high": Metric(found.high, "%"),
-        f"xm_{way}_pictures": Metric(n),
+        f"xm_{way}_pictures": n,
         f"xm_{way}_understood": Metric(found.understood, "%", n),
         f"xm_{way}_without": Metric(without.accuracy, "%", n, (without.low, without.high)),
         f"xm_{way}_judge": Metric(of_judge[way.upper()]["accuracy"], "%"),
         f"xm_{way}_effect": Metric(gain.difference, "points", n, (gain.low, gain.high)),
-        f"xm_{way}_effect_low": Metric(gain.low, "points"),
-        f"xm_{way}_effect_high": Metric(gain.high, "points"),
         f"xm_{way}_poster": Metric(published[way.upper()].accuracy["SA-CMGAN"], "%"),
         f"xm_{way}_poster_low": Metric(published[way.upper()].low["SA-CMGAN"], "%"),
         f"xm_{way}_poster_high": Metric(published[way.upper()].high["SA-CMGAN"], "%"),
     }
-report.publish(folder, metrics)
+every = pd.concat(tables, names=["direction", "run"])
+chosen = pd.concat(validation, names=["direction"])
+chapter.publish(
+    metrics, accuracies=every, attention=effect, stages=stages, reach=far, validation=chosen
+)
 
 # %% [markdown]
 # ## What we learned

@@ -26,29 +26,20 @@ import platform
 import pandas as pd
 import torch
 
-from esc_lib.config import get_profile
-from esc_lib.data.clips import find, open_data, own, root
-from esc_lib.efficiency import forms as efficiency
-from esc_lib.efficiency import network_cost as complexity
-from esc_lib.efficiency import pruning, stream
+from esc_lib import efficiency
+from esc_lib.evaluation import paired_difference
 from esc_lib.figures import efficiency as figures
-from esc_lib.figures import style
 from esc_lib.figures.html import player
-from esc_lib.sound.log_mel import LogMel
-from esc_lib.study import metrics as report
-from esc_lib.study.metrics import Metric
-from esc_lib.training import checkpoint, classifier, prediction
+from esc_lib.sound import LogMel
+from esc_lib.study import Chapter, Metric
+from esc_lib.training import accuracy, fit
 
-style.apply()
-settings = get_profile(profile)
+chapter = Chapter("13_efficiency", profile, artifacts)
+settings, data, full = chapter.settings, chapter.data, chapter.model.cpu()
 short_epochs = short_epochs or settings.efficiency.epochs
-data = open_data(find(root(profile, artifacts), "01_data"))
-trained = find(root(profile, artifacts), "03_training")
-full = checkpoint.load(trained / "model.safetensors", settings, data.class_names).cpu()
-front_end = LogMel(settings.front_end)
-labels = data.labels.numpy()
+front_end = LogMel(settings.front_end)  # on the processor
+labels, sources = data.labels.numpy(), data.clips.src_file.to_numpy()
 judged = data.split.validation
-folder = own(root(profile, artifacts), "13_efficiency")
 
 # %% [markdown]
 # ## What listening takes
@@ -59,11 +50,11 @@ folder = own(root(profile, artifacts), "13_efficiency")
 
 # %%
 grid = settings.front_end.n_mels, settings.front_end.n_frames
-cost = complexity.cost(full, *grid)
-working_mb = complexity.working_memory_mb(full, *grid)
+cost = efficiency.cost(full, *grid)
+working_mb = efficiency.working_memory_mb(full, *grid)
 counts = {
     "parameters (M)": cost.parameters / 1e6,
-    "multiply-adds per clip (G)": complexity.multiply_adds(full, *grid) / 1e9,
+    "multiply-adds per clip (G)": efficiency.multiply_adds(full, *grid) / 1e9,
     "weights (MB)": cost.parameter_mb,
     "activations to train on one clip (MB)": cost.forward_mb,
     "activations to listen (MB)": working_mb,
@@ -80,7 +71,7 @@ pd.DataFrame({"this build's network": counts}).style.format(precision=2)
 # up.
 
 # %%
-forms = list(efficiency.make_forms("full", full, data, settings, folder / "models").values())
+forms = list(efficiency.make_forms("full", full, data, settings, chapter.cache / "models").values())
 costs = efficiency.costs(forms, data, front_end)
 heard = efficiency.features_of(data, front_end, judged)
 decided = efficiency.decide(forms, heard)
@@ -92,7 +83,7 @@ print(f"largest difference between the logits of PyTorch and of ONNX: {largest:.
 figure = figures.latency(costs)
 
 # %%
-by_form = costs.join(efficiency.accuracy_table(decided, labels[judged]))
+by_form = costs.join(efficiency.accuracy_table(decided, labels[judged], sources[judged]))
 efficiency.presented(by_form).iloc[:, :5].style
 
 # %% [markdown]
@@ -105,10 +96,10 @@ efficiency.presented(by_form).iloc[:, :5].style
 # %%
 first_of_class = data.clips.loc[judged].drop_duplicates("category").index.to_numpy()
 some = first_of_class[:: max(1, len(first_of_class) // 5)][:5]
-recording, parts = stream.join_clips(data, some, settings.front_end.sr)
+recording, parts = efficiency.join_clips(data, some, settings.front_end.sr)
 window = front_end.of_frames(settings.training.recipe.stages[0].crop_frames or grid[1])
-windows = stream.listen(forms[1], window, recording, hop_s, data.class_names)
-truth = stream.truth_of_windows(windows, parts)
+windows = efficiency.listen(forms[1], window, recording, hop_s, data.class_names)
+truth = efficiency.truth_of_windows(windows, parts)
 right = windows[data.class_names].idxmax(axis=1)[truth.notna()] == truth.dropna()
 caption = "validation clips: " + ", ".join(parts.category.str.replace("_", " "))
 sound = player.Sound(recording.numpy(), caption)
@@ -125,24 +116,16 @@ figure = figures.stream(recording.numpy(), settings.front_end.sr, windows, parts
 # of the recipe `strong`, less its second stage and the running mean of the weights: both need more
 # steps than that.
 
-
-# %%
-def accuracy_of(model):
-    """Return the accuracy on validation clips in percent."""
-    logits = prediction.predict(model.cpu(), front_end, data, judged)
-    return 100 * float((logits.argmax(1).numpy() == labels[judged]).mean())
-
-
 # %% tags=["remove-stderr"]
 networks, histories, untuned = {}, {}, {}
 for keep in settings.efficiency.keep:
     name = f"pruned-{keep:g}"
-    pruned = pruning.prune_channels(full, keep)
-    short = efficiency.short_training(settings, pruning.settings_of(pruned), short_epochs)
-    untuned[name] = accuracy_of(pruned)
-    fit = classifier.fit(data, short, folder / "runs" / name, start=pruned)
-    networks[name], histories[name] = fit.model, fit.history
-tuned = {name: accuracy_of(model) for name, model in networks.items()}
+    pruned = efficiency.prune_channels(full, keep)
+    short = efficiency.short_training(settings, efficiency.settings_of(pruned), short_epochs)
+    untuned[name] = accuracy(pruned, front_end, data, judged)
+    made = fit(data, short, chapter.cache / "runs" / name, start=pruned)
+    networks[name], histories[name] = made.model, made.history
+tuned = {name: accuracy(model.cpu(), front_end, data, judged) for name, model in networks.items()}
 pd.DataFrame({"before fine-tuning": untuned, "after": tuned}).style.format(precision=1)
 
 # %% [markdown]
@@ -151,17 +134,17 @@ pd.DataFrame({"before fine-tuning": untuned, "after": tuned}).style.format(preci
 # A narrow network is trained from the start, once on the labels alone, once with the full network
 # as its teacher {cite:p}`hinton2015distilling`: beside the labels it learns the teacher's softened
 # probabilities of all classes for the very same mixed clips (weight and temperature are
-# `TEACHER_WEIGHT` and `TEACHER_TEMPERATURE` in `esc_lib/training/loop.py`).
+# `TEACHER_WEIGHT` and `TEACHER_TEMPERATURE` in `esc_lib/training/classifier.py`).
 
 # %% tags=["remove-stderr"]
 narrow = efficiency.short_training(settings, efficiency.narrow_network(settings), short_epochs)
 for name, teacher in (("narrow", None), ("taught", full)):
-    fit = classifier.fit(data, narrow, folder / "runs" / name, teacher=teacher)
-    networks[name], histories[name] = fit.model, fit.history
+    made = fit(data, narrow, chapter.cache / "runs" / name, teacher=teacher)
+    networks[name], histories[name] = made.model, made.history
 full = full.cpu()
 
 # %% mystnb={"figure": {"name": "fig-13-learning", "caption": "Validation accuracy by epoch of the short trainings, from one excerpt per clip; the dotted line is the full network on whole clips. A pruned network starts from what the full one has learned."}, "image": {"alt": "A line per small network over the epochs, under a dotted horizontal line for the full network."}}
-accuracies = efficiency.accuracy_table(decided, labels[judged]).accuracy
+accuracies = efficiency.accuracy_table(decided, labels[judged], sources[judged]).accuracy
 figure = figures.learning(histories, accuracies.iloc[0])
 
 # %% [markdown]
@@ -175,13 +158,13 @@ figure = figures.learning(histories, accuracies.iloc[0])
 # %%
 smaller = []
 for name, model in networks.items():
-    made = efficiency.make_forms(name, model.cpu(), data, settings, folder / "models")
+    made = efficiency.make_forms(name, model.cpu(), data, settings, chapter.cache / "models")
     smaller += [made[efficiency.ONNX], made[efficiency.INT8]]
 costs = pd.concat([costs, efficiency.costs(smaller, data, front_end)])
 decided = decided.join(efficiency.decide(smaller, heard))
-table = costs.join(efficiency.accuracy_table(decided, labels[judged]))
+table = costs.join(efficiency.accuracy_table(decided, labels[judged], sources[judged]))
 
-# %% mystnb={"figure": {"name": "fig-13-trade", "caption": "Validation accuracy (with Wilson 95 % interval) over the time per clip on one thread, front end included. Colour is the network, shape the engine."}, "image": {"alt": "Dots, squares and diamonds with vertical bars in a plane of accuracy over time on a logarithmic axis."}}
+# %% mystnb={"figure": {"name": "fig-13-trade", "caption": "Validation accuracy (with 95 % interval over source recordings) over the time per clip on one thread, front end included. Colour is the network, shape the engine."}, "image": {"alt": "Dots, squares and diamonds with vertical bars in a plane of accuracy over time on a logarithmic axis."}}
 figure = figures.trade(table)
 
 # %%
@@ -194,30 +177,28 @@ efficiency.presented(table).iloc[:, 5:].style
 # ## On the test clips, once
 #
 # The choice is made on validation clips: the smallest file that loses at most `may_lose` points
-# against the full network. *Low* and *high* are the ends of the test accuracy's Wilson 95 %
-# interval.
+# against the full network. *Low* and *high* are the ends of the test accuracy's 95 % interval over
+# source recordings.
 
 # %%
 close = table[table.accuracy >= table.accuracy.iloc[0] - may_lose]
 chosen = close.file_mb.idxmin()
-of_test = efficiency.features_of(data, front_end, data.split.test)
+test = data.split.test
+of_test = efficiency.features_of(data, front_end, test)
 decided_test = efficiency.decide(forms + smaller, of_test)
-tested = efficiency.accuracy_table(decided_test, labels[data.split.test])
+tested = efficiency.accuracy_table(decided_test, labels[test], sources[test])
 tested = tested.rename(columns={"accuracy": "test"}).drop(columns="agreement")
 final = table[["file_mb", "clip_ms"]].assign(validation=table.accuracy).join(tested)
 print("chosen:", ", ".join(chosen))
 final.style.format(precision=1).format("{:.2f}", subset=["file_mb", "clip_ms"])
 
 # %% tags=["hide-input"]
-table.to_csv(folder / "forms.csv")
-final.to_csv(folder / "test.csv")
-windows.round(4).to_csv(folder / "stream.csv", index=False)
-pd.concat(histories, names=["network"]).to_csv(folder / "histories.csv")
 torch_form, onnx_form, int8_form = (("full", engine) for engine in efficiency.ENGINES)
 n, n_test = len(judged), len(data.split.test)
-int8 = efficiency.difference(decided, labels[judged], int8_form, torch_form)
-taught = efficiency.difference(
-    decided, labels[judged], ("taught", efficiency.ONNX), ("narrow", efficiency.ONNX)
+correct = decided.eq(labels[judged], axis=0)
+int8 = paired_difference(correct[int8_form], correct[torch_form], sources[judged])
+taught = paired_difference(
+    correct["taught", efficiency.ONNX], correct["narrow", efficiency.ONNX], sources[judged]
 )
 narrowest = f"pruned-{min(settings.efficiency.keep):g}"
 
@@ -230,26 +211,26 @@ metrics = {
     "eff_torch_ms": Metric(costs.clip_ms[torch_form], "ms"),
     "eff_onnx_ms": Metric(costs.clip_ms[onnx_form], "ms"),
     "eff_int8_ms": Metric(costs.clip_ms[int8_form], "ms"),
-    "eff_real_time_factor": Metric(costs.real_time_factor[onnx_form]),
-    "eff_logit_difference": Metric(largest),
+    "eff_real_time_factor": costs.real_time_factor[onnx_form],
+    "eff_logit_difference": largest,
     "eff_onnx_mb": Metric(costs.file_mb[onnx_form], "MB"),
     "eff_int8_mb": Metric(costs.file_mb[int8_form], "MB"),
     "eff_int8_agreement": Metric(table.agreement[int8_form], "%", n),
     "eff_int8_change": Metric(int8[0], "points", n, int8[1:]),
     "eff_stream_right": Metric(100 * float(right.mean()), "%", len(right)),
-    "eff_stream_windows": Metric(len(right)),
+    "eff_stream_windows": len(right),
     "eff_stream_ms": Metric(float(windows.ms.median()), "ms", len(windows)),
-    "eff_stream_factor": Metric(float(windows.ms.median()) / 1e3 / hop_s),
+    "eff_stream_factor": float(windows.ms.median()) / 1e3 / hop_s,
 }
 
 # %% tags=["hide-input"]
-report.publish(
-    folder,
+every = pd.concat(histories, names=["network"])
+chapter.publish(
     metrics
     | {
-        "eff_epochs": Metric(short_epochs),
-        "eff_clips": Metric(n),
-        "eff_keep": Metric(min(settings.efficiency.keep)),
+        "eff_epochs": short_epochs,
+        "eff_clips": n,
+        "eff_keep": min(settings.efficiency.keep),
         "eff_full_accuracy": Metric(table.accuracy[torch_form], "%", n),
         "eff_untuned_accuracy": Metric(untuned[narrowest], "%", n),
         "eff_pruned_accuracy": Metric(tuned[narrowest], "%", n),
@@ -263,9 +244,10 @@ report.publish(
         "eff_chosen_ms": Metric(costs.clip_ms[chosen], "ms"),
         "eff_chosen_test": Metric(tested.test[chosen], "%", n_test),
         "eff_full_test": Metric(tested.test[torch_form], "%", n_test),
-        "eff_test_clips": Metric(n_test),
+        "eff_test_clips": n_test,
     },
-)
+    forms=table, test=final, stream=windows.round(4), histories=every,
+)  # fmt: skip
 
 # %% [markdown]
 # ## What we learned

@@ -2,4 +2,5 @@
 
 from esc_lib.dictionaries import atoms, judge
 from esc_lib.dictionaries.gather import gather_once
-from esc_lib.dictionaries.models import fit_layer, try_smoothness
+from esc_lib.dictionaries.models import MODELS, fit_layer, try_smoothness
+from esc_lib.dictionaries.solvers import solve_exact

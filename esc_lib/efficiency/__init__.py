@@ -1,6 +1,18 @@
 """What it costs to listen, and how small a network can get."""
 
-from esc_lib.efficiency import forms
+from esc_lib.efficiency.forms import (
+    ENGINES,
+    INT8,
+    ONNX,
+    accuracy_table,
+    costs,
+    decide,
+    features_of,
+    make_forms,
+    narrow_network,
+    presented,
+    short_training,
+)
 from esc_lib.efficiency.network_cost import (
     cost,
     multiply_adds,

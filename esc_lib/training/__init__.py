@@ -2,4 +2,4 @@
 
 from esc_lib.training import checkpoint, comparisons, runs
 from esc_lib.training.classifier import fit, initial_model
-from esc_lib.training.prediction import predict
+from esc_lib.training.prediction import accuracy, predict

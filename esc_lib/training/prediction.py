@@ -54,6 +54,12 @@ def predict(
     return torch.cat(logits)
 
 
+def accuracy(model: nn.Module, front_end: LogMel, data: Data, rows: np.ndarray) -> float:
+    """Return how often the network is right about whole clips, in percent."""
+    decided = predict(model, front_end, data, rows).argmax(1)
+    return 100 * float((decided == data.labels[rows]).float().mean())
+
+
 def _crops(front_end: LogMel, waveforms, span, crop_frames: int, n_crops: int):
     """Yield the features of evenly spaced excerpts, each (batch, 1, mel, frames)."""
     front_end = front_end.of_frames(crop_frames)
