@@ -85,7 +85,7 @@ def explain(options: argparse.Namespace) -> None:
     ValueError, OSError
         With one sentence if a fold's network was not trained.
     """
-    from esc_lib.explain.comparison import explain_fold
+    from esc_lib.explain import explain_fold
     from esc_lib.training.runs import variant
 
     artifacts = root(options.profile, options.artifacts)

@@ -22,7 +22,7 @@ import torch
 from esc_lib.config import get_profile
 from esc_lib.data.clips import find, open_data, own, root
 from esc_lib.evaluation import mistakes
-from esc_lib.explain.gradcam import gradcam, map_correlations
+from esc_lib.explain import gradcam, map_correlations
 from esc_lib.figures import misclassification as figures
 from esc_lib.figures import style
 from esc_lib.figures.html import player
@@ -86,7 +86,7 @@ table.head(15).style.format(precision=2).hide()
 inputs = front_end.features(*data.batch(judged.row.to_numpy(), device))
 targets = {"predicted": judged.predicted, other: judged.other}
 cams = {
-    (layer, of): gradcam(model, layer, inputs, torch.tensor(classes.to_numpy())).cpu().numpy()
+    (layer, of): gradcam(model, inputs, torch.tensor(classes.to_numpy()), layer).cpu().numpy()
     for layer in layers
     for of, classes in targets.items()
 }

@@ -25,12 +25,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from esc_lib import explain
 from esc_lib.config import get_profile
 from esc_lib.data.clips import find, open_data, own, root
-from esc_lib.explain import checks, comparison, masks, scores, table, tuning
-from esc_lib.explain.components import open_dictionaries
-from esc_lib.explain.inputs import CONDITIONS, take
-from esc_lib.explain.methods import OURS, SHAPES, Choice, Explainer, methods
+from esc_lib.explain import METHODS, OURS, Explainer, checks, masks, scores, take
 from esc_lib.figures import explanations as figures
 from esc_lib.figures import style
 from esc_lib.figures.html import player
@@ -42,7 +40,7 @@ from esc_lib.training import checkpoint, classifier
 
 style.apply()
 settings = get_profile(profile)
-sr, choice = settings.front_end.sr, Choice()
+sr, choice = settings.front_end.sr, explain.Choice()
 data = open_data(find(root(profile, artifacts), "01_data"))
 weights = find(root(profile, artifacts), "03_training") / "model.safetensors"
 # %% tags=["hide-input", "remove-stderr"]
@@ -52,8 +50,8 @@ front_end = LogMel(settings.front_end).to(device)
 explanations = root(profile, artifacts) / "explanations"
 own_fold = explanations / f"fold{settings.test_fold}"
 saved = find(root(profile, artifacts), "05_dictionaries") / "dictionaries.npz"
-fitted = {key: one.to(device) for key, one in open_dictionaries(saved).items()}
-fitted |= comparison.fit(own_fold / "hidden.pt", model, front_end, data, settings)
+fitted = {key: one.to(device) for key, one in explain.open_dictionaries(saved).items()}
+fitted |= explain.fit(own_fold / "hidden.pt", model, front_end, data, settings)
 folder = own(root(profile, artifacts), "08_faithfulness_and_listening")
 
 # %% [markdown]
@@ -78,7 +76,7 @@ folder = own(root(profile, artifacts), "08_faithfulness_and_listening")
 # %%
 test = data.split.test
 clean = take(data, test, "clean", sr, device=device)
-given = comparison.probabilities(model, front_end, clean.waveforms, clean.n_valid)
+given = Explainer(model, front_end, fitted, clean).given
 predicted, labels = given.argmax(dim=1).cpu().numpy(), data.labels[test].numpy()
 sure = given.amax(dim=1).cpu().numpy()
 right = pd.DataFrame({"label": labels, "sure": sure})[predicted == labels]
@@ -124,7 +122,7 @@ player.pictured(
 # %% tags=["hide-input"]
 parts = [
     fitted[choice.blocks[-1], choice.dictionary].mask(
-        explainer.asked.h[choice.blocks[-1]],
+        explainer.layers[choice.blocks[-1]][0],
         torch.zeros(1, drawn.w.shape[1], 1, device=device).index_fill_(1, some, 1.0),
         settings.front_end.n_frames,
     )
@@ -144,15 +142,11 @@ worst = float((sum_of_parts - shown.waveforms).abs().max())
 
 # %%
 mixed = take(data, test, "other clip", sr, device=device)
-heard = comparison.probabilities(model, front_end, mixed.waveforms, mixed.n_valid).argmax(dim=1)
+heard = Explainer(model, front_end, fitted, mixed).targets
 still = [i for i in np.flatnonzero(heard.cpu().numpy() == labels) if labels[i] in middle.index]
 still = [still[i] for i in np.unique(labels[still], return_index=True)[1]][:n_examples]
-at = torch.tensor(still, device=device)
-room = type(mixed)(
-    mixed.condition, mixed.rows[still], mixed.waveforms[at], mixed.n_valid[at],
-    mixed.wanted[at], mixed.unwanted[at],
-)  # fmt: skip
-in_room = Explainer(model, front_end, fitted, room, heard[at]).components()
+room = mixed.only(still)
+in_room = Explainer(model, front_end, fitted, room, heard[still]).components()
 
 # %%
 cut = [masks.cut_out(front_end, room.waveforms, m) for m in (in_room, 1 - in_room)]
@@ -175,9 +169,12 @@ player.pictured(
 
 # %% tags=["remove-stderr"]
 few = data.split.validation[:: max(1, len(data.split.validation) // n_tried)][:n_tried]
-cases = [take(data, few, condition, sr, device=device) for condition in CONDITIONS]
-tried = tuning.try_options(model, front_end, fitted, cases, tuning.neighbours(choice))
-tried.style.format("{:.2f}")
+cases = [
+    Explainer(model, front_end, fitted, take(data, few, condition, sr, device=device))
+    for condition in explain.CONDITIONS
+]
+tried = checks.try_options(cases, checks.neighbours(choice))
+scores.shown(tried)
 
 # %% [markdown]
 # Every layer with every dictionary, the rest as chosen, clean and mixed with another clip. The
@@ -185,8 +182,7 @@ tried.style.format("{:.2f}")
 # Kullback-Leibler is fitted by divergence, which cares for faint bands as for loud ones:
 
 # %% tags=["remove-stderr"]
-options = tuning.every_dictionary(fitted, choice)
-grid = tuning.try_options(model, front_end, fitted, cases[:2], options)
+grid = checks.try_options(cases[:2], checks.every_dictionary(fitted, choice))
 grid["criterion"].unstack().rename(index=lambda name: name.removeprefix("conv_")).style.format(
     "{:.2f}"
 )
@@ -200,11 +196,11 @@ grid["criterion"].unstack().rename(index=lambda name: name.removeprefix("conv_")
 # it was made, it would bring them more.
 
 # %% tags=["remove-stderr"]
-shaped = tuning.try_options(model, front_end, fitted, cases[:2], tuning.rival_shapes())
+shaped = checks.try_options(cases[:2], checks.rival_shapes())
 with_floor = shaped.groupby(lambda name: name.split(",")[0]).criterion.agg(
     lambda of_rival: of_rival.iloc[-1] - of_rival.iloc[:-1].max()
 )
-shaped.style.format("{:.2f}")
+scores.shown(shaped)
 
 # %% [markdown]
 # ## The scores
@@ -212,13 +208,15 @@ shaped.style.format("{:.2f}")
 # With $p$, $o$, $m$ the probability of the explained class (the one predicted) on the input, on what
 # a mask keeps and on what it removes {cite:p}`paissan2024lmac`:
 #
-# | score | is | better |
-# |---|---|---|
-# | AI | share of clips with $o > p$ (%) | higher |
-# | AD | mean of $\max(0, p - o) / p$ (%) | lower |
-# | AG | mean of $\max(0, o - p) / (1 - p)$ (%) | higher |
-# | FF | mean of $p - m$ | higher |
-# | Fid-In | share of clips whose decision stays on what is kept | higher |
+# | score | is |
+# |---|---|
+# | AI | share of clips with $o > p$ (%) |
+# | AD | mean of $\max(0, p - o) / p$ (%) |
+# | AG | mean of $\max(0, o - p) / (1 - p)$ (%) |
+# | FF | mean of $p - m$ |
+# | Fid-In | share of clips whose decision stays on what is kept |
+#
+# In tables and figures an arrow points to the better side.
 #
 # The network is given the *sound* of every mask, not the mask. **No score is trusted alone**: since
 # the front end standardises each clip, a constant mask changes nothing and has a perfect Fid-In and
@@ -229,9 +227,9 @@ shaped.style.format("{:.2f}")
 # %% tags=["remove-stderr"]
 recorded = Path(start_from) if start_from else None
 runs = root(profile, artifacts) / "runs"
-judged = comparison.collect(data, settings, runs, explanations, recorded)
+judged = explain.collect(data, settings, runs, explanations, recorded)
 conditions = list(dict.fromkeys(judged.condition))
-tables = {c: table.summary(judged[judged.condition == c]) for c in conditions}
+tables = {c: scores.summary(judged[judged.condition == c]) for c in conditions}
 
 # %% [markdown]
 # Every clip is explained in the network that has not seen it: {glue:text}`folds_explained:d` of
@@ -241,11 +239,11 @@ tables = {c: table.summary(judged[judged.condition == c]) for c in conditions}
 # counts.
 
 # %% mystnb={"figure": {"name": "fig-08-scores", "caption": "Scores of all methods on test clips, with 95 % intervals over source recordings: clean, mixed with another clip, mixed with white noise (a few methods). Lines: published values on ESC-50, contaminated inputs. Grey: our method."}, "image": {"alt": "Five panels, one per score, with methods down and a dot with a bar for each condition; our components are at the top, controls at the bottom."}}
-figure = figures.scores(tables, table.FIVE, table.PUBLISHED)
+figure = figures.scores(tables, scores.FIVE, scores.PUBLISHED)
 
 # %%
 wide = pd.concat({c: t.xs("mean", axis=1, level=1) for c, t in tables.items()}).round(3)
-ranking = table.ranking(judged, OURS)
+ranking = scores.ranking(judged, OURS)
 ranking.style.format("{:.2f}").format("{:d}", subset="clips")
 
 # %% [markdown]
@@ -255,11 +253,11 @@ ranking.style.format("{:.2f}").format("{:d}", subset="clips")
 # recipe computes it, with a second softmax:
 
 # %%
-wide.style.format("{:.2f}", na_rep="")
+scores.shown(wide)
 
 # %% tags=["hide-input"]
 noisy = judged[judged.condition == "white noise"]
-in_noise = noisy.groupby("method")[noisy.columns].apply(table.criterion).drop("oracle")
+in_noise = noisy.groupby("method")[noisy.columns].apply(scores.criterion).drop("oracle")
 in_noise = in_noise.sort_values(ascending=False)
 others = in_noise.drop(OURS)
 
@@ -276,7 +274,7 @@ others = in_noise.drop(OURS)
 # does not need.
 
 # %%
-separated = table.separation(judged)
+separated = scores.separation(judged)
 separated.style.format("{:.1f}", na_rep="")
 
 # %% [markdown]
@@ -291,28 +289,27 @@ rng = np.random.default_rng(0)
 checked = np.sort(rng.choice(len(test), min(n_checked, len(test)), replace=False))
 some = take(data, test[checked], "clean", sr, device=device)
 asked = Explainer(model, front_end, fitted, some, given.argmax(dim=1)[checked])
-of_all = methods(asked)
-compared = [OURS, *SHAPES, "control: random mask"]
-heats = {name: of_all[name]() for name in compared}
+rivals = explain.names_of("rival")
+compared = [OURS, *rivals, "control: random mask"]
+heats = {name: METHODS[name].masks(asked) for name in compared}
 drawn_curves = {
-    name: tuple(
-        checks.curve(model, front_end, some, asked.targets, heat, insert=insert)
-        for insert in (True, False)
-    )
+    name: tuple(checks.curve(asked, heat, insert=insert) for insert in (True, False))
     for name, heat in heats.items()
 }
 
 # %% mystnb={"figure": {"name": "fig-08-curves", "caption": "Probability of the explained class while points of the spectrogram are put into silence (left) or taken out of the clip (right), most relevant first; mean over some test clips."}, "image": {"alt": "Two panels of curves over the share of points from 0 to 100 percent; rising on the left, falling on the right, one line per method."}}
-figure = figures.curves(drawn_curves)
+sides = (scores.INSERTION, scores.DELETION)
+figure = figures.curves(drawn_curves, sides)
 
 # %%
 areas = pd.DataFrame(
     {
-        name: [float(scores.area(curve).mean()) for curve in pair]
+        name: [float(score(curve).mean()) for score, curve in zip(sides, pair)]
         for name, pair in drawn_curves.items()
     },
-    index=["insertion", "deletion"],
+    index=[score.name for score in sides],
 ).T
+best = {score.name: score.best(areas[score.name]) for score in sides}
 areas.style.format("{:.3f}")
 
 # %% [markdown]
@@ -332,7 +329,7 @@ areas.style.format("{:.3f}")
 # %% tags=["remove-stderr"]
 PASSES = 0.5
 fresh = classifier.initial_model(settings, len(data.class_names)).to(device)
-again = {name: (lambda e, name=name: methods(e)[name]()) for name in (OURS, *SHAPES)}
+again = {name: METHODS[name].masks for name in (OURS, *rivals)}
 changed = checks.randomisation(asked, fresh, again)
 last = changed[changed.stage == checks.STAGES[-1][-1]].drop(columns=["clip", "stage"]).mean()
 fails = sorted(last[last > PASSES].index)
@@ -348,10 +345,8 @@ figure = figures.randomisation(changed, PASSES)
 # with the same area, on validation clips:
 
 # %% tags=["remove-stderr"]
-case = cases[0]
-said = comparison.probabilities(model, front_end, case.waveforms, case.n_valid).argmax(dim=1)
-ways = methods(Explainer(model, front_end, fitted, case, said))
-filled = checks.fills(model, front_end, case, {name: ways[name]() for name in (OURS, "Grad-CAM")})
+soft = {name: METHODS[name].masks(cases[0]) for name in (OURS, "Grad-CAM")}
+filled = checks.fills(cases[0], soft)
 filled.style.format(precision=2).hide()
 
 # %% tags=["hide-input"]
@@ -362,10 +357,10 @@ short = {"clean": "clean", "other clip": "mixed", "white noise": "noise"}
 n_clips = len(judged.drop_duplicates(["fold", "row"]))
 metrics = {"folds_explained": Metric(judged.fold.nunique()), "clips_explained": Metric(n_clips)}
 metrics |= {"floor_left_out": Metric(float(with_floor.drop("Grad-CAM").max()))}
-best_rival = ranking.index[ranking.index.isin(SHAPES)][0]
-best_control = ranking.index[ranking.index.str.startswith("control")][0]
+best_rival = ranking.index[ranking.index.isin(rivals)][0]
+best_control = ranking.index[ranking.index.isin(explain.names_of("control"))][0]
 for condition, word in short.items():
-    for score in table.FIVE:
+    for score in (score.name for score in scores.FIVE):
         key, of = score.lower().replace("-", "_"), tables[condition]
         value, low, high = (float(of.loc[OURS, (score, x)]) for x in ("mean", "low", "high"))
         metrics |= {f"{word}_{key}": Metric(value, "", n_clips, (low, high))}
@@ -390,11 +385,11 @@ metrics |= {
     "ms_rival": Metric(float(ranking["ms per clip"][best_rival]), "ms"),
     "lift_ours": Metric(float(separated.loc[OURS, "other clip"]), "dB"),
     "lift_oracle": Metric(float(separated.loc["oracle", "other clip"]), "dB"),
-    "insertion_best": Metric(areas.insertion.idxmax()),
-    "insertion_best_area": Metric(float(areas.insertion.max()), "", n_checked),
+    "insertion_best": Metric(best["insertion"]),
+    "insertion_best_area": Metric(float(areas.insertion[best["insertion"]]), "", n_checked),
     "insertion_ours": Metric(float(areas.insertion[OURS]), "", n_checked),
-    "deletion_best": Metric(areas.deletion.idxmin()),
-    "deletion_best_area": Metric(float(areas.deletion.min()), "", n_checked),
+    "deletion_best": Metric(best["deletion"]),
+    "deletion_best_area": Metric(float(areas.deletion[best["deletion"]]), "", n_checked),
     "deletion_ours": Metric(float(areas.deletion[OURS]), "", n_checked),
     "random_ours": Metric(float(last[OURS]), "", n_checked),
     "random_fails": Metric(", ".join(fails) or "none"),

@@ -5,9 +5,10 @@ import pandas as pd
 import torch
 from torch import nn
 
-from esc_lib.config import FrontEnd
+from esc_lib.config import FrontEnd, Network
 from esc_lib.data.clips import Data
-from esc_lib.explain.inputs import Inputs
+from esc_lib.explain.conditions import Inputs
+from esc_lib.models.se_cnn import SECNN
 
 FRONT_END = FrontEnd(
     sr=8000, n_fft=256, win_length=256, hop_length=128, n_mels=32, f_max_hz=4000.0, n_frames=70
@@ -32,6 +33,24 @@ class LouderBand(nn.Module):
         p = torch.where(size < 0.05, 0.5, torch.where(size < 1.0, 0.8, 0.99))
         low = torch.where(gap > 0, p, 1 - p)
         return torch.stack([low, 1 - low], dim=1).log()
+
+
+def settled(model, features=None):
+    """Set a network's normalisation, so that classes and maps differ by clip; evaluation mode."""
+    if features is None:
+        features = torch.randn(8, 1, FRONT_END.n_mels, FRONT_END.n_frames)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        model(features)
+    return model.eval()
+
+
+def small_network(seed=0):
+    """Return an untrained network of three classes."""
+    torch.manual_seed(seed)
+    return settled(SECNN(3, Network(channels=(4, 4, 6, 8, 8), se_reduction=2, hidden=32)))
 
 
 def tones(low, high):

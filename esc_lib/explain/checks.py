@@ -1,12 +1,17 @@
-"""Checks that a mask's scores do not show: curves of insertion and deletion, randomised weights,
-other ways to fill what a mask takes out.
+"""Beside the scores: how settings were found on validation clips, curves of insertion and deletion,
+randomised weights, other ways to fill what a mask takes out.
+
+References
+----------
+petsiuk2018rise, section 4, for the curves, here in the sound: what is out is silent;
+adebayo2018sanity, section 3, for weights randomised in cascade.
 """
 
-from __future__ import annotations
-
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
+from operator import methodcaller
 
 import numpy as np
 import pandas as pd
@@ -14,14 +19,16 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from esc_lib.explain import scores
-from esc_lib.explain.comparison import judge, probabilities
-from esc_lib.explain.inputs import Inputs
+from esc_lib.explain.components import Choice, Fitted
+from esc_lib.explain.explainer import Explainer
+from esc_lib.explain.heatmaps import Shape
+from esc_lib.explain.judge import judge
 from esc_lib.explain.masks import cut_out
-from esc_lib.explain.methods import Explainer
-from esc_lib.explain.table import SCORES
-from esc_lib.sound.log_mel import LogMel
+from esc_lib.explain.methods import METHODS, names_of
+from esc_lib.explain.scores import ENERGY, FIVE, criterion, similarity
+from esc_lib.models.se_cnn import BLOCKS
 
+Options = Mapping[Hashable, Callable[[Explainer], torch.Tensor]]
 STAGES = (
     ("fc2",),
     ("fc1",),
@@ -30,6 +37,74 @@ STAGES = (
     ("se2", "conv_block3"),
     ("se1", "conv_block2", "conv_block1"),
 )  # from the output to the input
+
+# --------------------------------------------------------------------------- how it was tuned
+
+
+def try_options(cases: Sequence[Explainer], options: Options) -> pd.DataFrame:
+    """Judge several masks per decision, a row per option.
+
+    Parameters
+    ----------
+    cases : Explainers of validation clips, one per condition.
+    options : name to a function that makes masks of an explainer.
+
+    Returns
+    -------
+    DataFrame, index option; the five scores, energy, and criterion, means over the cases.
+    """
+    rows = []
+    for make in tqdm(options.values(), desc="trying"):
+        judged = pd.concat(
+            [judge(case, make(case)).assign(condition=case.inputs.condition) for case in cases]
+        )
+        found = {score.name: float(score(judged).mean()) for score in (*FIVE, ENERGY)}
+        rows.append(found | {"criterion": criterion(judged)})
+    return pd.DataFrame(rows, index=pd.Index(list(options)))
+
+
+def neighbours(choice: Choice) -> Options:
+    """Return the choice and those that differ from it in one thing."""
+    others = {
+        "blocks": (BLOCKS[2:3], BLOCKS[3:4], BLOCKS[4:], BLOCKS[2:], BLOCKS[1:]),
+        "relevance": ("bands", "channels"),
+        "exponent": (0.35, 0.5, 1.0),
+        "floor": (0.0, 0.3, 0.5),
+    }
+    changes = [{}] + [{key: value} for key, values in others.items() for value in values]
+    options = {}
+    for one in (replace(choice, **change) for change in changes):
+        blocks = "+".join(block[-1] for block in one.blocks)
+        shape = f"exponent {one.exponent:g}, floor {one.floor:g}"
+        options[f"blocks {blocks}, {one.relevance}, {shape}"] = methodcaller("components", one)
+    return options
+
+
+def every_dictionary(fitted: Fitted, choice: Choice) -> Options:
+    """Return each layer with each of its dictionaries."""
+    choices = {key: replace(choice, blocks=key[:1], dictionary=key[1]) for key in fitted}
+    return {key: methodcaller("components", one) for key, one in choices.items()}
+
+
+def rival_shapes() -> Options:
+    """Return every rival with several ways to make its heat map a mask.
+
+    Maps on a layer's coarse grid are not smoothed: they come smooth.
+    """
+    heat, options = cache(lambda name, explainer: METHODS[name].make(explainer)), {}
+    for name in names_of("rival"):
+        usual = METHODS[name].shape
+        widths = (1, 9) if usual.width > 1 else (1,)
+        shapes = [Shape(exponent, width) for exponent in (0.125, 0.25, 0.5) for width in widths]
+        for shape in (*shapes, replace(usual, floor=Choice.floor)):
+            label = f"exponent {shape.exponent:g}, width {shape.width}, floor {shape.floor:g}"
+            options[f"{name}, {label}"] = (
+                lambda explainer, name=name, shape=shape: shape.mask(heat(name, explainer))
+            )
+    return options
+
+
+# -------------------------------------------------------------------------- is it to be believed
 
 
 def by_rank(heat: torch.Tensor, kept: float) -> torch.Tensor:
@@ -42,39 +117,26 @@ def by_rank(heat: torch.Tensor, kept: float) -> torch.Tensor:
 
 
 def curve(
-    model: nn.Module,
-    front_end: LogMel,
-    inputs: Inputs,
-    targets: torch.Tensor,
-    heat: torch.Tensor,
-    *,
-    insert: bool,
-    n_steps: int = 8,
+    explainer: Explainer, heat: torch.Tensor, *, insert: bool, n_steps: int = 8
 ) -> np.ndarray:
     """Return the probability of the explained class while the highest points come or go.
 
     Parameters
     ----------
-    model, front_end, inputs : as for :func:`comparison.judge`.
-    targets : int tensor, shape (clips,).
     heat : tensor, shape (clips, mel, frames): the order of the points.
-    insert : bool, True adds points to silence, False takes them out of the clip.
-    n_steps : int
+    insert : True adds points to silence, False takes them out of the clip.
 
     Returns
     -------
     array, shape (clips, n_steps + 1), at shares 0, 1 / n_steps, ..., 1 of all points.
-
-    References
-    ----------
-    petsiuk2018rise, section 4 (insertion and deletion); here in the sound: what is out is silent.
     """
     found = []
     for step in range(n_steps + 1):
         mask = by_rank(heat, step / n_steps)
-        sounds = cut_out(front_end, inputs.waveforms, mask if insert else 1 - mask)
-        given = probabilities(model, front_end, sounds, inputs.n_valid)
-        found.append(given.gather(1, targets[:, None])[:, 0].cpu().numpy())
+        mask = mask if insert else 1 - mask
+        sounds = cut_out(explainer.front_end, explainer.inputs.waveforms, mask)
+        given = explainer.probabilities(sounds)
+        found.append(given.gather(1, explainer.targets[:, None])[:, 0].cpu().numpy())
     return np.stack(found, axis=1)
 
 
@@ -98,7 +160,7 @@ def randomisation(
 
     Parameters
     ----------
-    explainer : Explainer of the trained network. Its dictionaries and its classes stay.
+    explainer : of the trained network. Its dictionaries and its classes stay.
     fresh : nn.Module of the same shape with other, untrained weights.
     masks : name to a function that makes masks of an explainer.
 
@@ -106,27 +168,19 @@ def randomisation(
     -------
     DataFrame, a row per clip and stage; columns stage (the last layer randomised), clip, and the
         rank correlation of each method's mask with that of the trained network.
-
-    References
-    ----------
-    adebayo2018sanity, section 3 (cascading randomisation).
     """
     trained = {name: make(explainer) for name, make in masks.items()}
     rows = []
     for n_stages in tqdm(range(1, len(STAGES) + 1), desc="randomising"):
         other = replace(explainer, model=randomised(explainer.model, fresh, n_stages))
-        found = {
-            name: scores.similarity(trained[name], make(other)) for name, make in masks.items()
-        }
+        found = {name: similarity(trained[name], make(other)) for name, make in masks.items()}
         stage = pd.DataFrame(found).assign(stage=STAGES[n_stages - 1][-1])
         rows.append(stage.rename_axis("clip").reset_index())
     return pd.concat(rows, ignore_index=True)
 
 
 def fills(
-    model: nn.Module,
-    front_end: LogMel,
-    inputs: Inputs,
+    explainer: Explainer,
     masks: Mapping[str, torch.Tensor],
     floors_db: Sequence[float] = (-np.inf, -40.0, -20.0),
 ) -> pd.DataFrame:
@@ -142,14 +196,12 @@ def fills(
     -------
     DataFrame, a row per method, kind (soft, or binary with the same area) and floor.
     """
-    given = probabilities(model, front_end, inputs.waveforms, inputs.n_valid)
-    rows = []
+    options = {}
     for method, soft in masks.items():
-        area = float(soft.mean())
-        for kind, mask in (("soft", soft), ("binary", by_rank(soft, area))):
-            for floor_db in floors_db:
-                floor = 10 ** (floor_db / 20)
-                judged = judge(model, front_end, inputs, given, floor + (1 - floor) * mask)
-                found = {name: float(SCORES[name](judged).mean()) for name in list(SCORES)[:5]}
-                rows.append({"method": method, "mask": kind, "floor (dB)": floor_db} | found)
-    return pd.DataFrame(rows)
+        for kind, mask in (("soft", soft), ("binary", by_rank(soft, float(soft.mean())))):
+            for db in floors_db:
+                floor = 10 ** (db / 20)
+                filled = floor + (1 - floor) * mask
+                options[method, kind, db] = lambda _, filled=filled: filled
+    found = try_options([explainer], options)[[score.name for score in FIVE]]
+    return found.rename_axis(["method", "mask", "floor (dB)"]).reset_index()

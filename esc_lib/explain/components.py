@@ -1,35 +1,60 @@
-"""Explanation of one decision by the atoms of dictionaries over hidden layers.
+"""Dictionaries over hidden layers, ready to share out a clip's spectrogram among their atoms.
 
 A clip's spectrogram is shared out among atoms, W H; each atom is asked, frame by frame, whether it
 speaks for the class; those that do make a soft mask, and the mask makes a sound.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
+from torch import nn
 
-from esc_lib import config
-from esc_lib.dictionaries.gather import Gathered
-from esc_lib.dictionaries.models import MODELS, Dictionary, fit_layer
+from esc_lib.config import Dictionaries, Profile
+from esc_lib.data.clips import Data
+from esc_lib.dictionaries.gather import Gathered, gather_once
+from esc_lib.dictionaries.models import MODELS, fit_layer
 from esc_lib.dictionaries.solvers import Statistics, atom_scale, solve_divergence
-from esc_lib.explain import relevance
 from esc_lib.explain.masks import share, stretch
+from esc_lib.machine.files import made_once
+from esc_lib.machine.fingerprint import fingerprint
+from esc_lib.models.se_cnn import BLOCKS
+from esc_lib.sound.log_mel import LogMel
 
 KL = "Kullback-Leibler"
 
 
 @dataclass(frozen=True)
-class Components:
-    """A dictionary over one layer, ready to share out a clip's spectrogram.
+class Choice:
+    """How components explain; the defaults were found on validation clips (notebook 08).
 
     Attributes
     ----------
-    layer : str
+    blocks : layers whose masks are averaged.
+    dictionary : a constrained model's name, "optimum" (squared error) or "Kullback-Leibler".
+    relevance : "bands" (the sound's gradient, shared out among atoms), "channels" (gradient times
+        activation) or "both", each on one level, added.
+    exponent : float, below 1 softens the mask.
+    floor : float, the least share of the magnitude that is kept anywhere. The front end
+        standardises each clip, so a hole that is silent moves all the rest; 0.4 is 8 dB down.
+    """
+
+    blocks: tuple[str, ...] = BLOCKS
+    dictionary: str = "MelBasisTransform"
+    relevance: str = "both"
+    exponent: float = 0.7
+    floor: float = 0.4
+
+
+@dataclass(frozen=True)
+class Components:
+    """A dictionary over one layer.
+
+    Attributes
+    ----------
     w : float32 tensor, shape (mel, atoms), >= 0.
     scale : float32 tensor, shape (atoms,), factor on every row of the layer's H.
     """
@@ -38,7 +63,7 @@ class Components:
     w: torch.Tensor
     scale: torch.Tensor
 
-    def to(self, device: torch.device | str) -> Components:
+    def to(self, device: torch.device | str) -> Self:
         """Return the same on `device`."""
         return Components(self.layer, self.w.to(device), self.scale.to(device))
 
@@ -49,6 +74,9 @@ class Components:
     def mask(self, h: torch.Tensor, keep: torch.Tensor, n_frames: int) -> torch.Tensor:
         """Return the kept atoms' share of each band and frame, (batch, mel, n_frames)."""
         return stretch(share(self.w, self.level(h), keep), n_frames)
+
+
+Fitted = dict[tuple[str, str], Components]  # (block, dictionary) to components
 
 
 def fit_divergence(train: Gathered, layer: str) -> Components:
@@ -67,65 +95,64 @@ def fit_divergence(train: Gathered, layer: str) -> Components:
 
 
 def fit_squared(
-    statistics: Statistics,
-    layer: str,
-    settings: config.Dictionaries,
-    seed: int,
-    models: Sequence[type[Dictionary]] = MODELS,
-    solve: bool = True,
-) -> dict[str, Components]:
-    """Fit constrained dictionaries and, if asked to, solve for the exact one, by squared error."""
-    fitted = fit_layer(statistics, settings, seed, models, solve=solve)
+    statistics: Statistics, layer: str, settings: Dictionaries, seed: int, **options
+) -> Fitted:
+    """Fit dictionaries by squared error; options of ``fit_layer`` leave some of them out."""
+    fitted = fit_layer(statistics, settings, seed, **options)
     return {
-        name: Components(layer, w.float(), fitted.scale.float())
+        (layer, name): Components(layer, w.float(), fitted.scale.float())
         for name, w in fitted.dictionaries().items()
     }
 
 
-def open_dictionaries(path: Path) -> dict[tuple[str, str], Components]:
+def fit(
+    path: Path,
+    model: nn.Module,
+    front_end: LogMel,
+    data: Data,
+    profile: Profile,
+    compared: Sequence[str] = (),
+) -> Fitted:
+    """Read the blocks' H on training clips and fit dictionaries, or open what was found before.
+
+    Every block gets the dictionary of our ``Choice``, and that of least divergence.
+
+    Parameters
+    ----------
+    path : Path, where H is kept, and the dictionaries of every block beside it.
+    compared : blocks that get the other dictionaries of least squared error, too; these are quick
+        to fit, and are not kept.
+    """
+    train = gather_once(path, model, front_end, data, data.split.train, BLOCKS, keep=BLOCKS)
+    own, seed = profile.dictionaries, profile.training.seed
+    chosen = [one for one in MODELS if one.__name__ == Choice.dictionary]
+
+    def make() -> dict:
+        found: Fitted = {}
+        for block in BLOCKS:
+            found[block, KL] = fit_divergence(train, block)
+            sums = train.statistics[block]
+            found |= fit_squared(sums, block, own, seed, models=chosen, solve=False)
+        return {"fitted": {key: vars(one) for key, one in found.items()}}
+
+    identity = fingerprint(own, seed, path.read_bytes(), code=__file__)
+    kept = made_once(path.with_name("dictionaries.pt"), identity, make)
+    fitted = {key: Components(**one) for key, one in kept["fitted"].items()}
+    for block in compared:
+        fitted |= fit_squared(train.statistics[block], block, own, seed)
+    device = next(model.parameters()).device
+    return {key: one.to(device) for key, one in fitted.items()}
+
+
+def open_dictionaries(path: Path) -> Fitted:
     """Open the dictionaries of least squared error that notebook 05 fitted to every block."""
     with np.load(path) as saved:
         return {
-            tuple(key.split("/")): Components(
-                key.split("/")[0],
-                torch.from_numpy(saved[key]).float(),
-                torch.from_numpy(saved[key.split("/")[0] + "/scale"]).float(),
+            (layer, name): Components(
+                layer,
+                torch.from_numpy(saved[f"{layer}/{name}"]).float(),
+                torch.from_numpy(saved[f"{layer}/scale"]).float(),
             )
-            for key in saved.files
-            if not key.endswith("/scale")
+            for layer, name in (key.split("/") for key in saved.files)
+            if name != "scale"
         }
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What one forward and two backward passes say about a batch of decisions.
-
-    Attributes
-    ----------
-    bands : tensor, shape (batch, mel, frames), from :func:`relevance.of_bands`.
-    h : layer to H, shape (batch, atoms, frames), of every block.
-    channels : layer to gradient times activation, shape (batch, atoms, frames): of the gate
-        behind a block where there is one, since its factor belongs to the channel's effect.
-    """
-
-    bands: torch.Tensor
-    h: dict[str, torch.Tensor]
-    channels: dict[str, torch.Tensor]
-
-
-def ask(model, front_end, waveforms, n_valid, targets, blocks: tuple[str, ...]) -> Asked:
-    """Read what the components of `blocks` need to explain the class `targets` of each clip."""
-    behind = {
-        block: f"se{int(block[-1]) - 1}" if f"se{int(block[-1]) - 1}" in dict(
-            model.named_children()
-        ) else block
-        for block in blocks
-    }  # fmt: skip
-    features = front_end.features(waveforms, n_valid)
-    layers = tuple(dict.fromkeys((*blocks, *behind.values())))
-    channels, h = relevance.of_channels(model, layers, features, targets)
-    return Asked(
-        relevance.of_bands(model, front_end, waveforms, n_valid, targets),
-        {block: h[block] for block in blocks},
-        {block: channels[gate] for block, gate in behind.items()},
-    )

@@ -4,29 +4,24 @@ A component is what one atom adds to W H. Its mask is its share of the whole, so
 atoms sum to one, and so do the sounds that they cut out of a clip: they add up to the clip.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 
+from esc_lib.explain.conditions import BATCH
 from esc_lib.layers.hooks import frames_per_step
 from esc_lib.sound.log_mel import LogMel
-
-BATCH = 16  # clips at a time
 
 
 def share(w: torch.Tensor, h: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
     """Return the share of W H that the kept atoms have, (batch, mel, frames), in [0, 1].
+
+    Where no atom is active every atom gets the same share, so that shares sum to one everywhere.
 
     Parameters
     ----------
     w : tensor, shape (mel, atoms), >= 0.
     h : tensor, shape (batch, atoms, frames), >= 0.
     keep : tensor, shape (batch, atoms, frames) or (batch, atoms, 1), in [0, 1].
-
-    Notes
-    -----
-    Where no atom is active every atom gets the same share, so that shares sum to one everywhere.
     """
     floor = 1e-12
     kept = w @ (h * keep) + floor * keep.mean(dim=1, keepdim=True)
@@ -49,14 +44,10 @@ def stretch(values: torch.Tensor, n_frames: int) -> torch.Tensor:
 
 
 def lift(mel_basis: torch.Tensor) -> torch.Tensor:
-    """Return the matrix that spreads a mel mask over STFT bins, shape (bins, mel), rows sum to 1.
+    """Return the matrix that spreads a mel mask over STFT bins, (bins, mel) of (mel, bins).
 
     Each bin takes the mean of the bands that hear it, weighted as the filter bank does; a bin that
-    no band hears does as the nearest one that is heard.
-
-    Parameters
-    ----------
-    mel_basis : tensor, shape (mel, bins), the filter bank.
+    no band hears does as the nearest one that is heard. Rows sum to 1.
     """
     heard = mel_basis.sum(dim=0) > 0
     index = torch.arange(mel_basis.shape[1], device=mel_basis.device)
@@ -72,7 +63,6 @@ def cut_out(front_end: LogMel, waveforms: torch.Tensor, mask: torch.Tensor) -> t
 
     Parameters
     ----------
-    front_end : LogMel
     waveforms : tensor, shape (batch, samples).
     mask : tensor, shape (batch, mel, frames), factors on the amplitude.
 
@@ -81,29 +71,22 @@ def cut_out(front_end: LogMel, waveforms: torch.Tensor, mask: torch.Tensor) -> t
     tensor, shape (batch, samples). Linear in the mask: the sounds of masks that sum to one sum to
         the clip, as far as the frames reach (a quarter of n_fft beyond the last one's centre).
     """
-    settings = front_end.settings
+    settings, n_samples = front_end.settings, waveforms.shape[1]
     reach = (settings.n_frames - 1) * settings.hop_length + settings.n_fft // 4
+    options = {"window": front_end.window, "length": min(reach, n_samples)}
     spread = lift(front_end.mel_basis)
     sounds = []
     for some, factors in zip(waveforms.split(BATCH), mask.split(BATCH), strict=True):
         spectrum = front_end.stft(some) * (spread @ factors)
-        sound = torch.istft(
-            spectrum,
-            settings.n_fft,
-            settings.hop_length,
-            window=front_end.window,
-            length=min(reach, waveforms.shape[1]),
-        )
-        sounds.append(nn.functional.pad(sound, (0, waveforms.shape[1] - sound.shape[1])))
+        sound = torch.istft(spectrum, settings.n_fft, settings.hop_length, **options)
+        sounds.append(nn.functional.pad(sound, (0, n_samples - sound.shape[1])))
     return torch.cat(sounds)
 
 
 def level_matched(sounds: torch.Tensor, waveforms: torch.Tensor) -> torch.Tensor:
-    """Scale each sound to the root mean square of its clip, peaks at most at full scale.
+    """Scale sounds, (batch, samples), to the root mean square of their clips.
 
-    Parameters
-    ----------
-    sounds, waveforms : tensors, shape (batch, samples); a silent sound stays silent.
+    Peaks are at most at full scale; a silent sound stays silent.
     """
     rms = [each.square().mean(dim=1, keepdim=True).sqrt() for each in (waveforms, sounds)]
     louder = sounds * (rms[0] / rms[1].clamp_min(1e-9))

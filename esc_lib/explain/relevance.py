@@ -5,19 +5,16 @@ others. Unlike a probability it does not saturate, and unlike the logit alone it
 another class gains.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
 
+from esc_lib.explain.conditions import BATCH
 from esc_lib.layers.hooks import frames_per_step, pool_frames, record, reduce_frequency
 from esc_lib.machine.hardware import autocast
 from esc_lib.sound.log_mel import LogMel, standardise
 
-BATCH = 16  # clips at a time: the backward pass holds every layer's maps
-Score = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 NEPER_DB = 8.685889638065036  # 20 / ln 10
 
 
@@ -38,21 +35,17 @@ def maps_and_gradients(
     layers: Sequence[str],
     features: torch.Tensor,
     targets: torch.Tensor,
-    score: Score = log_odds,
+    score: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = log_odds,
 ) -> Iterator[dict[str, tuple[torch.Tensor, torch.Tensor]]]:
     """Yield, batch by batch, layers' activation maps and the gradient of the score there.
 
+    Both are float32, shape (16, channels, mel, frames).
+
     Parameters
     ----------
-    model : nn.Module in evaluation mode.
-    layers : names of layers.
     features : tensor, shape (batch, 1, mel, frames), what the network sees.
     targets : int tensor, shape (batch,), the class explained for each clip.
     score : what is explained, of logits and targets.
-
-    Yields
-    ------
-    layer to (maps, gradient), float32 tensors of the layer's shape, (16, channels, mel, frames).
     """
     for some, classes in zip(features.split(BATCH), targets.split(BATCH), strict=True):
         with (
@@ -71,32 +64,21 @@ def maps_and_gradients(
 
 def of_channels(
     model: nn.Module, layers: Sequence[str], features: torch.Tensor, targets: torch.Tensor
-) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Return every channel's gradient times activation, summed over frequency, and its H.
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Return every layer's H and its channels' gradient times activation.
 
-    Parameters
-    ----------
-    model, layers, features, targets : as for :func:`maps_and_gradients`.
-
-    Returns
-    -------
-    relevance : layer to tensor, shape (batch, channels, frames).
-    h : layer to tensor of the same shape: the activations, averaged over frequency.
+    Both have the shape (batch, channels, frames): the activations averaged over frequency, and the
+    products summed over it.
 
     References
     ----------
     shrikumar2017learning, section 2.2 (gradient times input).
     """
-    relevance: dict[str, list] = {layer: [] for layer in layers}
-    h: dict[str, list] = {layer: [] for layer in layers}
-    for found in maps_and_gradients(model, layers, features, targets):
-        for layer, (maps, gradient) in found.items():
-            relevance[layer].append((maps * gradient).sum(dim=2))
-            h[layer].append(reduce_frequency(maps))
-    return (
-        {layer: torch.cat(parts) for layer, parts in relevance.items()},
-        {layer: torch.cat(parts) for layer, parts in h.items()},
-    )
+    found: dict[str, list] = {layer: [] for layer in layers}
+    for batch in maps_and_gradients(model, layers, features, targets):
+        for layer, (maps, gradient) in batch.items():
+            found[layer].append((reduce_frequency(maps), (maps * gradient).sum(dim=2)))
+    return {layer: tuple(map(torch.cat, zip(*parts))) for layer, parts in found.items()}
 
 
 def of_bands(
@@ -105,22 +87,11 @@ def of_bands(
     waveforms: torch.Tensor,
     n_valid: torch.Tensor,
     targets: torch.Tensor,
-    score: Score = log_odds,
 ) -> torch.Tensor:
-    """Return how the score changes with the level of each band and frame.
+    """Return how the log-odds change with the level of each band and frame, (batch, mel, frames).
 
-    The gradient goes through the standardisation of the clip: to turn one band down is to turn
-    all others up.
-
-    Parameters
-    ----------
-    model, front_end : in evaluation mode, on the device of `waveforms`.
-    waveforms, n_valid : as for :meth:`LogMel.forward`.
-    targets : int tensor, shape (batch,).
-
-    Returns
-    -------
-    tensor, shape (batch, mel, frames): change of the score per neper (8.7 dB).
+    Per neper (8.7 dB). The gradient goes through the standardisation of the clip: to turn one band
+    down is to turn all others up.
     """
     found = []
     batches = (each.split(BATCH) for each in (waveforms, n_valid, targets))
@@ -132,7 +103,7 @@ def of_bands(
             features = standardise(log_mel, inside).unsqueeze(1)
             with autocast(features.device):
                 logits = model(features)
-            total = score(logits.float(), classes).sum()
+            total = log_odds(logits.float(), classes).sum()
         found.append(NEPER_DB * torch.autograd.grad(total, log_mel)[0])
     return torch.cat(found)
 

@@ -1,6 +1,6 @@
 """Figures of notebook 08: what components say about a decision, and how explanations score."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,14 +21,6 @@ from esc_lib.figures.style import (
     mel_axis,
     spectrogram,
 )
-
-MEANING = {
-    "AI": "clips that gain (%)",
-    "AD": "drop (%)",
-    "AG": "gain (%)",
-    "FF": "probability removed",
-    "Fid-In": "decisions kept",
-}
 
 
 def decision(
@@ -72,44 +64,51 @@ def decision(
 
 def scores(
     tables: Mapping[str, pd.DataFrame],
-    names: tuple[str, ...],
+    shown: Sequence,
     published: Mapping[str, Mapping[str, float]],
 ) -> Figure:
     """Show scores by method, with intervals, one panel per score.
 
     Parameters
     ----------
-    tables : condition to a table as ``table.summary`` returns it; the methods
+    tables : condition to a table as ``explain.scores.summary`` returns it; the methods
         of the first one set the order.
-    names : scores to show.
+    shown : ``explain.scores.Score`` of each panel.
     published : source to {score: value}, drawn as dotted lines.
     """
     methods = list(dict.fromkeys(method for table in tables.values() for method in table.index))
     figure, axes = plt.subplots(
-        1, len(names), figsize=(12, 1.4 + 0.27 * len(methods)), sharey=True, squeeze=False
+        1, len(shown), figsize=(12, 1.4 + 0.27 * len(methods)), sharey=True, squeeze=False
     )
     place_of = pd.Series(rows.name(axes[0, 0], methods, fontsize=8), index=methods)
     offsets = np.linspace(0.22, -0.22, len(tables)) if len(tables) > 1 else [0.0]
-    for ax, name in zip(axes[0], names, strict=True):
+    for ax, score in zip(axes[0], shown, strict=True):
         ax.axhspan(len(methods) - 1.5, len(methods) - 0.5, color="0.93")
         for (condition, table), offset, mark, colour in zip(
             tables.items(), offsets, MARKERS, COLOURS, strict=False
         ):
-            found, places = table[name], place_of[table.index] + offset
+            found, places = table[score.name], place_of[table.index] + offset
             rows.draw(ax, places, found["mean"], found["low"], found["high"], color=colour,
                       mark=mark, size=3.5, linewidth=1, label=condition)  # fmt: skip
         for line, (source, values) in zip(LINES[2:], published.items(), strict=False):
-            if name in values:
-                ax.axvline(values[name], color="0.35", linestyle=line, label=source, linewidth=1)
-        ax.set(title=name, xlabel=MEANING.get(name, name))
+            if score.name in values:
+                style = {"color": "0.35", "linestyle": line, "linewidth": 1, "label": source}
+                ax.axvline(values[score.name], **style)
+        ax.set(title=score.heading, xlabel=score.label)
         ax.grid(axis="x", alpha=0.3)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure
 
 
-def curves(found: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Show insertion and deletion, method to two arrays (clips, steps), means over the clips."""
+def curves(found: Mapping[str, tuple[np.ndarray, np.ndarray]], sides: Sequence) -> Figure:
+    """Show insertion and deletion, means over the clips.
+
+    Parameters
+    ----------
+    found : method to two arrays, shape (clips, steps).
+    sides : ``explain.scores.Score`` of each of the two.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True)
     for index, (name, pair) in enumerate(found.items()):
         colour = "0.6" if name.startswith("control") else COLOURS[index % len(COLOURS)]
@@ -117,13 +116,10 @@ def curves(found: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
             share = np.linspace(0, 100, curve.shape[1])
             line = LINES[index % len(LINES)]
             ax.plot(share, curve.mean(axis=0), linestyle=line, color=colour, label=name)
-    axes[0].set(
-        title="insertion: higher is better", ylabel="probability of the class", ylim=(0, 1),
-        xlabel="points put into silence, most relevant first (%)",
-    )  # fmt: skip
-    axes[1].set(
-        title="deletion: lower is better", xlabel="points taken out, most relevant first (%)"
-    )
+    for ax, score, what in zip(axes, sides, ("put into silence", "taken out"), strict=True):
+        title = f"{score.name}: {score.better} is better"
+        ax.set(title=title, xlabel=f"points {what}, most relevant first (%)", ylim=score.range)
+    axes[0].set_ylabel(sides[0].label)
     axes[1].legend(fontsize=8)
     return figure
 

@@ -1,47 +1,29 @@
 """How much bands, channels and atoms speak for a class: against derivatives taken by hand."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from two_bands import FRONT_END
+from two_bands import FRONT_END, settled
 
-from esc_lib.config import Dictionaries, Network
-from esc_lib.dictionaries.gather import Gathered
-from esc_lib.dictionaries.models import MODELS
-from esc_lib.dictionaries.solvers import Statistics, divergence, solve_divergence
+from esc_lib.config import Network
 from esc_lib.explain import relevance
-from esc_lib.explain.components import Components, ask, fit_divergence, fit_squared
-from esc_lib.machine import hardware
-from esc_lib.models.se_cnn import BLOCKS, SECNN
+from esc_lib.explain.conditions import BATCH
+from esc_lib.models.se_cnn import SECNN
 from esc_lib.sound.log_mel import LogMel, standardise
 
 N_SAMPLES = FRONT_END.n_samples
 LAYERS = ("conv_block2", "se3", "conv_block5")
-
-
-@pytest.fixture(autouse=True)
-def exact(monkeypatch):
-    """Switch fast precision off: what is compared here differs in the last digits."""
-    monkeypatch.setattr(hardware, "best_precision", lambda: "32-true")
+pytestmark = pytest.mark.usefixtures("exact")
 
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def secnn(seed=0):
-    """Return a small network whose normalisation is set, so that the deep maps do not vanish."""
-    torch.manual_seed(seed)
-    model = SECNN(5, Network(channels=(4, 8, 8, 16, 16), se_reduction=4, hidden=32))
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    with torch.no_grad():
-        model(torch.randn(8, 1, FRONT_END.n_mels, FRONT_END.n_frames))
-    return model.eval()
+def secnn():
+    torch.manual_seed(0)
+    return settled(SECNN(5, Network(channels=(4, 8, 8, 16, 16), se_reduction=4, hidden=32)))
 
 
 class Bent(nn.Module):
@@ -179,30 +161,31 @@ def test_channels_equal_gradient_times_activation_by_hand():
     model = secnn()
     features = torch.randn(3, 1, FRONT_END.n_mels, FRONT_END.n_frames, generator=generator(1))
     targets = torch.tensor([0, 4, 2])
-    found, h = relevance.of_channels(model, LAYERS, features, targets)
-    assert list(found) == list(h) == list(LAYERS)
-    for layer in LAYERS:
+    found = relevance.of_channels(model, LAYERS, features, targets)
+    assert list(found) == list(LAYERS)
+    for layer, (h, channels) in found.items():
         for clip, target in enumerate(targets):  # alone: clips and their targets do not mix
             maps, gradient = by_hand(model, layer, features[[clip]], target)
             expected = torch.einsum("bkft,bkft->bkt", maps, gradient)[0]
             tolerance = {"rtol": 0, "atol": 1e-4 * float(expected.abs().max())}
-            torch.testing.assert_close(found[layer][clip], expected, **tolerance)
-            torch.testing.assert_close(h[layer][clip], maps.mean(dim=2)[0], rtol=1e-4, atol=1e-6)
-        assert found[layer].std() > 1e-4  # else the comparison would say little
+            torch.testing.assert_close(channels[clip], expected, **tolerance)
+            torch.testing.assert_close(h[clip], maps.mean(dim=2)[0], rtol=1e-4, atol=1e-6)
+        assert channels.std() > 1e-4  # else the comparison would say little
 
 
 def test_another_target_changes_its_own_clip_only():
     model = secnn()
     features = torch.randn(2, 1, FRONT_END.n_mels, FRONT_END.n_frames, generator=generator(2))
-    one, _ = relevance.of_channels(model, LAYERS, features, torch.tensor([1, 1]))
-    other, _ = relevance.of_channels(model, LAYERS, features, torch.tensor([1, 3]))
+    one = relevance.of_channels(model, LAYERS, features, torch.tensor([1, 1]))
+    other = relevance.of_channels(model, LAYERS, features, torch.tensor([1, 3]))
     for layer in LAYERS:
-        assert torch.equal(one[layer][0], other[layer][0])
-        assert not torch.allclose(one[layer][1], other[layer][1])
+        (_, first), (_, second) = one[layer], other[layer]
+        assert torch.equal(first[0], second[0])
+        assert not torch.allclose(first[1], second[1])
 
 
 def test_batches_of_sixteen_equal_clips_one_by_one():
-    model, n = secnn(), relevance.BATCH + 2
+    model, n = secnn(), BATCH + 2
     features = torch.randn(n, 1, FRONT_END.n_mels, FRONT_END.n_frames, generator=generator(4))
     targets = torch.arange(n) % 5
     batches = list(relevance.maps_and_gradients(model, LAYERS, features, targets))
@@ -218,78 +201,3 @@ def test_batches_of_sixteen_equal_clips_one_by_one():
                 together, expected, **tolerance, msg=lambda m, at=(layer, name): f"{at}: {m}"
             )
     assert not features.requires_grad and all(p.grad is None for p in model.parameters())
-
-
-# ---------------------------------------------------------------------- what our method is told
-
-
-def test_ask_reads_each_block_at_the_gate_behind_it():
-    model, front_end, (waveforms, n_valid) = secnn(), LogMel(FRONT_END), clips(3)
-    targets = torch.tensor([2, 0, 1])
-    asked = ask(model, front_end, waveforms, n_valid, targets, BLOCKS)
-    behind = dict(zip(BLOCKS, ("conv_block1", "se1", "se2", "se3", "se4"), strict=True))
-    features = front_end.features(waveforms, n_valid)
-    channels, h = relevance.of_channels(
-        model, tuple(dict.fromkeys((*BLOCKS, *behind.values()))), features, targets
-    )
-    for block, layer in behind.items():
-        assert torch.equal(asked.channels[block], channels[layer])
-        assert torch.equal(asked.h[block], h[block])
-    gate = model.se4.gate(by_hand(model, "conv_block5", features[:1], 2)[0])
-    relation = h["se4"][0] / h["conv_block5"][0].clamp_min(1e-9)
-    active = h["conv_block5"][0] > 1e-3
-    torch.testing.assert_close(
-        relation[active], gate[0].detach()[:, None].expand_as(relation)[active]
-    )
-    bands = relevance.of_bands(model, front_end, waveforms, n_valid, targets)
-    assert torch.equal(asked.bands, bands)
-
-
-# --------------------------------------------------------------------------------- dictionaries
-
-
-def planted(levels=(1.0, 1.0, 1.0, 1.0, 0.0)):
-    """Return clips that four atoms made, and H at these levels; the fifth atom never sounds."""
-    g = generator(5)
-    h = torch.rand(6, 5, 20, generator=g).pow(3)
-    v = torch.rand(24, 5, generator=g).pow(6) @ (h * torch.tensor([1, 1, 1, 1, 0.0])[:, None])
-    h = h * torch.tensor(levels)[:, None]
-    statistics = Statistics(24, 5)
-    statistics.add(v, h)
-    return v, h, Gathered({"block": statistics}, {}, {"block": h}, v)
-
-
-def test_divergence_recovers_planted_atoms_whatever_the_level_of_a_channel():
-    v, h, train = planted()
-    fitted = fit_divergence(train, "block")
-    rebuilt = fitted.w @ fitted.level(h)
-    assert (rebuilt - v).norm() / v.norm() < 0.02
-    assert fitted.w.min() >= 0 and fitted.scale[4] == 0
-    _, louder, train = planted((1000.0, 0.01, 1.0, 1.0, 0.0))
-    again = fit_divergence(train, "block")
-    torch.testing.assert_close(again.w @ again.level(louder), rebuilt, rtol=1e-3, atol=1e-4)
-    keep = torch.tensor([1.0, 0, 0, 0, 0])[None, :, None]
-    torch.testing.assert_close(
-        fitted.mask(h, keep, 80), again.mask(louder, keep, 80), rtol=1e-2, atol=1e-3
-    )
-
-
-def test_divergence_is_least_by_kullback_and_leibler():
-    v, h, train = planted()
-    v = v * (0.2 + 1.6 * torch.rand(v.shape, generator=generator()))  # no W fits any more
-    fitted = fit_divergence(replace(train, mel=v), "block")
-    h = fitted.level(h)
-    squared = solve_divergence(v, h, beta=2)
-    assert divergence(v, fitted.w @ h, 1) < divergence(v, squared @ h, 1)
-    assert divergence(v, fitted.w @ h, 2) > divergence(v, squared @ h, 2)
-
-
-def test_squared_error_gives_every_constrained_dictionary_and_the_optimum():
-    v, h, train = planted()
-    found = fit_squared(train.statistics["block"], "block", Dictionaries(epochs=20), seed=0)
-    assert set(found) == {"optimum", *(model.__name__ for model in MODELS)}
-    error = {
-        name: float((one.w @ one.level(h) - v).norm() / v.norm()) for name, one in found.items()
-    }
-    assert all(isinstance(one, Components) and one.layer == "block" for one in found.values())
-    assert min(error, key=error.get) == "optimum" and error["optimum"] < 0.02

@@ -1,18 +1,13 @@
-"""Scores of explanations: by hand, against other implementations, on a classifier with a reason."""
+"""Scores of explanations: by hand and against other implementations; how they are read; tables."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 import torch
-from two_bands import FRONT_END, HIGH, LOW, LouderBand, mask_of, tones
 
 from esc_lib.explain import scores
-from esc_lib.explain.checks import by_rank, curve, fills
-from esc_lib.explain.comparison import judge, probabilities
-from esc_lib.explain.inputs import Inputs
-from esc_lib.explain.masks import cut_out
-from esc_lib.explain.table import SCORES
-from esc_lib.sound.log_mel import LogMel
+from esc_lib.explain.scores import DELETION, FIVE, INSERTION, SCORES
 
 P, O, M = np.array([0.8, 0.8, 0.5]), np.array([0.9, 0.2, 0.5]), np.array([0.1, 0.9, 0.5])  # noqa: E741
 
@@ -25,14 +20,15 @@ def random_maps(seed=0, shape=(5, 8, 9)):
 
 
 def test_increase_drop_gain_and_faithfulness_by_hand():
-    assert scores.increase(P, O).tolist() == [100, 0, 0]
-    np.testing.assert_allclose(scores.drop(P, O), [0, 75, 0])
-    np.testing.assert_allclose(scores.gain(P, O), [50, 0, 0])
-    np.testing.assert_allclose(scores.faithfulness(P, M), [0.7, -0.1, 0])
+    table = pd.DataFrame({"p": P, "o": O, "m": M})
+    assert SCORES["AI"](table).tolist() == [100, 0, 0]
+    np.testing.assert_allclose(SCORES["AD"](table), [0, 75, 0])
+    np.testing.assert_allclose(SCORES["AG"](table), [50, 0, 0])
+    np.testing.assert_allclose(SCORES["FF"](table), [0.7, -0.1, 0])
 
 
 def test_certainty_cannot_gain():
-    assert scores.gain(np.array([1.0]), np.array([1.0])).tolist() == [0]
+    assert SCORES["AG"](pd.DataFrame({"p": [1.0], "o": [1.0]})).tolist() == [0]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +41,7 @@ def test_a_drop_with_the_softmax_taken_twice_has_a_ceiling(others, ceiling):
     given[0, 0] = 1
     left = torch.tensor([[0.0, *others]], dtype=torch.float64)
     assert scores.drop(given[:, 0].numpy(), left[:, 0].numpy()) == [100]
-    p, o = (scores.softmax_again(each)[:, 0].numpy() for each in (given, left))
+    p, o = (each.softmax(dim=1)[:, 0].numpy() for each in (given, left))
     assert scores.drop(p, o)[0] == pytest.approx(ceiling, abs=0.05)
     by_hand = 1 - (1 / sum(np.exp([0, *others]))) / (np.e / (np.e + 49))
     assert scores.drop(p, o)[0] == pytest.approx(100 * by_hand)
@@ -53,7 +49,7 @@ def test_a_drop_with_the_softmax_taken_twice_has_a_ceiling(others, ceiling):
 
 def test_no_probabilities_have_a_larger_drop_with_the_softmax_taken_twice():
     logits = 8 * torch.randn(2, 20_000, 50, generator=torch.Generator().manual_seed(0)).double()
-    p, o = (scores.softmax_again(each.softmax(dim=1))[:, 0].numpy() for each in logits)
+    p, o = (each.softmax(dim=1).softmax(dim=1)[:, 0].numpy() for each in logits)
     assert 40 < scores.drop(p, o).max() <= 100 * (1 - 1 / np.e)
 
 
@@ -132,129 +128,136 @@ def test_similarity_is_spearmans_correlation():
     assert scores.similarity(one, other)[3] == 0
 
 
-# ------------------------------------------------------------------- on a classifier with a reason
-
-FULL, EMPTY = torch.ones_like(mask_of(LOW)), torch.zeros_like(mask_of(LOW))
-EXPECTED = {  # p = 0.8; o and m are 0.99 or 0.01 where one band is left, 0.8 or 0.2 for both
-    "the band it reads": (mask_of(LOW), 0.99, 0.01, [100, 0, 95, 0.79, 1]),
-    "all but that band": (1 - mask_of(LOW), 0.01, 0.99, [0, 98.75, 0, -0.19, 0]),
-    "the other band": (mask_of(HIGH), 0.01, 0.99, [0, 98.75, 0, -0.19, 0]),
-    "all": (FULL, 0.8, 0.5, [0, 0, 0, 0.3, 1]),
-    "nothing": (EMPTY, 0.5, 0.8, [0, 37.5, 0, 0, 1]),
-    "half the level": (0.5 * FULL, 0.8, 0.8, [0, 0, 0, 0, 1]),
-}
-
-
-@pytest.fixture(scope="module")
-def front_end():
-    return LogMel(FRONT_END)
+def test_correlation_of_two_maps_is_known():
+    first = np.random.default_rng(0).random((5, 6, 9))
+    noise = np.random.default_rng(1).random((6, 9))
+    noise -= noise.mean()
+    centred = first[4] - first[4].mean()
+    noise -= centred * (noise * centred).sum() / (centred**2).sum()  # orthogonal to the map
+    second = np.stack([3 * first[0] + 1, 1 - first[1], np.zeros((6, 9)), first[3], noise])
+    first[3] = 0.3  # constant, and not exactly its own mean
+    found = scores.map_correlations(first.astype(np.float32), second.astype(np.float32))
+    np.testing.assert_allclose(found, [1, -1, np.nan, np.nan, 0], atol=1e-6)
 
 
-def judged(front_end, inputs, mask):
-    model = LouderBand().eval()
-    given = probabilities(model, front_end, inputs.waveforms, inputs.n_valid)
-    return judge(model, front_end, inputs, given, mask)
+# --------------------------------------------------------------------------- how they are read
 
 
-@pytest.mark.parametrize("kept", EXPECTED)
-def test_scores_of_masks_by_hand(kept, front_end):
-    mask, o, m, expected = EXPECTED[kept]
-    table = judged(front_end, tones(0.4, 0.2), mask)
-    (row,) = table.itertuples()
-    assert (row.p, row.o, row.m) == pytest.approx((0.8, o, m), abs=1e-6)
-    found = [float(SCORES[name](table)[0]) for name in ("AI", "AD", "AG", "FF", "Fid-In")]
-    assert found == pytest.approx(expected, abs=1e-4)
+@pytest.mark.parametrize("score", [*SCORES.values(), INSERTION, DELETION], ids=lambda s: s.name)
+def test_every_score_says_which_side_is_better(score):
+    arrow = {"higher": " ↑", "lower": " ↓", "neither": ""}[score.better]
+    assert score.heading == score.name + arrow
+    values = pd.Series({"low": 0.1, "high": 0.2})
+    assert score.best(values) == ("low" if score.better == "lower" else "high")
+    assert score.range[0] < score.range[1] and score.label
 
 
-def test_the_other_class_is_explained_by_the_other_band(front_end):
-    table = judged(front_end, tones(0.05, 0.4), mask_of(HIGH))
-    assert (table.p[0], table.o[0], table.m[0]) == pytest.approx((0.8, 0.99, 0.01), abs=1e-6)
-    again = judged(front_end, tones(0.05, 0.4), mask_of(LOW))
-    assert not again.same[0] and again.o[0] == pytest.approx(0.01, abs=1e-6)
+def test_a_better_explanation_has_better_scores_within_their_ranges():
+    rows = {"p": 0.6, "p_twice": 0.6, "energy": 0.5, "complexity": 7.0, "sparseness": 0.2}
+    worse = pd.DataFrame([rows | {"o": 0.3, "o_twice": 0.5, "m": 0.7, "same": False}])
+    better = pd.DataFrame([rows | {"o": 0.9, "o_twice": 0.7, "m": 0.1, "same": True}])
+    for score in (*FIVE, SCORES["AD, softmax twice"]):
+        pair = pd.Series({"worse": score(worse)[0], "better": score(better)[0]})
+        assert score.best(pair) == "better" and pair.nunique() == 2
+        assert pair.between(*score.range).all()
+    assert scores.criterion(better.assign(condition="clean")) > scores.criterion(
+        worse.assign(condition="clean")
+    )
 
 
-def test_judge_of_the_mask_and_of_the_recipe(front_end):
-    table = judged(front_end, tones(0.4, 0.2), mask_of(LOW))
-    two = np.exp([0.8, 0.2]) / np.exp([0.8, 0.2]).sum()
-    assert table.p_twice[0] == pytest.approx(two[0], abs=1e-6)
-    assert table.o_twice[0] == pytest.approx(1 / (1 + np.exp(0.01 - 0.99)), abs=1e-6)
-    assert table.energy[0] == pytest.approx(0.8, abs=0.01)  # 0.4**2 of 0.4**2 + 0.2**2
-    assert table.sparseness[0] == pytest.approx(1 - 5 / 32, abs=1e-5)  # five bands of 32 are 1
-    assert table.complexity[0] == pytest.approx(np.log(5 * FRONT_END.n_frames), abs=1e-4)
-    assert "si_sdr" not in table
+def test_a_shown_table_points_to_the_better_side():
+    table = pd.DataFrame({"AD": [1.0], "COMP": [2.0], "energy": [np.nan], "criterion": [3.0]})
+    html = scores.shown(table).to_html()
+    assert "AD ↓" in html and "COMP ↓" in html and "energy<" in html and "nan" not in html
 
 
-def test_judge_lifts_the_wanted_sound_out_of_a_mixture(front_end):
-    low, high = tones(0.4, 0.0), tones(0.0, 0.4)
-    mixed = low.waveforms + high.waveforms
-    inputs = Inputs("mixed", low.rows, mixed, low.n_valid, low.waveforms, high.waveforms)
-    found = {kept: judged(front_end, inputs, mask) for kept, (mask, *_) in EXPECTED.items()}
-    assert found["all"].si_sdr_input[0] == pytest.approx(0, abs=0.1)  # as loud as each other
-    assert found["all"].si_sdr[0] == pytest.approx(0, abs=0.1)
-    assert found["the band it reads"].si_sdr[0] > 20
-    assert found["the other band"].si_sdr[0] < -20
+# ----------------------------------------------------------------------------------------- tables
 
 
-# ---------------------------------------------------------------------------------- other checks
+def judged(n=60, methods=("a", "b"), condition="clean", seed=0):
+    rng = np.random.default_rng(seed)
+    rows = {key: rng.random(n) for key in ("p", "o", "m", "p_twice", "o_twice", "energy")}
+    rows |= {
+        "sparseness": rng.random(n),
+        "complexity": 5 * rng.random(n),
+        "same": rng.random(n) > 0.3,
+    }
+    rows |= {"source": rng.integers(0, 15, n), "method": np.resize(methods, n)}
+    return pd.DataFrame(rows).assign(condition=condition)
 
 
-def test_by_rank_keeps_the_right_number_and_the_highest():
-    heat = torch.rand(2, 6, 10, generator=torch.Generator().manual_seed(0))
-    for kept in (0, 0.1, 0.5, 1):
-        mask = by_rank(heat, kept)
-        assert mask.shape == heat.shape and mask.sum(dim=(1, 2)).tolist() == [60 * kept] * 2
-        for one, points in zip(heat, mask.bool(), strict=True):
-            assert kept in (0, 1) or one[points].min() > one[~points].max()
-    assert by_rank(torch.zeros(1, 4, 4), 0.25).sum() == 4  # ties too
+def test_summary_means_and_intervals():
+    rows = judged(methods=("z", "a"))
+    found = scores.summary(rows)
+    assert list(found.index) == ["z", "a"]
+    by_method = rows.assign(
+        AI=100.0 * (rows.o > rows.p),
+        AD=100 * (rows.p - rows.o).clip(lower=0) / rows.p,
+        AG=100 * (rows.o - rows.p).clip(lower=0) / (1 - rows.p),
+        FF=rows.p - rows.m,
+    ).groupby("method", sort=False)
+    names = {"AI": "AI", "AD": "AD", "AG": "AG", "FF": "FF", "Fid-In": "same", "energy": "energy"}
+    for name, column in (names | {"SPS": "sparseness", "COMP": "complexity"}).items():
+        np.testing.assert_allclose(found[name, "mean"], by_method[column].mean())
+        assert (found[name, "low"] < found[name, "mean"]).all()
+        assert (found[name, "mean"] < found[name, "high"]).all()
+    assert found["clips", "n"].tolist() == [30, 30]
+    pd.testing.assert_frame_equal(found, scores.summary(rows))
 
 
-@pytest.fixture(scope="module")
-def heat():
-    """Return an order of points: the band that decides first, the other one last."""
-    return (mask_of(LOW) - mask_of(HIGH)) * 100 + torch.arange(32.0)[None, :, None]
+def test_an_interval_knows_that_clips_of_a_recording_go_together():
+    rows = judged(200, ("a",))
+    together = rows.assign(source=np.repeat(np.arange(10), 20), energy=np.repeat(np.arange(10), 20))
+    apart = together.assign(source=np.arange(200))
+    wide, narrow = (
+        float((found["energy", "high"] - found["energy", "low"]).iloc[0])
+        for found in map(scores.summary, (together, apart))
+    )
+    assert wide / narrow == pytest.approx(20**0.5, rel=0.15)
 
 
-@pytest.mark.parametrize(
-    ("insert", "reverse", "first", "between", "last"),
-    [
-        (True, False, 0.5, 0.99, 0.8),  # at the top at once, until the other band comes
-        (True, True, 0.5, 0.01, 0.8),  # the band comes at the very end
-        (False, False, 0.8, 0.01, 0.5),
-        (False, True, 0.8, 0.99, 0.5),
-    ],
-)
-def test_insertion_and_deletion_by_hand(insert, reverse, first, between, last, heat, front_end):
-    inputs, targets = tones(0.4, 0.2), torch.tensor([0])
-    order = -heat if reverse else heat
-    steps = {"insert": insert, "n_steps": 5}  # a fifth of the points is more than one band
-    (found,) = curve(LouderBand(), front_end, inputs, targets, order, **steps)
-    np.testing.assert_allclose(found, [first, *[between] * 4, last], atol=1e-6)
-    by_hand = (first / 2 + 4 * between + last / 2) / 5
-    assert scores.area(found) == pytest.approx(by_hand, abs=1e-6)
-    (other,) = curve(LouderBand(), front_end, inputs, 1 - targets, order, **steps)
-    np.testing.assert_allclose(other, 1 - found, atol=1e-6)
+def test_criterion_by_hand():
+    rows = pd.DataFrame(
+        {
+            "condition": ["clean", "clean", "noisy"], "p": [0.8, 0.5, 0.5], "o": [0.9, 0.25, 0.5],
+            "m": [0.3, 0.5, 0.1], "same": [True, False, True],
+        }
+    )  # fmt: skip
+    clean = (50 + 25 - 25) / 100 + 0.25 + 0.5
+    noisy = 0.4 + 1
+    assert scores.criterion(rows) == pytest.approx((clean + noisy) / 2)
 
 
-def test_insertion_of_all_points_gives_the_probability_of_the_input(heat, front_end):
-    inputs = tones(0.4, 0.2)
-    whole = cut_out(front_end, inputs.waveforms, FULL)
-    torch.testing.assert_close(whole, inputs.waveforms, rtol=0, atol=1e-6)
-    (found,) = curve(LouderBand(), front_end, inputs, torch.tensor([0]), heat, insert=True)
-    given = probabilities(LouderBand(), front_end, inputs.waveforms, inputs.n_valid)
-    assert found.shape == (9,) and found[-1] == pytest.approx(float(given[0, 0]), abs=1e-6)
+def test_separation_by_hand():
+    rows = pd.DataFrame(
+        {
+            "method": ["b", "b", "b", "a", "a"], "condition": ["mix", "mix", "mix", "mix", "clean"],
+            "label": [0, 1, 1, 0, 0], "predicted": [0, 1, 0, 0, 0],
+            "si_sdr": [6.0, 3.0, 99.0, 1.0, np.nan], "si_sdr_input": [1.0, -1.0, 0.0, 2.0, np.nan],
+        }
+    )  # fmt: skip
+    found = scores.separation(rows)
+    assert found.index.tolist() == ["b", "a"] and found.columns.tolist() == ["mix"]
+    assert found.mix.tolist() == [4.5, -1.0]
 
 
-def test_fills(front_end):
-    masks = {"band": 0.9 * mask_of(LOW), "full": FULL}
-    found = fills(
-        LouderBand(), front_end, tones(0.4, 0.2), masks, floors_db=(-np.inf, -6.0, 0.0)
-    ).set_index(["method", "mask", "floor (dB)"])
-    assert len(found) == 12
-    full = [0, 0, 0, 0.3, 1]
-    for method in masks:  # nothing is taken out
-        for kind in ("soft", "binary"):
-            assert found.loc[method, kind, 0.0].tolist() == pytest.approx(full, abs=1e-4)
-    kept = found.loc["band", "binary", -np.inf]
-    assert kept.tolist() == pytest.approx([100, 0, 95, 0.79, 1], abs=1e-4)
-    soft = found.loc["band", "soft", -6.0]  # the other band sounds too, at half its level
-    assert soft[["AI", "AD", "AG", "Fid-In"]].tolist() == pytest.approx([0, 0, 0, 1], abs=1e-4)
+def test_ranking_compares_on_the_same_clips():
+    rows = pd.concat(
+        [
+            judged(12, ("ours", "partly"), condition).assign(
+                fold=1, row=np.arange(12) // 2, seconds=0.002
+            )
+            for condition in ("clean", "other clip")
+        ]
+    )
+    rows = rows[(rows.method == "ours") | (rows.row < 4)]
+    once = rows[(rows.method == "ours") & (rows.condition == "clean")].assign(method="clean only")
+    found = scores.ranking(pd.concat([rows, once]), "ours")
+    assert set(found.index) == {"ours", "partly"}
+    assert found.criterion.is_monotonic_decreasing
+    assert found.clips.to_dict() == {"ours": 6, "partly": 4}
+    assert found["ms per clip"].tolist() == pytest.approx([2, 2])
+    few = rows[(rows.method == "ours") & (rows.row < 4)]
+    expected = {"ours": rows[rows.method == "ours"], "partly": few}
+    for method, same in expected.items():
+        assert found["ours, same clips"][method] == pytest.approx(scores.criterion(same))

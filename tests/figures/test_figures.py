@@ -20,6 +20,7 @@ from esc_lib import companions, figures
 from esc_lib.companions.transformer.attention import PatchGrid
 from esc_lib.config import PROFILES
 from esc_lib.evaluation import calibration, decisions
+from esc_lib.explain import scores
 from esc_lib.figures import style
 
 FRONT_END = PROFILES["demo"].front_end
@@ -320,10 +321,13 @@ CASES = {
         (db(MEL, FRAMES), np.zeros((3, 5)), np.zeros((MEL, 3)), magnitude(MEL, FRAMES), FRONT_END),
     ],
     "explanations.scores": [
-        (SCORED, ("AI", "FF"), {"elsewhere": {"AI": 60.0}}),
-        ({"clean": SCORED["clean"]}, ("AI",), {}),
+        (SCORED, (scores.FIVE[0], scores.FIVE[3]), {"elsewhere": {"AI": 60.0}}),
+        ({"clean": SCORED["clean"]}, scores.FIVE[:1], {}),
     ],
-    "explanations.curves": [({n: (magnitude(4, 9), magnitude(4, 9)) for n in "ab"},)],
+    "explanations.curves": [
+        ({n: (magnitude(4, 9), magnitude(4, 9)) for n in "ab"},
+         (scores.INSERTION, scores.DELETION))
+    ],
     "explanations.randomisation": [
         (pd.DataFrame({"clip": [0, 1] * 2, "ours": magnitude(4), "theirs": magnitude(4),
                        "stage": ["fc2"] * 2 + ["conv_block1"] * 2}), 0.5),

@@ -1,8 +1,7 @@
 """What is explained: clips as they are, and clips with something mixed in that is known."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from esc_lib.data.clips import Data
 from esc_lib.sound.audio import coloured_noise
 
 CONDITIONS = ("clean", "other clip", "white noise")
+BATCH = 16  # clips at a time, in the whole room: a backward pass holds every layer's maps
 
 
 @dataclass(frozen=True)
@@ -33,26 +33,21 @@ class Inputs:
     wanted: torch.Tensor | None = None
     unwanted: torch.Tensor | None = None
 
+    def only(self, places: list[int]) -> Self:
+        """Return the clips at these places."""
+        arrays = {name: part for name, part in vars(self).items() if hasattr(part, "shape")}
+        return replace(self, **{name: part[places] for name, part in arrays.items()})
+
 
 def take(
-    data: Data,
-    rows: np.ndarray,
-    condition: str,
-    sr: int,
-    *,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
+    data: Data, rows: np.ndarray, condition: str, sr: int, device: torch.device | str = "cpu"
 ) -> Inputs:
     """Return clips, clean or with another sound of the same energy (0 dB) over the whole length.
 
     Parameters
     ----------
-    data : Data
-    rows : int array, shape (clips,).
     condition : "clean", "other clip" (of another class, drawn among `rows`) or "white noise".
     sr : int, sample rate in Hz, for the noise.
-    seed : int, of what is drawn.
-    device : where the sounds are wanted.
 
     Raises
     ------
@@ -63,10 +58,13 @@ def take(
     if condition == "clean":
         return Inputs(condition, rows, waveforms, n_valid)
     if condition == "other clip":
-        other = _partners(data.labels[rows].numpy(), seed)
+        labels, rng = data.labels[rows].numpy(), np.random.default_rng(0)
+        if len(np.unique(labels)) < 2:
+            raise ValueError("take: all clips are of one class; 'other clip' needs at least two.")
+        other = np.array([rng.choice(np.flatnonzero(labels != label)) for label in labels])
         unwanted, n_valid = waveforms[other], torch.maximum(n_valid, n_valid[other])
     elif condition == "white noise":
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(0)
         noise = coloured_noise(torch.zeros(len(rows)), waveforms.shape[1], sr, generator)
         inside = torch.arange(waveforms.shape[1], device=device) < n_valid[:, None]
         unwanted = noise.to(device) * inside
@@ -80,11 +78,3 @@ def take(
     level = 1 / peak.clamp_min(1.0)  # nothing clips; the network does not see a change of level
     wanted, unwanted = waveforms * level, unwanted * level
     return Inputs(condition, rows, wanted + unwanted, n_valid, wanted, unwanted)
-
-
-def _partners(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Return for each clip the place of one of another class."""
-    if len(np.unique(labels)) < 2:
-        raise ValueError("take: all clips are of one class; 'other clip' needs at least two.")
-    rng = np.random.default_rng(seed)
-    return np.array([rng.choice(np.flatnonzero(labels != label)) for label in labels])

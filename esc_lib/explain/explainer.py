@@ -1,0 +1,112 @@
+"""The decisions of one network on some sounds, and how our components explain them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from esc_lib.explain import relevance
+from esc_lib.explain.components import Choice, Components, Fitted
+from esc_lib.explain.conditions import BATCH, Inputs
+from esc_lib.layers.hooks import BEFORE
+from esc_lib.machine.hardware import autocast
+from esc_lib.models.se_cnn import BLOCKS
+from esc_lib.sound.log_mel import LogMel
+
+
+@dataclass(eq=False)
+class Explainer:
+    """Some decisions of one network; what the methods share is computed once.
+
+    Attributes
+    ----------
+    model, front_end : in evaluation mode, on the device of the inputs.
+    fitted : (block, dictionary) to Components.
+    targets : int tensor, shape (clips,), the class explained; default: the one predicted.
+    """
+
+    model: nn.Module
+    front_end: LogMel
+    fitted: Fitted
+    inputs: Inputs
+    targets: torch.Tensor | None = None
+    choice: Choice = Choice()
+
+    def __post_init__(self):
+        if self.targets is None:
+            self.targets = self.given.argmax(dim=1)
+
+    @torch.no_grad()
+    def probabilities(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """Return what the network makes of sounds as long as the inputs, (clips, classes)."""
+        found, n_valid = [], self.inputs.n_valid
+        for some, lengths in zip(waveforms.split(BATCH), n_valid.split(BATCH), strict=True):
+            features = self.front_end.features(some, lengths)
+            with autocast(features.device):
+                found.append(self.model(features).float().softmax(dim=1))
+        return torch.cat(found)
+
+    @cached_property
+    def given(self) -> torch.Tensor:
+        """What the network makes of the inputs, shape (clips, classes)."""
+        return self.probabilities(self.inputs.waveforms)
+
+    @cached_property
+    def features(self) -> torch.Tensor:
+        """What the network sees, shape (clips, 1, mel, frames)."""
+        return self.front_end.features(self.inputs.waveforms, self.inputs.n_valid)
+
+    @cached_property
+    def bands(self) -> torch.Tensor:
+        """How much each band and frame speaks for the class, see :func:`relevance.of_bands`."""
+        sounds = self.inputs.waveforms, self.inputs.n_valid
+        return relevance.of_bands(self.model, self.front_end, *sounds, self.targets)
+
+    @cached_property
+    def layers(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """H and gradient times activation, both (clips, atoms, frames), of the fitted blocks.
+
+        The latter is that of the gate behind a block where there is one, since its factor belongs
+        to the channel's effect.
+        """
+        gates = {block: gate for gate, block in BEFORE.items() if hasattr(self.model, gate)}
+        fitted = {block for block, _ in self.fitted}
+        behind = {block: gates.get(block, block) for block in BLOCKS if block in fitted}
+        layers = tuple(dict.fromkeys((*behind, *behind.values())))
+        found = relevance.of_channels(self.model, layers, self.features, self.targets)
+        return {block: (found[block][0], found[layer][1]) for block, layer in behind.items()}
+
+    def relevance(self, components: Components, kind: str) -> torch.Tensor:
+        """Return how much each atom speaks for the class, (clips, atoms, frames), see Choice."""
+        h, channels = self.layers[components.layer]
+        if kind == "channels":
+            return channels
+        bands = relevance.of_atoms(self.bands, components.w, components.level(h))
+        if kind == "bands":
+            return bands
+        return relevance.to_one_level(bands) + relevance.to_one_level(channels)
+
+    def components(
+        self,
+        choice: Choice | None = None,
+        alter: Callable[[torch.Tensor, Components], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Return our masks, (clips, mel, frames): the share of the atoms that speak for the class.
+
+        Parameters
+        ----------
+        choice : Choice, default: the explainer's own.
+        alter : function of the kept atoms, (clips, atoms, frames) in {0, 1}, and the components:
+            other atoms instead, for controls.
+        """
+        choice, masks = choice or self.choice, []
+        for block in choice.blocks:
+            fitted = self.fitted[block, choice.dictionary]
+            keep = (self.relevance(fitted, choice.relevance) > 0).float()
+            if alter is not None:
+                keep = alter(keep, fitted)
+            h, _ = self.layers[block]
+            masks.append(fitted.mask(h, keep, self.front_end.settings.n_frames))
+        return (torch.stack(masks).mean(dim=0) ** choice.exponent).clamp_min(choice.floor)

@@ -1,0 +1,113 @@
+"""All methods on the same decisions: one row per clip, condition and method."""
+
+import json
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from esc_lib.config import Profile
+from esc_lib.data.clips import Data
+from esc_lib.explain.components import fit
+from esc_lib.explain.conditions import CONDITIONS, take
+from esc_lib.explain.explainer import Explainer
+from esc_lib.explain.judge import judge
+from esc_lib.explain.methods import compared
+from esc_lib.machine.files import save_json, write_atomically
+from esc_lib.machine.fingerprint import fingerprint
+from esc_lib.machine.hardware import best_device
+from esc_lib.sound.log_mel import LogMel
+from esc_lib.training import runs as experiments
+from esc_lib.training.checkpoint import load
+
+
+def explain_fold(
+    data: Data, profile: Profile, runs: Path, folder: Path, only: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Explain the decisions on the profile's test fold by every method, unless it was done before.
+
+    A run that is stopped goes on with the next method.
+
+    Parameters
+    ----------
+    profile : Profile, with the test fold.
+    runs : Path of the trained runs.
+    folder : Path, for this fold's ``scores.csv`` and what it needs.
+    only : names of methods, none of them with other dictionaries of least squared error; default:
+        all methods.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the fold's network was not trained.
+    """
+    weights = runs / experiments.name_of(profile) / "model.safetensors"
+    if not weights.is_file():
+        raise FileNotFoundError(
+            f"explain_fold: {weights} is missing; train the fold first, as with "
+            f"python -m esc_lib train --profile {profile.name} --folds {profile.test_fold}."
+        )
+    data, device = experiments.split_for(data, profile), best_device()
+    model = load(weights, profile, data.class_names)
+    front_end = LogMel(profile.front_end).to(device)
+    path, note = folder / "scores.csv", folder / "identity.json"
+    identity = fingerprint(weights.read_bytes(), profile.dictionaries, code=__file__)
+    noted = json.loads(note.read_text()) if path.is_file() and note.is_file() else {}
+    done = pd.DataFrame({"condition": [], "method": []})
+    if noted.get("identity") == identity:
+        done = pd.read_csv(path)
+        if noted["complete"]:
+            return done
+    save_json(note, {"identity": identity, "complete": False})
+    others = () if only else (profile.dictionaries.layer,)
+    fitted = fit(folder / "hidden.pt", model, front_end, data, profile, others)
+    before = set(zip(done.condition, done.method))
+    for condition in CONDITIONS:
+        inputs = take(data, data.split.test, condition, profile.front_end.sr, device)
+        explainer = Explainer(model, front_end, fitted, inputs)
+        for name, method in tqdm(compared(explainer).items(), desc=f"explaining, {condition}"):
+            if (only and name not in only) or (condition, name) in before:
+                continue
+            started = time.perf_counter()
+            mask = method.masks(explainer)
+            seconds = time.perf_counter() - started
+            rows = inputs.rows
+            table = judge(explainer, mask).assign(
+                condition=condition, method=name, row=rows, seconds=seconds / len(rows),
+                filename=data.clips.filename.iloc[rows].to_numpy(),
+                source=data.clips.src_file.iloc[rows].to_numpy(),
+                label=data.labels[rows].numpy(), predicted=explainer.targets.cpu().numpy(),
+            )  # fmt: skip
+            # an empty table would make the rows' numbers and the decisions floats and objects
+            done = pd.concat([done, table], ignore_index=True) if len(done) else table
+            write_atomically(path, partial(done.round(6).to_csv, index=False))
+    save_json(note, {"identity": identity, "complete": not only})
+    return done
+
+
+def collect(
+    data: Data, profile: Profile, runs: Path, explanations: Path, recorded: Path | None = None
+) -> pd.DataFrame:
+    """Return the judged explanations of all folds there are; the profile's own is made if need be.
+
+    Parameters
+    ----------
+    data, profile, runs : as for :func:`explain_fold`; the rows are its, too, with the column fold.
+    explanations : Path of the study's folders ``fold<k>/``. Other folds are taken as they are, some
+        methods or all.
+    recorded : Path of a recorded study, whose ``explanations/fold<k>.csv`` go before.
+    """
+    found = {}
+    for fold in sorted(int(fold) for fold in data.clips.fold.unique()):
+        path = explanations / f"fold{fold}" / "scores.csv"
+        known = recorded and recorded / "explanations" / f"fold{fold}.csv"
+        if known and known.is_file():
+            found[fold] = pd.read_csv(known)
+        elif fold == profile.test_fold:
+            found[fold] = explain_fold(data, profile, runs, path.parent)
+        elif path.is_file():
+            found[fold] = pd.read_csv(path)
+    return pd.concat([judged.assign(fold=fold) for fold, judged in found.items()])

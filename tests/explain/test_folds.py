@@ -1,0 +1,184 @@
+"""All methods judged on a fold: resumed, kept, collected with other folds."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from edits import CODE, each_edit, pretend
+from two_bands import FRONT_END, NAMES, settled, small_data
+
+from esc_lib.config import PROFILES, Dictionaries, Network
+from esc_lib.explain import checks, folds, scores
+from esc_lib.explain.components import KL, Choice
+from esc_lib.explain.conditions import take
+from esc_lib.explain.explainer import Explainer
+from esc_lib.explain.methods import METHODS, OURS, names_of, rival
+from esc_lib.models.se_cnn import SECNN
+from esc_lib.sound.log_mel import LogMel
+from esc_lib.training import checkpoint
+from esc_lib.training import runs as experiments
+
+PROFILE = replace(
+    PROFILES["demo"],
+    front_end=FRONT_END,
+    network=Network(channels=(4, 4, 6, 8, 8), se_reduction=2, hidden=8),
+    dictionaries=Dictionaries(layer="conv_block4", epochs=2, steps_per_epoch=1),
+)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return small_data()
+
+
+@pytest.fixture
+def runs(data, tmp_path):
+    """Return the folder of runs with an untrained network whose maps do not vanish."""
+    torch.manual_seed(0)
+    features = LogMel(FRONT_END).features(*data.batch(np.arange(16)))
+    model = settled(SECNN(2, PROFILE.network), features)
+    folder = tmp_path / "runs" / experiments.name_of(PROFILE)
+    folder.mkdir(parents=True)
+    checkpoint.save(folder / "model.safetensors", model, PROFILE, NAMES)
+    return tmp_path / "runs"
+
+
+def explain(data, runs, only=()):
+    return folds.explain_fold(data, PROFILE, runs, runs.parent / "fold1", only)
+
+
+def note_judged(monkeypatch, stop_after=1000):
+    """Return a list that grows with every method that is judged from now on, until a stop."""
+    calls, judge = [], folds.judge
+
+    def noted(*args):
+        if len(calls) == stop_after:
+            raise KeyboardInterrupt
+        calls.append(args)
+        return judge(*args)
+
+    monkeypatch.setattr(folds, "judge", noted)
+    return calls
+
+
+def test_a_fold_is_explained_by_all_methods_in_all_conditions(data, runs, monkeypatch):
+    found = explain(data, runs)
+    rows = np.flatnonzero(data.clips.fold == PROFILE.test_fold)
+    constrained = {"LinearNoBiasSoftplus", "MelConstrainedLinear", "MelBasisTransform", "optimum"}
+    clean = {OURS, *names_of("rival"), *names_of("control")}
+    clean |= {f"block {i}, {name}" for i in range(1, 6) for name in (KL, Choice.dictionary)}
+    clean |= {f"block 4, {name}" for name in constrained}
+    noise = {name for name, method in METHODS.items() if method.in_noise}
+    expected = {"clean": clean, "other clip": clean | {"oracle"}, "white noise": noise}
+    for condition, names in expected.items():
+        here = found[found.condition == condition]
+        assert set(here.method) == names
+        assert here.groupby("method").row.agg(sorted).map(rows.tolist().__eq__).all()
+        assert (here.si_sdr.notna() == (condition != "clean")).all()
+    one = found[(found.method == OURS) & (found.condition == "clean")].set_index("row")
+    assert one.filename.tolist() == data.clips.filename[one.index].tolist()
+    assert one.label.tolist() == data.clips.label[one.index].tolist()
+    assert one.source.tolist() == data.clips.src_file[one.index].tolist()
+    model = checkpoint.load(next(runs.glob("*/model.safetensors")), PROFILE, NAMES).cpu()
+    inputs = take(data, one.index.to_numpy(), "clean", FRONT_END.sr)
+    given = Explainer(model, LogMel(FRONT_END), {}, inputs).given
+    assert one.predicted.tolist() == given.argmax(dim=1).tolist()
+    np.testing.assert_allclose(one.p, given.amax(dim=1), atol=1e-4)
+    whole_numbers = found[["row", "source", "label", "predicted"]]
+    assert (whole_numbers.dtypes == np.int64).all() and found.same.dtype == bool
+    assert found[["p", "o", "m", "energy", "sparseness", "complexity"]].notna().all(axis=None)
+    mixed = found[found.condition == "other clip"].groupby("method").si_sdr.mean()
+    assert mixed.idxmax() == "oracle"  # knows both sounds
+
+    monkeypatch.setattr(folds, "judge", lambda *_: pytest.fail("judged again"))
+    pd.testing.assert_frame_equal(explain(data, runs), found, check_dtype=False, atol=1e-6)
+
+
+def test_an_interrupted_run_goes_on_with_the_next_method(data, runs, monkeypatch):
+    with monkeypatch.context() as patch:
+        note_judged(patch, stop_after=24)  # a few methods into the second condition
+        with pytest.raises(KeyboardInterrupt):
+            explain(data, runs)
+    path = runs.parent / "fold1" / "scores.csv"
+    kept = pd.read_csv(path)
+    assert kept.groupby(["condition", "method"]).ngroups == 24
+    calls = note_judged(monkeypatch)
+    found = explain(data, runs)
+    groups = found.groupby(["condition", "method"], sort=False)
+    assert len(calls) == groups.ngroups - 24 and len(found) == len(pd.read_csv(path))
+    assert (groups.size() == (data.clips.fold == PROFILE.test_fold).sum()).all()
+    pd.testing.assert_frame_equal(found[: len(kept)][kept.columns], kept, check_dtype=False)
+
+
+def test_other_weights_start_anew(data, runs, monkeypatch):
+    found = explain(data, runs)
+    weights = next(runs.glob("*/model.safetensors"))
+    model = checkpoint.load(weights, PROFILE, NAMES).cpu()
+    with torch.no_grad():
+        model.fc2.bias += torch.tensor([0.3, -0.3])
+    checkpoint.save(weights, model, PROFILE, NAMES)
+    calls = note_judged(monkeypatch)
+    again = explain(data, runs)
+    assert len(calls) == found.groupby(["condition", "method"]).ngroups
+    assert len(again) == len(found)
+    assert not np.allclose(again.p, found.p)
+
+
+@each_edit
+def test_other_code_starts_anew_and_other_words_do_not(data, runs, monkeypatch, edit):
+    found = explain(data, runs, only=(OURS, "Grad-CAM"))
+    pretend(monkeypatch, "explain/masks", edit)
+    calls = note_judged(monkeypatch)
+    again = explain(data, runs, only=(OURS, "Grad-CAM"))
+    assert len(calls) == (edit == CODE) * 6
+    assert len(again) == len(found)
+    assert np.allclose(again.p, found.p)
+
+
+def test_other_dictionaries_start_anew(data, runs, monkeypatch):
+    explain(data, runs, only=("Grad-CAM",))
+    calls = note_judged(monkeypatch)
+    explain(data, runs, only=("Grad-CAM",))
+    assert not calls
+    other = replace(PROFILE, dictionaries=replace(PROFILE.dictionaries, epochs=3))
+    folds.explain_fold(data, other, runs, runs.parent / "fold1", ("Grad-CAM",))
+    assert len(calls) == 3
+
+
+def test_a_new_method_is_found_in_the_comparison(data, runs, monkeypatch):
+    monkeypatch.setitem(METHODS, "loud", rival(lambda _model, features, _targets: features[:, 0]))
+    found = explain(data, runs, only=(OURS, "loud")).assign(fold=1)
+    assert set(found[found.condition == "clean"].method) == {OURS, "loud"}
+    assert set(found[found.condition == "white noise"].method) == {OURS}
+    assert "loud" in scores.ranking(found, OURS).index
+    assert any(name.startswith("loud, ") for name in checks.rival_shapes())
+
+
+def test_a_fold_that_was_not_trained_is_named(data, tmp_path):
+    message = r"model.safetensors is missing; train the fold first, as with .*--folds 1\.$"
+    with pytest.raises(FileNotFoundError, match=message):
+        folds.explain_fold(data, PROFILE, tmp_path, tmp_path / "fold1")
+    assert not (tmp_path / "fold1").exists()
+
+
+def test_folds_are_collected_and_a_recorded_one_goes_before(data, tmp_path, monkeypatch):
+    def save(path, p):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame({"p": [p]}).to_csv(path, index=False)
+
+    asked = []
+    monkeypatch.setattr(
+        folds, "explain_fold", lambda *given: asked.append(given) or pd.DataFrame({"p": [0.1]})
+    )
+    own, recorded = tmp_path / "explanations", tmp_path / "recorded"
+    save(own / "fold2" / "scores.csv", 0.2)
+    save(own / "fold3" / "scores.csv", 0.3)
+    save(recorded / "explanations" / "fold3.csv", 0.7)
+    found = folds.collect(data, PROFILE, tmp_path, own, recorded)
+    assert dict(zip(found.fold, found.p)) == {1: 0.1, 2: 0.2, 3: 0.7}  # fold 4 was not explained
+    assert [given[3] for given in asked] == [own / "fold1"]
+    save(recorded / "explanations" / "fold1.csv", 0.9)
+    found = folds.collect(data, PROFILE, tmp_path, own, recorded)
+    assert found.p.tolist() == [0.9, 0.2, 0.7] and len(asked) == 1
