@@ -19,34 +19,22 @@ import numpy as np
 import pandas as pd
 import torch
 
-from esc_lib.config import get_profile
-from esc_lib.data.clips import find, open_data, own, root
 from esc_lib.evaluation import mistakes
 from esc_lib.explain import gradcam, map_correlations
 from esc_lib.figures import misclassification as figures
-from esc_lib.figures import style
 from esc_lib.figures.html import player
 from esc_lib.layers import neighbours
-from esc_lib.machine.hardware import best_device
-from esc_lib.sound.log_mel import LogMel
-from esc_lib.study import metrics as report
-from esc_lib.study.metrics import Metric
-from esc_lib.training import checkpoint
+from esc_lib.study import Chapter, Metric
 
-# %% tags=["hide-input"]
-style.apply()
-settings = get_profile(profile)
-data = open_data(find(root(profile, artifacts), "01_data"))
-trained = find(root(profile, artifacts), "03_training")
-model = checkpoint.load(trained / "model.safetensors", settings, data.class_names)
-device = best_device()
-front_end = LogMel(settings.front_end).to(device)
+chapter = Chapter("07_misclassification_gradcam", profile, artifacts)
+settings, data, model = chapter.settings, chapter.data, chapter.model
+device, front_end = chapter.device, chapter.front_end
+trained = chapter.read("03_training")
 predictions = pd.read_csv(trained / "predictions.csv")
 probabilities = np.load(trained / "probabilities.npz")["whole"]
 in_test = (predictions.part == "test").to_numpy()
 test = mistakes.described(predictions[in_test], probabilities[in_test], data.class_names)
 wrong, right = test[test.wrong], test[~test.wrong]
-folder = own(root(profile, artifacts), "07_misclassification_gradcam")
 
 # %% [markdown]
 # ## How sure is it when it is wrong?
@@ -175,16 +163,15 @@ figure = figures.nearest(
 # exception that tells more: there the boundary, not the similarity, decided.
 
 # %% tags=["hide-input"]
-wrong.to_csv(folder / "misclassified.csv", index=False)
 first, last = layers[0], layers[-1]
 metrics = {
-    "misclassified": Metric(len(wrong)),
+    "misclassified": len(wrong),
     "wrong_recordings": Metric(data.clips.src_file[wrong.row].nunique(), "", len(wrong)),
-    "test_clips": Metric(len(test)),
-    "thesis_pairs": Metric(mistakes.occurrence(test, thesis_pairs, data.class_names)),
+    "test_clips": len(test),
+    "thesis_pairs": mistakes.occurrence(test, thesis_pairs, data.class_names),
     "median_confidence_right": Metric(float(right.confidence.median()), "", len(right)),
-    "first_layer": Metric(first.replace("conv_block", "block ")),
-    "last_layer": Metric(last.replace("conv_block", "block ")),
+    "first_layer": first.replace("conv_block", "block "),
+    "last_layer": last.replace("conv_block", "block "),
     "map_correlation_first": Metric(similarity["median"][first], "", similarity.clips[first]),
     "map_correlation": Metric(similarity["median"][last], "", similarity.clips[last]),
 }
@@ -196,10 +183,10 @@ metrics |= {
     "nearest_predicted_wrong_low": Metric(agreement["low (%)"]["wrong"], "%", len(wrong)),
     "nearest_predicted_wrong_high": Metric(agreement["high (%)"]["wrong"], "%", len(wrong)),
     "nearest_true_wrong": Metric(of_true["wrong"], "", len(wrong)),
-    "right": Metric(len(right)),
+    "right": len(right),
     "nearest_predicted_right": Metric(of_predicted["right"], "", len(right)),
 }
-report.publish(folder, metrics)
+chapter.publish(metrics, misclassified=wrong)
 
 # %% [markdown]
 # ## What we learned

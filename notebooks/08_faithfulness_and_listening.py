@@ -26,33 +26,23 @@ import pandas as pd
 import torch
 
 from esc_lib import explain
-from esc_lib.config import get_profile
-from esc_lib.data.clips import find, open_data, own, root
-from esc_lib.explain import METHODS, OURS, Explainer, checks, masks, scores, take
+from esc_lib.explain import METHODS, OURS, Explainer, checks, masks, relevance, scores, take
 from esc_lib.figures import explanations as figures
-from esc_lib.figures import style
 from esc_lib.figures.html import player
-from esc_lib.machine.hardware import best_device
-from esc_lib.sound.log_mel import LogMel
-from esc_lib.study import metrics as report
-from esc_lib.study.metrics import Metric
-from esc_lib.training import checkpoint, classifier
+from esc_lib.study import Chapter, Metric, source
+from esc_lib.training import initial_model
 
-style.apply()
-settings = get_profile(profile)
+chapter = Chapter("08_faithfulness_and_listening", profile, artifacts)
+settings, data, model = chapter.settings, chapter.data, chapter.model
+device, front_end = chapter.device, chapter.front_end
 sr, choice = settings.front_end.sr, explain.Choice()
-data = open_data(find(root(profile, artifacts), "01_data"))
-weights = find(root(profile, artifacts), "03_training") / "model.safetensors"
+
 # %% tags=["hide-input", "remove-stderr"]
-model = checkpoint.load(weights, settings, data.class_names)
-device = best_device()
-front_end = LogMel(settings.front_end).to(device)
-explanations = root(profile, artifacts) / "explanations"
+explanations = chapter.root / "explanations"
 own_fold = explanations / f"fold{settings.test_fold}"
-saved = find(root(profile, artifacts), "05_dictionaries") / "dictionaries.npz"
+saved = chapter.read("05_dictionaries") / "dictionaries.npz"
 fitted = {key: one.to(device) for key, one in explain.open_dictionaries(saved).items()}
 fitted |= explain.fit(own_fold / "hidden.pt", model, front_end, data, settings)
-folder = own(root(profile, artifacts), "08_faithfulness_and_listening")
 
 # %% [markdown]
 # ## One decision, taken apart
@@ -71,7 +61,11 @@ folder = own(root(profile, artifacts), "08_faithfulness_and_listening")
 # to first order the change of the log-odds when the atom is turned up, and what the layer's says,
 # gradient times activation of channel $k$ behind its gate. Atoms with a positive sum are kept; their
 # share of $WH$ is a soft mask, averaged over all blocks, raised to a power below one, and never
-# under a floor: the front end standardises each clip, so silent holes move all the rest.
+# under a floor: the front end standardises each clip, so silent holes move all the rest. The first
+# part, as it runs:
+
+# %% tags=["hide-input"]
+source(relevance.of_atoms)
 
 # %%
 test = data.split.test
@@ -90,11 +84,11 @@ explainer = Explainer(model, front_end, fitted, shown, given.argmax(dim=1)[examp
 mask = explainer.components()
 log_mel = front_end(shown.waveforms, shown.n_valid)
 drawn = fitted[choice.blocks[-1], choice.dictionary]
-relevance = explainer.relevance(drawn, choice.relevance)
+verdicts = explainer.relevance(drawn, choice.relevance)
 
 # %% mystnb={"figure": {"name": "fig-08-decision", "caption": "The first example, taken apart by the atoms of block 5: the clip, what its twelve strongest atoms say to the class frame by frame (red speaks for it, blue against), their spectra, and the mask made of all atoms of all blocks that speak for it."}, "image": {"alt": "Four panels: a log-mel spectrogram, a signed heat map of twelve atoms over coarse frames, their spectra as rows, and a mask between 0 and 1 that keeps parts of the spectrogram."}}
 figure = figures.decision(
-    *(each.cpu().numpy() for each in (log_mel[0], relevance[0], drawn.w, mask[0])),
+    *(each.cpu().numpy() for each in (log_mel[0], verdicts[0], drawn.w, mask[0])),
     settings.front_end,
 )
 
@@ -226,8 +220,7 @@ scores.shown(shaped)
 
 # %% tags=["remove-stderr"]
 recorded = Path(start_from) if start_from else None
-runs = root(profile, artifacts) / "runs"
-judged = explain.collect(data, settings, runs, explanations, recorded)
+judged = explain.collect(data, settings, chapter.runs, explanations, recorded)
 conditions = list(dict.fromkeys(judged.condition))
 tables = {c: scores.summary(judged[judged.condition == c]) for c in conditions}
 
@@ -328,7 +321,7 @@ areas.style.format("{:.3f}")
 
 # %% tags=["remove-stderr"]
 PASSES = 0.5
-fresh = classifier.initial_model(settings, len(data.class_names)).to(device)
+fresh = initial_model(settings, len(data.class_names)).to(device)
 again = {name: METHODS[name].masks for name in (OURS, *rivals)}
 changed = checks.randomisation(asked, fresh, again)
 last = changed[changed.stage == checks.STAGES[-1][-1]].drop(columns=["clip", "stage"]).mean()
@@ -350,13 +343,10 @@ filled = checks.fills(cases[0], soft)
 filled.style.format(precision=2).hide()
 
 # %% tags=["hide-input"]
-for name, frame in (("tried", tried), ("grid", grid), ("shaped", shaped), ("ranking", ranking),
-                    ("areas", areas), ("scores", wide), ("separation", separated), ("fills", filled)):  # fmt: skip
-    frame.to_csv(folder / f"{name}.csv")
 short = {"clean": "clean", "other clip": "mixed", "white noise": "noise"}
 n_clips = len(judged.drop_duplicates(["fold", "row"]))
-metrics = {"folds_explained": Metric(judged.fold.nunique()), "clips_explained": Metric(n_clips)}
-metrics |= {"floor_left_out": Metric(float(with_floor.drop("Grad-CAM").max()))}
+metrics = {"folds_explained": judged.fold.nunique(), "clips_explained": n_clips}
+metrics |= {"floor_left_out": float(with_floor.drop("Grad-CAM").max())}
 best_rival = ranking.index[ranking.index.isin(rivals)][0]
 best_control = ranking.index[ranking.index.isin(explain.names_of("control"))][0]
 for condition, word in short.items():
@@ -371,30 +361,33 @@ for condition, word in short.items():
         metrics |= {f"{word}_{key}_control": Metric(other, "", n_clips)}
 # %% tags=["hide-input"]
 metrics |= {
-    "add_up": Metric(worst),
-    "rank": Metric(1 + list(ranking.index).index(OURS)),
-    "best_rival": Metric(best_rival),
-    "best_control": Metric(best_control.removeprefix("control: ")),
+    "add_up": worst,
+    "rank": 1 + list(ranking.index).index(OURS),
+    "best_rival": best_rival,
+    "best_control": best_control.removeprefix("control: "),
     "criterion_ours": Metric(float(ranking.criterion[OURS]), "", n_clips),
     "criterion_rival": Metric(float(ranking.criterion[best_rival]), "", n_clips),
     "criterion_control": Metric(float(ranking.criterion[best_control]), "", n_clips),
     "criterion_noise": Metric(float(in_noise[OURS]), "", n_clips),
     "criterion_noise_next": Metric(float(others.iloc[0]), "", n_clips),
-    "best_in_noise": Metric(others.index[0].removeprefix("control: ")),
+    "best_in_noise": others.index[0].removeprefix("control: "),
     "ms_ours": Metric(float(ranking["ms per clip"][OURS]), "ms"),
     "ms_rival": Metric(float(ranking["ms per clip"][best_rival]), "ms"),
     "lift_ours": Metric(float(separated.loc[OURS, "other clip"]), "dB"),
     "lift_oracle": Metric(float(separated.loc["oracle", "other clip"]), "dB"),
-    "insertion_best": Metric(best["insertion"]),
+    "insertion_best": best["insertion"],
     "insertion_best_area": Metric(float(areas.insertion[best["insertion"]]), "", n_checked),
     "insertion_ours": Metric(float(areas.insertion[OURS]), "", n_checked),
-    "deletion_best": Metric(best["deletion"]),
+    "deletion_best": best["deletion"],
     "deletion_best_area": Metric(float(areas.deletion[best["deletion"]]), "", n_checked),
     "deletion_ours": Metric(float(areas.deletion[OURS]), "", n_checked),
     "random_ours": Metric(float(last[OURS]), "", n_checked),
     "random_fails": Metric(", ".join(fails) or "none"),
 }
-report.publish(folder, metrics)
+chapter.publish(
+    metrics, tried=tried, grid=grid, shaped=shaped, ranking=ranking, areas=areas, scores=wide,
+    separation=separated, fills=filled,
+)  # fmt: skip
 
 # %% [markdown]
 # ## What we learned
