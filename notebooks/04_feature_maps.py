@@ -116,14 +116,14 @@ figure = figures.maps(*strongest("conv_block5"), settings.front_end)
 # %%
 def pairs(gate):
     """Return maps before and after a gate, what it multiplied them by, and their channels."""
-    before, channels = strongest(hooks.BEFORE[gate])
+    before, channels = strongest(gates.BEFORE[gate])
     after, values = maps[gate][0].cpu().numpy()[channels], recalibrated[gate][2][channels]
     order = np.argsort(values)
     return before[order], after[order], values[order], channels[order]
 
 
 recalibrated = {}
-for gate, block in hooks.BEFORE.items():
+for gate, block in gates.BEFORE.items():
     with torch.no_grad():
         values = getattr(model, gate).gate(maps[block])[0].cpu().numpy()
     before, after = (maps[layer][0].mean(dim=(1, 2)).cpu().numpy() for layer in (block, gate))
@@ -155,7 +155,7 @@ figure = figures.recalibration(recalibrated)
 
 # %% tags=["remove-stderr"]
 test = data.split.test
-test_gates = hooks.se_gates(model, front_end, data, test)
+test_gates = gates.se_gates(model, front_end, data, test)
 described = gates.describe(test_gates, labels[test])
 described.style.format("{:.2f}").format("{:.1f}", subset=[c for c in described if "%" in c])
 
@@ -181,12 +181,12 @@ figure = figures.gates_per_class(means, data.class_names)
 # and their intervals (95 %) come from drawing whole source recordings.
 
 # %% tags=["remove-stderr"]
-train_gates = hooks.se_gates(model, front_end, data, data.split.train)
+train_gates = gates.se_gates(model, front_end, data, data.split.train)
 variants = gates.variants({gate: values.mean(axis=0) for gate, values in train_gates.items()})
 forced = {}
 for part in ("validation", "test"):
     rows = getattr(data.split, part)
-    logits = hooks.forced_logits(model, front_end, data, rows, variants)
+    logits = gates.forced_logits(model, front_end, data, rows, variants)
     draws = intervals.source_draws(sources[rows])
     forced[part] = gates.compare(logits, labels[rows], draws)
 columns = ["accuracy", "changed", "nll"]
