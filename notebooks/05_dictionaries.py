@@ -25,7 +25,7 @@ from tqdm import tqdm
 from esc_lib.config import get_profile
 from esc_lib.data import esc50
 from esc_lib.data.clips import find, open_data, own, root
-from esc_lib.dictionaries import atoms, gather, judge, models
+from esc_lib.dictionaries import atoms, fitting, gather, judge
 from esc_lib.figures import dictionaries as figures
 from esc_lib.figures import intervals, style
 from esc_lib.figures.html import slider
@@ -90,7 +90,7 @@ train, validation, test = (hidden["trained", part] for part in style.PARTS)
 # weight of least error on *validation* clips is taken for all models that follow.
 
 # %%
-tried = models.try_smoothness(
+tried = fitting.try_smoothness(
     train.statistics[layer], validation.statistics[layer], settings.dictionaries, seed
 )
 chosen = float(tried.validation.idxmin())
@@ -110,7 +110,7 @@ figure = figures.smoothness(tried, chosen)
 
 # %% tags=["remove-stderr"]
 fits = {
-    name: models.fit_layer(
+    name: fitting.fit_layer(
         train.statistics[name], settings.dictionaries, seed, smoothness=chosen
     )
     for name in tqdm(BLOCKS, desc="fitting")
@@ -151,7 +151,7 @@ figure = figures.errors_by_layer(table)
 carried = {}
 for name in layers:
     if name not in fits:
-        fits[name] = models.fit_layer(
+        fits[name] = fitting.fit_layer(
             train.statistics[name], settings.dictionaries, seed, models=()
         )
     clips = judge.by_clip(fits[name], test, name, data.clips.iloc[data.split.test])
@@ -295,7 +295,7 @@ truth, templates = None, None
 if settings.procedural:
     templates = atoms.source_templates(front_end)
     first = hidden["untrained", "train"].statistics[layer]
-    other = models.fit_layer(first, settings.dictionaries, seed, smoothness=chosen)
+    other = fitting.fit_layer(first, settings.dictionaries, seed, smoothness=chosen)
     found = {
         network: {n: atoms.match(w.numpy(), templates) for n, w in each.dictionaries().items()}
         for network, each in (("trained", fits[layer]), ("untrained", other))

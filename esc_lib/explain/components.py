@@ -14,9 +14,11 @@ import numpy as np
 import torch
 
 from esc_lib import config
+from esc_lib.dictionaries.fitting import fit_layer
 from esc_lib.dictionaries.gather import Gathered
-from esc_lib.dictionaries.models import MODELS, Dictionary, fit_layer
-from esc_lib.dictionaries.solvers import Statistics, atom_scale, solve_divergence
+from esc_lib.dictionaries.models import MODELS, Dictionary
+from esc_lib.dictionaries.solvers import solve_divergence
+from esc_lib.dictionaries.statistics import Statistics, atom_scale
 from esc_lib.explain import relevance
 from esc_lib.explain.masks import share, stretch
 

@@ -11,7 +11,8 @@ from two_bands import FRONT_END
 from esc_lib.config import Dictionaries, Network
 from esc_lib.dictionaries.gather import Gathered
 from esc_lib.dictionaries.models import MODELS
-from esc_lib.dictionaries.solvers import Statistics, divergence, solve_divergence
+from esc_lib.dictionaries.solvers import divergence, solve_divergence
+from esc_lib.dictionaries.statistics import Statistics
 from esc_lib.explain import relevance
 from esc_lib.explain.components import Components, ask, fit_divergence, fit_squared
 from esc_lib.machine import hardware
@@ -254,9 +255,7 @@ def planted(levels=(1.0, 1.0, 1.0, 1.0, 0.0)):
     h = torch.rand(6, 5, 20, generator=g).pow(3)
     v = torch.rand(24, 5, generator=g).pow(6) @ (h * torch.tensor([1, 1, 1, 1, 0.0])[:, None])
     h = h * torch.tensor(levels)[:, None]
-    statistics = Statistics(24, 5)
-    statistics.add(v, h)
-    return v, h, Gathered({"block": statistics}, {}, {"block": h}, v)
+    return v, h, Gathered({"block": Statistics.of(v, h)}, {}, {"block": h}, v)
 
 
 def test_divergence_recovers_planted_atoms_whatever_the_level_of_a_channel():
