@@ -18,7 +18,8 @@ from scipy.optimize import nnls
 from sklearn.decomposition import non_negative_factorization
 
 from benchmarks import _timing
-from esc_lib.dictionaries.solvers import Statistics, solve_exact
+from esc_lib.dictionaries.solvers import solve_exact
+from esc_lib.dictionaries.statistics import Statistics
 
 SLACK = 1e-3  # an objective may lie this share above the best one
 # scikit-learn's default is 1e-4; this is the loosest power of ten that stays within SLACK
@@ -70,9 +71,7 @@ def by_scipy(v: np.ndarray, h: np.ndarray) -> np.ndarray:
 
 def by_us(v: np.ndarray, h: np.ndarray) -> np.ndarray:
     """Return W, shape (freq, atoms), by accelerated projected gradient on sums over frames."""
-    statistics = Statistics(len(v), len(h))
-    statistics.add(torch.from_numpy(v)[None], torch.from_numpy(h)[None])
-    return solve_exact(statistics).numpy()
+    return solve_exact(Statistics.of(torch.from_numpy(v)[None], torch.from_numpy(h)[None])).numpy()
 
 
 def objective(v: np.ndarray, w: np.ndarray, h: np.ndarray) -> float:

@@ -28,7 +28,7 @@ from esc_lib.evaluation import source_draws
 from esc_lib.figures import feature_maps as figures
 from esc_lib.figures import features as feature_figures
 from esc_lib.figures.html import explorer, player
-from esc_lib.layers import BEFORE, embeddings, forced_logits, gates, record, se_gates
+from esc_lib.layers import embeddings, gates, record
 from esc_lib.models import BLOCKS, GATES
 from esc_lib.models.se_cnn import SqueezeExcitation
 from esc_lib.study import Chapter, Metric, source
@@ -112,14 +112,14 @@ source(SqueezeExcitation.gate)
 # %%
 def pairs(gate):
     """Return maps before and after a gate, what it multiplied them by, and their channels."""
-    before, channels = strongest(BEFORE[gate])
+    before, channels = strongest(gates.BEFORE[gate])
     after, values = maps[gate][0].cpu().numpy()[channels], recalibrated[gate][2][channels]
     order = np.argsort(values)
     return before[order], after[order], values[order], channels[order]
 
 
 recalibrated = {}
-for gate, block in BEFORE.items():
+for gate, block in gates.BEFORE.items():
     with torch.no_grad():
         values = getattr(model, gate).gate(maps[block])[0].cpu().numpy()
     before, after = (maps[layer][0].mean(dim=(1, 2)).cpu().numpy() for layer in (block, gate))
@@ -151,7 +151,7 @@ figure = figures.recalibration(recalibrated)
 
 # %% tags=["remove-stderr"]
 test = data.split.test
-test_gates = se_gates(model, front_end, data, test)
+test_gates = gates.se_gates(model, front_end, data, test)
 described = gates.describe(test_gates, labels[test])
 described.style.format("{:.2f}").format("{:.1f}", subset=[c for c in described if "%" in c])
 
@@ -177,12 +177,12 @@ figure = figures.gates_per_class(means, data.class_names)
 # and their intervals (95 %) come from drawing whole source recordings.
 
 # %% tags=["remove-stderr"]
-train_gates = se_gates(model, front_end, data, data.split.train)
+train_gates = gates.se_gates(model, front_end, data, data.split.train)
 variants = gates.variants({gate: values.mean(axis=0) for gate, values in train_gates.items()})
 forced = {}
 for part in ("validation", "test"):
     rows = getattr(data.split, part)
-    logits = forced_logits(model, front_end, data, rows, variants)
+    logits = gates.forced_logits(model, front_end, data, rows, variants)
     draws = source_draws(sources[rows])
     forced[part] = gates.compare(logits, labels[rows], draws)
 columns = ["accuracy", "changed", "nll"]

@@ -102,7 +102,7 @@ figure = figures.smoothness(tried, chosen)
 # each $W$, as it runs:
 
 # %% tags=["hide-input"]
-source(*(model.dictionary for model in dictionaries.MODELS))
+source(*(model.dictionary for model in dictionaries.models.MODELS))
 
 # %% [markdown]
 # And the yardstick, $\min_{W \ge 0} \lVert V - WH \rVert^2$, row by row of $V$:

@@ -23,7 +23,7 @@ from esc_lib.evaluation import mistakes
 from esc_lib.explain import gradcam, map_correlations
 from esc_lib.figures import misclassification as figures
 from esc_lib.figures.html import player
-from esc_lib.layers import neighbours
+from esc_lib.layers import embeddings
 from esc_lib.study import Chapter, Metric
 
 chapter = Chapter("07_misclassification_gradcam", profile, artifacts)
@@ -119,9 +119,9 @@ similarity.style.format("{:.2f}", subset=["median", "lowest"])
 
 # %% tags=["remove-stderr"]
 train, classes = data.split.train, data.clips.label.to_numpy()
-bank = neighbours.embeddings(model, front_end, data, train)
-queries = neighbours.embeddings(model, front_end, data, test.row.to_numpy())
-explained = neighbours.examples(test, queries, bank, classes[train])
+bank = embeddings.embed(model, front_end, data, train)["fc1"]
+queries = embeddings.embed(model, front_end, data, test.row.to_numpy())["fc1"]
+explained = embeddings.examples(test, queries, bank, classes[train])
 
 # %% [markdown]
 # Listen: the clip, its nearest training clip of the class that was predicted, and its nearest
@@ -146,7 +146,7 @@ player.pictured(
 # cut from one recording are not, and often go wrong together.
 
 # %%
-agreement = neighbours.agreement(explained)
+agreement = embeddings.agreement(explained)
 agreement.style.format(precision=1, na_rep="none")
 
 # %% mystnb={"figure": {"name": "fig-07-nearest", "caption": "How far each test clip lies from the training clips of two classes, as 1 - cosine in the hidden layer. Below the diagonal the nearest clip of the predicted class is the nearer one: there the example fits the decision."}, "image": {"alt": "A scatter plot on logarithmic axes with a diagonal: round dots of right decisions stand mostly far below it, crosses of wrong decisions near it on both sides."}}

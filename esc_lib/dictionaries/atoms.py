@@ -1,16 +1,9 @@
-"""What the atoms of a dictionary are: order, centres, the classes that use them, the sources they
-match.
-
-References
-----------
-westfall1993resampling for the p-values; kuhn1955hungarian for the assignment.
-"""
-
-from __future__ import annotations
+"""What the atoms of a dictionary are: centres, classes that use them, sources that they match."""
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
+from sklearn.preprocessing import normalize
 
 from esc_lib.data.demo_sources import source_spectra
 from esc_lib.sound.log_mel import LogMel, mel_frequencies_hz
@@ -18,19 +11,7 @@ from esc_lib.sound.log_mel import LogMel, mel_frequencies_hz
 
 def sort_by_centre(w: np.ndarray) -> np.ndarray:
     """Return the order of the atoms by spectral centroid, (atoms,) indices, silent atoms last."""
-    band = np.arange(len(w))[:, None]
-    total = w.sum(axis=0)
-    centroid = (band * w).sum(axis=0) / np.maximum(total, 1e-30)
-    return np.argsort(np.where(total > 0, centroid, np.inf), kind="stable")
-
-
-def used(w: np.ndarray, least: float = 0.01) -> np.ndarray:
-    """Return which atoms of (freq, atoms) reach `least` of the highest weight, bool (atoms,).
-
-    With the rows of H on one level, the others add next to nothing.
-    """
-    peak = w.max(axis=0)
-    return peak >= least * peak.max()
+    return np.argsort(centre_hz(w, np.arange(len(w))), kind="stable")  # it puts NaN last
 
 
 def centre_hz(w: np.ndarray, frequencies_hz: np.ndarray) -> np.ndarray:
@@ -38,6 +19,14 @@ def centre_hz(w: np.ndarray, frequencies_hz: np.ndarray) -> np.ndarray:
     total = w.sum(axis=0)
     centroid = frequencies_hz @ w / np.maximum(total, 1e-30)
     return np.where(total > 0, centroid, np.nan)
+
+
+def used(w: np.ndarray) -> np.ndarray:
+    """Return which atoms of (freq, atoms) reach a hundredth of the highest weight, bool (atoms,).
+
+    With the rows of H on one level, the others add next to nothing.
+    """
+    return w.max(axis=0) >= 0.01 * w.max()
 
 
 # --------------------------------------------------------------------- the groups that use them
@@ -65,9 +54,7 @@ def group_scores(use: np.ndarray, group: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(_scores(standard, label), index=names)
 
 
-def _standardised(
-    use: np.ndarray, group: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _standardised(use: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return use in deviations from its mean, the groups' names, and each clip's index in them."""
     named = ~pd.isna(group)
     use = use[named].astype(float)
@@ -92,11 +79,7 @@ def _scores(standard: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def significance(
-    use: np.ndarray,
-    group: np.ndarray,
-    sources: np.ndarray | None = None,
-    n_draws: int = 1000,
-    seed: int = 0,
+    use: np.ndarray, group: np.ndarray, sources: np.ndarray, n_draws: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
     """Return how often chance alone would give scores as large as those of :func:`group_scores`.
 
@@ -106,9 +89,8 @@ def significance(
     sources : array of names, shape (clips,): the source recording of each clip. Clips of one
         recording resemble each other whatever their group, so they get a new group together.
         Where a recording holds clips of several groups, its clips of each group are one unit, as
-        if they were recordings of their own. Default: every clip is a recording of its own.
+        if they were recordings of their own.
     n_draws : int, how often the groups are dealt out anew.
-    seed : int
 
     Returns
     -------
@@ -133,8 +115,7 @@ def significance(
     westfall1993resampling
     """
     standard, names, label = _standardised(use, group)
-    sources = np.arange(len(label)) if sources is None else sources[~pd.isna(group)]
-    unit = pd.DataFrame({"source": sources, "label": label})
+    unit = pd.DataFrame({"source": sources[~pd.isna(group)], "label": label})
     unit = unit.groupby(["source", "label"], sort=False, dropna=False).ngroup().to_numpy()
     label_of_unit = label[np.unique(unit, return_index=True)[1]]
 
@@ -155,10 +136,6 @@ def significance(
 def source_templates(front_end: LogMel) -> pd.DataFrame:
     """Return the mel magnitude spectrum that each procedural source shows behind a front end.
 
-    Parameters
-    ----------
-    front_end : LogMel
-
     Returns
     -------
     DataFrame, shape (mel, sources), index Hz: the root of each source's mel power at frequency
@@ -175,7 +152,7 @@ def source_templates(front_end: LogMel) -> pd.DataFrame:
     spectra = source_spectra(bins_hz, resolution_hz=0.6 * settings.sr / settings.win_length)
     mel_power = front_end.mel_basis.cpu().numpy() @ spectra.to_numpy()
     bands_hz = pd.Index(mel_frequencies_hz(settings).numpy(), name="hz")
-    return pd.DataFrame(_unit_norm(np.sqrt(mel_power)), bands_hz, spectra.columns)
+    return pd.DataFrame(normalize(np.sqrt(mel_power), axis=0), bands_hz, spectra.columns)
 
 
 def match(w: np.ndarray, templates: pd.DataFrame) -> pd.DataFrame:
@@ -211,11 +188,6 @@ def match(w: np.ndarray, templates: pd.DataFrame) -> pd.DataFrame:
             f"match: w has {w.shape[1]} atoms, fewer than the {templates.shape[1]} templates; "
             "use a layer with more channels or select columns of the templates."
         )
-    cosine = _unit_norm(templates.to_numpy()).T @ _unit_norm(w)  # (sources, atoms)
+    cosine = normalize(templates.to_numpy(), axis=0).T @ normalize(w, axis=0)  # (sources, atoms)
     source, atom = linear_sum_assignment(cosine, maximize=True)
     return pd.DataFrame({"atom": atom, "cosine": cosine[source, atom]}, index=templates.columns)
-
-
-def _unit_norm(columns: np.ndarray) -> np.ndarray:
-    norm = np.linalg.norm(columns, axis=0)
-    return columns / np.where(norm > 0, norm, 1.0)

@@ -1,7 +1,5 @@
 """V and H of many clips: summed up for fitting, kept for judging, and saved for the next time."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ import torch
 from torch import nn
 
 from esc_lib.data.clips import Data
-from esc_lib.dictionaries.solvers import Statistics
+from esc_lib.dictionaries.statistics import Statistics
 from esc_lib.layers.hooks import pool_frames, reduce_frequency, stream
 from esc_lib.machine.files import made_once
 from esc_lib.machine.fingerprint import fingerprint
@@ -61,30 +59,25 @@ def gather(
     reduction : str, over frequency: "mean" or "max".
     noise_seed : int, to sum up uniform noise in the place of every H, too.
     """
-    statistics: dict[str, Statistics] = {}
-    noise: dict[str, Statistics] = {}
+    statistics, noise, mels = {}, {}, []
     kept: dict[str, list] = {layer: [] for layer in keep}
-    mels = []
     generator = None if noise_seed is None else torch.Generator().manual_seed(noise_seed)
     for _, mel, maps in stream(model, front_end, data, rows, layers):
         mels.append(pool_frames(mel, maps[layers[0]].shape[-1]).cpu())
         for layer in layers:
             h = reduce_frequency(maps[layer].float(), reduction).cpu()
             v = pool_frames(mels[-1], h.shape[-1])
-            if layer not in statistics:
-                statistics[layer] = Statistics(v.shape[1], h.shape[1])
-                noise[layer] = Statistics(v.shape[1], h.shape[1])
-            statistics[layer].add(v, h)
+            _add(statistics, layer, Statistics.of(v, h))
             if generator is not None:
-                noise[layer].add(v, torch.rand(h.shape, generator=generator))
+                _add(noise, layer, Statistics.of(v, torch.rand(h.shape, generator=generator)))
             if layer in kept:
                 kept[layer].append(h)
-    return Gathered(
-        statistics,
-        noise if generator is not None else {},
-        {layer: torch.cat(parts) for layer, parts in kept.items()},
-        torch.cat(mels),
-    )
+    h = {layer: torch.cat(parts) for layer, parts in kept.items()}
+    return Gathered(statistics, noise, h, torch.cat(mels))
+
+
+def _add(sums: dict[str, Statistics], layer: str, batch: Statistics) -> None:
+    sums[layer] = sums[layer] + batch if layer in sums else batch
 
 
 def gather_once(
@@ -99,25 +92,12 @@ def gather_once(
     """
     known = (args, kwargs, front_end.settings, model, data.waveforms[rows], data.n_valid[rows])
     identity = fingerprint(*known, code=[__file__, inspect.getfile(type(model))])
+    kinds = ("statistics", "noise")
 
-    def make() -> dict:
-        return _plain(gather(model, front_end, data, rows, *args, **kwargs))
+    def make() -> dict:  # of tensors and numbers only
+        found = vars(gather(model, front_end, data, rows, *args, **kwargs))
+        return found | {kind: {k: vars(sums) for k, sums in found[kind].items()} for kind in kinds}
 
-    return _gathered(made_once(path, identity, make))
-
-
-def _plain(found: Gathered) -> dict:
-    """Return the same as nested dicts of tensors and numbers."""
-    sums = {
-        name: {layer: vars(one) for layer, one in getattr(found, name).items()}
-        for name in ("statistics", "noise")
-    }
-    return sums | {"h": found.h, "mel": found.mel}
-
-
-def _gathered(plain: dict) -> Gathered:
-    sums = {
-        name: {layer: Statistics.of(**one) for layer, one in plain[name].items()}
-        for name in ("statistics", "noise")
-    }
-    return Gathered(**sums, h=plain["h"], mel=plain["mel"])
+    kept = made_once(path, identity, make)
+    sums = {kind: {k: Statistics(**one) for k, one in kept[kind].items()} for kind in kinds}
+    return Gathered(**sums, h=kept["h"], mel=kept["mel"])

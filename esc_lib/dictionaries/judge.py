@@ -1,31 +1,17 @@
 """How well dictionaries do on clips they have not seen: by layer, by clip, by class, by loss."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import pandas as pd
 import torch
 
 from esc_lib import config
+from esc_lib.dictionaries import fitting
+from esc_lib.dictionaries.fitting import LayerFits, fit_layer
 from esc_lib.dictionaries.gather import Gathered
-from esc_lib.dictionaries.models import (
-    MODELS,
-    LayerFits,
-    LinearNoBiasSoftplus,
-    divergence_loss,
-    fit,
-    fit_layer,
-    step_between_bands,
-)
-from esc_lib.dictionaries.solvers import (
-    Statistics,
-    clip_squares,
-    divergence,
-    free_factorization,
-    mean_spectrum_error,
-    solve_divergence,
-)
+from esc_lib.dictionaries.models import MODELS, LinearNoBiasSoftplus
+from esc_lib.dictionaries.solvers import divergence, free_factorization, solve_divergence
+from esc_lib.dictionaries.statistics import mean_spectrum_error
 from esc_lib.evaluation.decisions import root_ratio
 from esc_lib.evaluation.intervals import source_draws
 
@@ -45,29 +31,24 @@ def by_layer(
     fits : layer to its dictionaries, fitted on training clips.
     hidden : (network, part) to what was gathered; networks "trained" and "untrained", the latter
         with noise; parts "train" and "test".
-    settings, seed : of the optimum's fit.
     """
+    train, test = hidden["trained", "train"], hidden["trained", "test"]
+    others = hidden["untrained", "train"], hidden["untrained", "test"]
     rows = {}
     for layer, fitted in fits.items():
-        train, test = hidden["trained", "train"], hidden["trained", "test"]
-        others = hidden["untrained", "train"], hidden["untrained", "test"]
         found = fitted.errors(test.statistics[layer])
         found["free NMF"] = free_factorization(
-            train.v(layer), test.v(layer), len(train.statistics[layer].gram), seed
+            train.v(layer), test.v(layer), len(fitted.scale), seed
         )
         for name, sums in (("untrained", "statistics"), ("noise", "noise")):
             fit_on, error_on = (getattr(part, sums)[layer] for part in others)
-            found[f"optimum, {name} H"] = optimum_error(fit_on, error_on, settings)
+            best = fit_layer(fit_on, settings, seed, models=())
+            found[f"optimum, {name} H"] = best.errors(error_on)["optimum"]
         found["mean spectrum"] = mean_spectrum_error(
             train.statistics[layer], test.statistics[layer]
         )
         rows[layer] = found
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def optimum_error(train: Statistics, test: Statistics, settings: config.Dictionaries) -> float:
-    """Return the relative error on test clips of the best W for the training clips."""
-    return fit_layer(train, settings, 0, models=()).errors(test)["optimum"]
 
 
 def by_clip(fitted: LayerFits, part: Gathered, layer: str, clips: pd.DataFrame) -> pd.DataFrame:
@@ -82,12 +63,13 @@ def by_clip(fitted: LayerFits, part: Gathered, layer: str, clips: pd.DataFrame) 
     -------
     DataFrame with category and source, energy (of V), and a column per dictionary.
     """
-    v, h = part.v(layer), part.h[layer].double() * fitted.scale[:, None]
+    v, h = part.v(layer).double(), part.h[layer].double() * fitted.scale[:, None]
     table = pd.DataFrame(
         {"category": clips.category.to_numpy(), "source": clips.src_file.to_numpy()}
     )
+    table["energy"] = v.square().sum(dim=(1, 2)).numpy()
     for name, w in fitted.dictionaries().items():
-        table[name], table["energy"] = clip_squares(w, v.double(), h)
+        table[name] = (v - w @ h).square().sum(dim=(1, 2)).numpy()
     return table
 
 
@@ -103,11 +85,9 @@ def prices(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
 
 def _ratios(table: pd.DataFrame, names: list[str], below: str, label: str) -> pd.DataFrame:
     """Return the root of each column's sum over that of `below`, as `label`, low and high."""
-    draws = source_draws(table.source.to_numpy())
-    return pd.DataFrame(
-        {n: root_ratio(table[n].to_numpy(), table[below].to_numpy(), draws) for n in names},
-        index=[label, "low", "high"],
-    ).T
+    draws, below = source_draws(table.source.to_numpy()), table[below].to_numpy()
+    rows = [root_ratio(table[name].to_numpy(), below, draws) for name in names]
+    return pd.DataFrame(rows, names, [label, "low", "high"])
 
 
 def errors_by_class(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -143,9 +123,10 @@ def by_loss(
     for loss, beta in LOSSES.items():
         for model in MODELS:
             generator = torch.Generator().manual_seed(seed)
-            on_frames = divergence_loss(v, h, beta, generator)
-            fitted = fit(model(statistics, generator), statistics, settings, loss=on_frames)
-            w = fitted.model.dictionary().detach().float()
+            on_frames = fitting.divergence_loss(v, h, beta, generator)
+            new = model(statistics, generator)
+            fitting.fit(new, statistics, settings, loss=on_frames)
+            w = new.dictionary().detach().float()
             rows[loss, model.__name__] = _judged(w @ h_test, v_test, mean)
         best = solve_divergence(v, h, beta)
         rows[loss, "best W"] = _judged(best @ h_test, v_test, mean)
@@ -190,10 +171,9 @@ def character(fitted: LayerFits, part: Gathered, layer: str) -> pd.DataFrame:
     rows = {"V": {"energy above the middle": float(v[:, upper:].square().sum() / v.square().sum())}}
     for name, w in fitted.dictionaries().items():
         output = w @ h
-        energy = output.square()
-        gap = output - v
+        energy, gap = output.square(), output - v
         rows[name] = {
-            "step between bands": step_between_bands(w),
+            "step between bands": fitting.step_between_bands(w),
             "energy above the middle": float(energy[:, upper:].sum() / energy.sum()),
             "surplus": float(gap.clamp_min(0).square().sum() / v.square().sum()),
             "missing": float(gap.clamp_max(0).square().sum() / v.square().sum()),

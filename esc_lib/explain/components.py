@@ -15,9 +15,11 @@ from torch import nn
 
 from esc_lib.config import Dictionaries, Profile
 from esc_lib.data.clips import Data
+from esc_lib.dictionaries.fitting import fit_layer
 from esc_lib.dictionaries.gather import Gathered, gather_once
-from esc_lib.dictionaries.models import MODELS, fit_layer
-from esc_lib.dictionaries.solvers import Statistics, atom_scale, solve_divergence
+from esc_lib.dictionaries.models import MODELS
+from esc_lib.dictionaries.solvers import solve_divergence
+from esc_lib.dictionaries.statistics import Statistics, atom_scale
 from esc_lib.explain.masks import share, stretch
 from esc_lib.machine.files import made_once
 from esc_lib.machine.fingerprint import fingerprint

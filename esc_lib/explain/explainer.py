@@ -10,7 +10,7 @@ from torch import nn
 from esc_lib.explain import relevance
 from esc_lib.explain.components import Choice, Components, Fitted
 from esc_lib.explain.conditions import BATCH, Inputs
-from esc_lib.layers.hooks import BEFORE
+from esc_lib.layers.gates import BEFORE
 from esc_lib.machine.hardware import autocast
 from esc_lib.models.se_cnn import BLOCKS
 from esc_lib.sound.log_mel import LogMel

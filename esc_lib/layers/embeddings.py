@@ -5,8 +5,6 @@ References
 vandermaaten2008tsne, mcinnes2018umap, venna2001neighborhood
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping
 
@@ -15,12 +13,13 @@ import pandas as pd
 import torch
 from scipy.linalg import orthogonal_procrustes
 from sklearn.manifold import TSNE, trustworthiness
+from sklearn.metrics import pairwise_distances_argmin_min
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from esc_lib.data.clips import Data
-from esc_lib.evaluation.intervals import mean_interval, source_draws
+from esc_lib.evaluation.intervals import accuracy_interval, mean_interval, source_draws
 from esc_lib.layers.hooks import stream
 from esc_lib.machine.hardware import torch_threads
 from esc_lib.models.se_cnn import BLOCKS, SECNN
@@ -33,16 +32,14 @@ NEIGHBOURS = 5
 EXCERPT_S, EXCERPT_SR, FADE_S = 1.5, 16_000, 0.01
 
 
-def evenly(classes: np.ndarray, at_most: int, seed: int = 0) -> np.ndarray:
+def evenly(classes: np.ndarray, at_most: int) -> np.ndarray:
     """Draw positions of at most `at_most` clips, in order, no class preferred.
 
     Parameters
     ----------
     classes : array, shape (clips,).
-    at_most : int
-    seed : int
     """
-    order = np.random.default_rng(seed).permutation(len(classes))
+    order = np.random.default_rng(0).permutation(len(classes))
     rank_in_class = pd.Series(order).groupby(np.asarray(classes)[order]).cumcount()
     return np.sort(order[np.argsort(rank_in_class.to_numpy(), kind="stable")[:at_most]])
 
@@ -53,7 +50,7 @@ def embed(model: SECNN, front_end: LogMel, data: Data, rows: np.ndarray) -> dict
     Returns
     -------
     dict, name for readers to float32 array, shape (clips, channels): the five blocks, and the
-        hidden layer fc1 after its ReLU.
+        hidden layer fc1 after its ReLU, >= 0, which the last linear layer reads.
     """
     found: dict[str, list] = {name: [] for name in LAYERS.values()}
     for _, _, outputs in stream(model, front_end, data, rows, list(LAYERS)):
@@ -63,10 +60,13 @@ def embed(model: SECNN, front_end: LogMel, data: Data, rows: np.ndarray) -> dict
     return {name: torch.cat(parts).numpy() for name, parts in found.items()}
 
 
+# ------------------------------------------------------------------------------------ neighbours
+
+
 def neighbours_right(
     embedding: np.ndarray, labels: np.ndarray, sources: np.ndarray, k: int = NEIGHBOURS
 ) -> np.ndarray:
-    """Say of each clip whether its `k` nearest neighbours vote for its class.
+    """Say of each clip whether its `k` nearest neighbours vote for its class, bool (clips,).
 
     Near is a high cosine. Clips cut from the same source recording do not vote. A tie goes to the
     class whose first neighbour is nearer.
@@ -76,11 +76,6 @@ def neighbours_right(
     embedding : array, shape (clips, channels).
     labels : int array, shape (clips,), from 0.
     sources : array, shape (clips,), the source recording of each clip.
-    k : int
-
-    Returns
-    -------
-    bool array, shape (clips,).
 
     Raises
     ------
@@ -102,14 +97,108 @@ def neighbours_right(
     return votes.argmax(axis=1) == labels
 
 
-def lay_out(embedding: np.ndarray, method: str, seed: int = 0) -> np.ndarray:
+def nearest(queries: np.ndarray, bank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each query the nearest row of a bank and its cosine, both of shape (queries,).
+
+    Parameters
+    ----------
+    queries : array, shape (queries, hidden).
+    bank : array, shape (clips, hidden); compared in chunks, so that it may be large.
+
+    Returns
+    -------
+    rows of the bank, and cosines in [-1, 1]; 0 where one of the two is zero everywhere.
+
+    Raises
+    ------
+    ValueError
+        If the bank has no rows, or rows of another length.
+    """
+    if not len(bank) or bank.shape[1:] != queries.shape[1:]:
+        raise ValueError(
+            f"nearest: a bank of shape {bank.shape} for queries of shape {queries.shape}; "
+            "give a bank of the same layer with at least one clip."
+        )
+    rows, distances = pairwise_distances_argmin_min(queries, bank, metric="cosine")
+    return rows, 1 - distances
+
+
+def nearest_of_class(
+    queries: np.ndarray, classes: np.ndarray, bank: np.ndarray, bank_classes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Do as :func:`nearest`, each query within a class of its own, ``classes``."""
+    rows, cosines = np.empty(len(queries), int), np.empty(len(queries))
+    for of_class in np.unique(classes):
+        asked, members = classes == of_class, np.flatnonzero(bank_classes == of_class)
+        found, cosines[asked] = nearest(queries[asked], bank[members])
+        rows[asked] = members[found]
+    return rows, cosines
+
+
+def examples(
+    decisions: pd.DataFrame, queries: np.ndarray, bank: np.ndarray, classes: np.ndarray
+) -> pd.DataFrame:
+    """Return the decisions with the clips of the bank that explain them by example.
+
+    Parameters
+    ----------
+    decisions : DataFrame with predicted and other (class indices), a row per query.
+    classes : int array, shape (clips,), of the bank.
+
+    Returns
+    -------
+    DataFrame, the same rows and columns, and: nearest_class, of the nearest clip of all; nearest_
+        and cosine_ followed by predicted and by other, the nearest clip of that class (row of the
+        bank) and its cosine.
+    """
+    found = {"nearest_class": classes[nearest(queries, bank)[0]]}
+    for name in ("predicted", "other"):
+        asked = decisions[name].to_numpy()
+        rows, cosines = nearest_of_class(queries, asked, bank, classes)
+        found |= {f"nearest_{name}": rows, f"cosine_{name}": cosines}
+    return decisions.assign(**found)
+
+
+def agreement(decisions: pd.DataFrame) -> pd.DataFrame:
+    """Count how often the nearest clip belongs to the class that was predicted.
+
+    Parameters
+    ----------
+    decisions : DataFrame with nearest_class, predicted and label (class indices), a row per clip.
+
+    Returns
+    -------
+    DataFrame, rows "wrong" and "right" (decisions): clips; how many have the nearest clip of the
+        predicted class; of the true class; and the share of the former in percent, with its Wilson
+        interval (95 %, which takes clips for independent). Without clips the share is missing, and
+        the interval holds everything.
+    """
+    right = decisions.predicted == decisions.label
+    rows = {}
+    for name, chosen in (("wrong", decisions[~right]), ("right", decisions[right])):
+        n, found = len(chosen), int((chosen.nearest_class == chosen.predicted).sum())
+        low, high = accuracy_interval(found, n) if n else (0.0, 1.0)
+        rows[name] = {
+            "clips": n,
+            "of the predicted class": found,
+            "of the true class": int((chosen.nearest_class == chosen.label).sum()),
+            "share (%)": 100 * found / n if n else np.nan,
+            "low (%)": 100 * low,
+            "high (%)": 100 * high,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+# ------------------------------------------------------------------------------------------ maps
+
+
+def lay_out(embedding: np.ndarray, method: str) -> np.ndarray:
     """Return a map of the clips in the plane, shape (clips, 2), from cosine distances.
 
     Parameters
     ----------
     embedding : array, shape (clips, channels).
-    method : "t-SNE" or "UMAP", with their usual settings.
-    seed : int; the same seed gives the same map.
+    method : "t-SNE" or "UMAP", with their usual settings; the map is the same every time.
 
     Raises
     ------
@@ -120,7 +209,7 @@ def lay_out(embedding: np.ndarray, method: str, seed: int = 0) -> np.ndarray:
     if method == "t-SNE":
         with threadpool_limits(1):  # sums over several threads have no fixed order
             return TSNE(
-                perplexity=min(30, (n - 1) / 3), metric="cosine", init="pca", random_state=seed
+                perplexity=min(30, (n - 1) / 3), metric="cosine", init="pca", random_state=0
             ).fit_transform(embedding)
     if method != "UMAP":
         raise ValueError(f"lay_out: method={method!r}, expected one of {', '.join(METHODS)}.")
@@ -135,11 +224,11 @@ def lay_out(embedding: np.ndarray, method: str, seed: int = 0) -> np.ndarray:
 
         return UMAP(
             n_neighbors=k, metric="cosine", precomputed_knn=(found[1], np.float32(found[0])),
-            random_state=seed, n_jobs=1,
+            random_state=0, n_jobs=1,
         ).fit_transform(embedding)  # fmt: skip
 
 
-def all_maps(embeddings: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, dict]:
+def all_maps(embeddings: Mapping[str, np.ndarray]) -> dict[str, dict]:
     """Return method to layer to map, shape (clips, 2).
 
     Directions in such a map mean nothing: each is turned or mirrored to lie as the last layer's
@@ -149,7 +238,7 @@ def all_maps(embeddings: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, d
     maps: dict[str, dict] = {method: {} for method in METHODS}
     for method in METHODS:
         for name in reversed(embeddings):
-            places = lay_out(embeddings[name], method, seed)
+            places = lay_out(embeddings[name], method)
             places = places - places.mean(axis=0)
             last = places if last is None else last
             maps[method][name] = places @ orthogonal_procrustes(places, last)[0]
@@ -176,26 +265,20 @@ def measure(
     for name, embedding in embeddings.items():
         right = neighbours_right(embedding, labels, sources)
         share, low, high = mean_interval(100.0 * right, draws)
-        rows[name] = {"channels": embedding.shape[1], "right": share, "low": low, "high": high} | {
-            method: trustworthiness(
-                embedding, maps[method][name], n_neighbors=NEIGHBOURS, metric="cosine"
+        rows[name] = {"channels": embedding.shape[1], "right": share, "low": low, "high": high}
+        for method, of_layer in maps.items():
+            rows[name][method] = trustworthiness(
+                embedding, of_layer[name], n_neighbors=NEIGHBOURS, metric="cosine"
             )
-            for method in maps
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").astype({"channels": int})
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def excerpts(
-    data: Data, rows: np.ndarray, sr: int, excerpt_s: float = EXCERPT_S
-) -> tuple[list[np.ndarray], int]:
+def excerpts(data: Data, rows: np.ndarray, sr: int) -> tuple[list[np.ndarray], int]:
     """Return the loudest part of each clip, for quick listening, and its sample rate.
 
     Parameters
     ----------
-    data : Data
-    rows : int array, of the clips.
     sr : int, Hz, of the clips; above 16 kHz they are resampled to it.
-    excerpt_s : float, s.
 
     Returns
     -------
@@ -205,7 +288,7 @@ def excerpts(
     parts = []
     for row in rows:
         waveform = data.waveforms[row, : int(data.n_valid[row])].cpu().numpy() / 32768
-        part = audio.loudest(waveform, round(excerpt_s * sr))
+        part = audio.loudest(waveform, round(EXCERPT_S * sr))
         part = audio.resample(part, sr, low_sr).copy()
         fade = np.linspace(0, 1, min(round(FADE_S * low_sr), len(part)))
         part[: len(fade)] *= fade

@@ -1,19 +1,34 @@
-"""What the SE gates do, and what the trained network loses without them."""
+"""What the SE gates do, and what the trained network loses when they are forced."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 from torch.nn.functional import cross_entropy
 
+from esc_lib.data.clips import Data
 from esc_lib.evaluation.decisions import variance_between_classes
 from esc_lib.evaluation.intervals import mean_interval
-from esc_lib.models.se_cnn import GATES, SECNN
+from esc_lib.layers.hooks import stream
+from esc_lib.machine.hardware import autocast
+from esc_lib.models.se_cnn import BLOCKS, GATES, SECNN
+from esc_lib.sound.log_mel import LogMel
 
+BEFORE = dict(zip(GATES, BLOCKS[1:]))  # gate to the block whose maps it scales
 CLOSED_BELOW = 0.05  # a gate below this lets so little through that the channel counts as closed
+
+
+@torch.no_grad()
+def se_gates(model: SECNN, front_end: LogMel, data: Data, rows: np.ndarray) -> dict:
+    """Return every SE gate's values: name to array, shape (clips, channels), in (0, 1)."""
+    values: dict[str, list] = {gate: [] for gate in GATES}
+    for _, _, maps in stream(model, front_end, data, rows, list(BEFORE.values())):
+        for gate, block in BEFORE.items():
+            values[gate].append(getattr(model, gate).gate(maps[block].float()).cpu())
+    return {gate: torch.cat(parts).numpy() for gate, parts in values.items()}
 
 
 def describe(gates: dict[str, np.ndarray], labels: np.ndarray) -> pd.DataFrame:
@@ -21,8 +36,7 @@ def describe(gates: dict[str, np.ndarray], labels: np.ndarray) -> pd.DataFrame:
 
     Parameters
     ----------
-    gates : gate name to its values, shape (clips, channels), as
-        ``hooks.se_gates`` returns them.
+    gates : gate name to its values, shape (clips, channels), as :func:`se_gates` returns them.
     labels : int array, shape (clips,).
 
     Returns
@@ -47,8 +61,93 @@ def describe(gates: dict[str, np.ndarray], labels: np.ndarray) -> pd.DataFrame:
     ).T
 
 
+@contextmanager
+def forced_gates(
+    model: SECNN, values: Mapping[str, float | np.ndarray | torch.Tensor]
+) -> Iterator[None]:
+    """Give gates other values during the forward passes inside the block.
+
+    Parameters
+    ----------
+    values : gate name to the factor of its channels: one number for all of them, or an array of
+        shape (channels,) or (batch, channels).
+
+    Raises
+    ------
+    ValueError
+        If the model has no gate of that name, or the values do not fit its channels.
+    """
+    for gate, factors in values.items():
+        if gate not in GATES:
+            raise ValueError(
+                f"forced_gates: gate={gate!r} is unknown; choose one of {', '.join(GATES)}."
+            )
+        shape, channels = np.shape(factors), getattr(model, gate).fc2.out_features
+        if shape and shape[-1] != channels:
+            raise ValueError(
+                f"forced_gates: values of {gate} have shape {shape}; "
+                f"give one number, or one for each of its {channels} channels."
+            )
+
+    def force(factors, _module, inputs, _output):
+        (maps,) = inputs
+        return maps * torch.as_tensor(factors).to(maps)[..., None, None]
+
+    with ExitStack() as stack:
+        for gate, factors in values.items():
+            hook = partial(force, factors)
+            stack.enter_context(getattr(model, gate).register_forward_hook(hook))
+        yield
+
+
+def resume(model: SECNN, layer: str, maps: torch.Tensor) -> torch.Tensor:
+    """Return the logits, (batch, classes), from the input of a layer: what lies before is not run.
+
+    Parameters
+    ----------
+    layer : name of a block or gate.
+    maps : tensor, shape (batch, channels, mel, frames), the layer's input.
+    """
+    names = [name for name, _ in model.named_children()]
+    for name in names[names.index(layer) :]:
+        maps = getattr(model, name)(maps)
+        if name == "pool":
+            maps = maps.flatten(1)
+    return maps
+
+
+@torch.no_grad()
+def forced_logits(
+    model: SECNN,
+    front_end: LogMel,
+    data: Data,
+    rows: np.ndarray,
+    variants: Mapping[str, Mapping[str, float | np.ndarray | torch.Tensor]],
+) -> dict[str, torch.Tensor]:
+    """Return the logits of whole clips under each set of forced gates.
+
+    All variants of a batch share the layers before the first forced gate.
+
+    Parameters
+    ----------
+    variants : name to what :func:`forced_gates` takes; an empty one leaves the network as it is.
+
+    Returns
+    -------
+    dict of name to float32 tensor on the CPU, shape (clips, classes), rows in the order given.
+    """
+    logits: dict[str, list] = {name: [] for name in variants}
+    for _, _, maps in stream(model, front_end, data, rows, list(BEFORE.values())):
+        for name, values in variants.items():
+            first = next((gate for gate in GATES if gate in values), GATES[-1])
+            block = maps[BEFORE[first]]
+            with autocast(block.device), forced_gates(model, values):
+                logits[name].append(resume(model, first, block).float().cpu())
+    return {name: torch.cat(parts) for name, parts in logits.items()}
+
+
 def variants(means: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | np.ndarray]]:
-    """Return what each gate, and all of them, are forced to, for :func:`activations.forced_logits`.
+    """Return what each gate, and all of them, are forced to, for :func:`forced_logits`.
 
     Parameters
     ----------
@@ -84,26 +183,18 @@ def compare(
         interval low to high), changed (clips with another decision), nll (negative log-likelihood
         of the true class, nats per clip) and its difference with nll_low and nll_high.
     """
-    rows, first = {}, {}
-    for name, values in logits.items():
+    columns = ["accuracy", "difference", "low", "high", "changed", "nll"]
+    columns += [f"nll_{name}" for name in columns[1:4]]
+    rows, first = [], ()
+    for values in logits.values():
         decided = values.argmax(dim=1).numpy()
         right = 100.0 * (decided == labels)
         nll = cross_entropy(values, torch.from_numpy(labels), reduction="none").numpy()
-        first = first or {"decided": decided, "right": right, "nll": nll}
-        difference, low, high = mean_interval(right - first["right"], draws)
-        nll_difference, nll_low, nll_high = mean_interval(nll - first["nll"], draws)
-        rows[name] = {
-            "accuracy": right.mean(),
-            "difference": difference,
-            "low": low,
-            "high": high,
-            "changed": int((decided != first["decided"]).sum()),
-            "nll": nll.mean(),
-            "nll_difference": nll_difference,
-            "nll_low": nll_low,
-            "nll_high": nll_high,
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").astype({"changed": int})
+        first = first or (decided, right, nll)
+        accuracy = (right.mean(), *mean_interval(right - first[1], draws))
+        loss = (nll.mean(), *mean_interval(nll - first[2], draws))
+        rows.append((*accuracy, (decided != first[0]).sum(), *loss))
+    return pd.DataFrame(rows, list(logits), columns)
 
 
 def share_of_parameters(model: SECNN) -> float:

@@ -100,7 +100,7 @@ def test_p_values_are_those_of_all_permutations(group, unit):
 def test_p_values_by_hand():
     use = np.array([[1.0, 5], [1, 5], [0, 5], [0, 5], [9, 9]])
     group = np.array(["low", "low", "high", "high", np.nan], dtype=object)
-    p = atoms.significance(use, group, n_draws=2000)
+    p = atoms.significance(use, group, np.arange(5), n_draws=2000)
     scores = atoms.group_scores(use, group)
     assert p.index.equals(scores.index) and p.columns.equals(scores.columns)
     # of the 6 ways to choose two of four clips, this one and its complement separate 1 from 0
@@ -112,7 +112,7 @@ def test_an_atom_that_never_varies_says_nothing_although_its_mean_is_rounded():
     use = np.full((30, 2), 0.1)
     use[:10, 0] = np.linspace(1, 2, 10)
     assert use[:, 1].std() > 0  # the rounding
-    p = atoms.significance(use, np.repeat(["a", "b"], [10, 20]), n_draws=200)
+    p = atoms.significance(use, np.repeat(["a", "b"], [10, 20]), np.arange(30), n_draws=200)
     np.testing.assert_array_equal(p[0], 1 / 201)
     np.testing.assert_array_equal(p[1], 1)
 
@@ -143,7 +143,7 @@ def test_a_planted_effect_is_found_and_nothing_else():
     use = rng.exponential(size=(80, 30))
     use[group == "b", 7] += 3
     use[group == "c", 11] *= 0.3
-    p = atoms.significance(use, group, n_draws=500)
+    p = atoms.significance(use, group, np.arange(80), n_draws=500)
     assert p.loc["b", 7] == 1 / 501  # the least there is
     # b's surplus is a deficit of the others; the weak effect would pass if looked at alone
     assert list(p.columns[(p < 0.05).any()]) == [7]
@@ -159,7 +159,7 @@ def recordings(seed=2):
 
 def test_clips_of_one_recording_do_not_count_as_independent():
     use, group, sources = recordings()
-    assert atoms.significance(use, group).to_numpy().min() < 0.01
+    assert atoms.significance(use, group, np.arange(80)).to_numpy().min() < 0.01
     # four recordings against four can be dealt out in 70 ways
     assert atoms.significance(use, group, sources).to_numpy().min() > 0.2
 
@@ -195,9 +195,9 @@ def test_p_values_do_not_depend_on_level_precision_or_names_of_recordings():
 
 def test_one_group_alone_is_refused():
     group = np.array(["a", "a", np.nan], dtype=object)
-    for function in (atoms.group_scores, atoms.significance):
+    for function, *more in ((atoms.group_scores,), (atoms.significance, np.arange(3))):
         with pytest.raises(ValueError, match=r"holds 1 group\(s\), expected at least 2"):
-            function(np.ones((3, 2)), group)
+            function(np.ones((3, 2)), group, *more)
 
 
 # ----------------------------------------------------------------------- sources and templates
@@ -302,7 +302,6 @@ def test_match_refuses_other_bands_and_too_few_atoms(templates):
         atoms.match(np.ones((64, 11)), templates)
 
 
-def test_used_atoms_reach_a_share_of_the_highest_weight():
+def test_used_atoms_reach_a_hundredth_of_the_highest_weight():
     w = np.array([[0.0, 5.0, 0.04, 0.05], [0.0, 1.0, 0.0, 0.01]])
     assert atoms.used(w).tolist() == [False, True, False, True]
-    assert atoms.used(w, least=0.5).tolist() == [False, True, False, False]

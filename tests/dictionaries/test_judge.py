@@ -11,9 +11,9 @@ from edits import CODE, each_edit, pretend
 from esc_lib import config
 from esc_lib.config import PROFILES, Network
 from esc_lib.data.clips import Data
+from esc_lib.dictionaries import fitting, judge
 from esc_lib.dictionaries import gather as gathering
-from esc_lib.dictionaries import judge, models
-from esc_lib.dictionaries.solvers import Statistics
+from esc_lib.dictionaries.statistics import Statistics, relative_error
 from esc_lib.evaluation import decisions, intervals
 from esc_lib.layers import hooks
 from esc_lib.models.se_cnn import BLOCKS, SECNN
@@ -72,9 +72,7 @@ def hidden(data, front_end, networks):
 @pytest.fixture(scope="module")
 def fits(hidden):
     return {
-        layer: models.fit_layer(
-            hidden["trained", "train"].statistics[layer], SETTINGS, seed=0
-        )
+        layer: fitting.fit_layer(hidden["trained", "train"].statistics[layer], SETTINGS, seed=0)
         for layer in BLOCKS[:3]
     }
 
@@ -158,12 +156,13 @@ def test_another_network_clip_or_choice_replaces_what_was_gathered(
 
 
 @each_edit
+@pytest.mark.parametrize("module", ["layers/hooks", "dictionaries/statistics"])
 def test_changed_code_gathers_anew(
-    data, front_end, networks, tmp_path, gathered, monkeypatch, edit
+    data, front_end, networks, tmp_path, gathered, monkeypatch, edit, module
 ):
     arguments = (tmp_path / "one.pt", networks["trained"], front_end, data, data.split.test, LAYERS)
     gathering.gather_once(*arguments)
-    pretend(monkeypatch, "layers/hooks", edit)
+    pretend(monkeypatch, module, edit)
     gathering.gather_once(*arguments)
     assert len(gathered) == 1 + (edit == CODE)
 
@@ -211,6 +210,20 @@ def test_errors_and_prices_by_clip_agree_with_those_of_the_sums(hidden, fits, da
     assert by_class.error.is_monotonic_decreasing
 
 
+def test_squares_of_clips_add_up_to_the_error_of_all():
+    g = torch.Generator().manual_seed(4)
+    w = torch.rand(12, 4, generator=g).double()
+    v, h = torch.rand(5, 12, 30, generator=g).double(), torch.rand(5, 4, 30, generator=g).double()
+    sums = Statistics.of(v, h)
+    part = gathering.Gathered({"layer": sums}, {}, {"layer": h}, v)
+    fitted = fitting.LayerFits(torch.ones(4).double(), {}, w)
+    clips = pd.DataFrame({"category": [*"aabbb"], "src_file": range(5)})
+    table = judge.by_clip(fitted, part, "layer", clips)
+    assert len(table) == 5
+    expected = relative_error(w, sums)
+    assert (table.optimum.sum() / table.energy.sum()) ** 0.5 == pytest.approx(expected, rel=1e-9)
+
+
 def test_free_atoms_end_near_the_optimum_of_their_training_clips(hidden, fits):
     above = judge.above_optimum(fits, hidden["trained", "train"], SETTINGS, seed=0)
     assert all(0 <= share < 0.05 for share in above.values())
@@ -229,10 +242,9 @@ def test_every_loss_is_served_best_by_its_own_fit(hidden, fits):
 def test_character_by_hand():
     w = torch.tensor([[1.0], [1.0], [0.0], [0.0]], dtype=torch.float64)
     v = torch.tensor([1.0, 1.0, 1.0, 1.0])[None, :, None].expand(1, 4, 2)
-    h, sums = torch.full((1, 1, 2), 2.0), Statistics(4, 1)
-    sums.add(v, h)
-    part = gathering.Gathered({"layer": sums}, {}, {"layer": h}, v.contiguous())
-    fitted = models.LayerFits(torch.ones(1, dtype=torch.float64), {}, w)
+    h = torch.full((1, 1, 2), 2.0)
+    part = gathering.Gathered({"layer": Statistics.of(v, h)}, {}, {"layer": h}, v.contiguous())
+    fitted = fitting.LayerFits(torch.ones(1, dtype=torch.float64), {}, w)
     table = judge.character(fitted, part, "layer")
     assert table.loc["V", "energy above the middle"] == 0.5
     found = table.loc["optimum"]

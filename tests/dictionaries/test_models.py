@@ -1,4 +1,4 @@
-"""V ~ W H: the statistics, the exact solver against SciPy and scikit-learn, the three models."""
+"""V ~ W H: the statistics, the exact solver against SciPy and scikit-learn, models and fits."""
 
 import math
 from dataclasses import replace
@@ -11,14 +11,15 @@ from sklearn.decomposition import non_negative_factorization
 from torch import nn
 
 from esc_lib import config
-from esc_lib.dictionaries import models, solvers
+from esc_lib.dictionaries import fitting, models, solvers
+from esc_lib.dictionaries import statistics as sums
 from esc_lib.dictionaries.models import (
     MODELS,
     LinearNoBiasSoftplus,
     MelBasisTransform,
     MelConstrainedLinear,
 )
-from esc_lib.dictionaries.solvers import Statistics
+from esc_lib.dictionaries.statistics import Statistics
 
 DEFAULTS = config.Dictionaries()
 SHORT = replace(DEFAULTS, epochs=20, trace_every=10)
@@ -51,12 +52,6 @@ def problem(seed=0, n_freq=24, n_atoms=6, noise=0.2, rank=None):
     return v / v.amax(dim=(1, 2), keepdim=True), h
 
 
-def statistics_of(v, h):
-    statistics = Statistics(v.shape[1], h.shape[1])
-    statistics.add(v, h)
-    return statistics
-
-
 def wide(values):
     """Return (clips, rows, frames) as float64 array (rows, clips x frames)."""
     return values.double().permute(1, 0, 2).flatten(1).numpy()
@@ -72,8 +67,8 @@ def squared_error(v, w, h):
 def small():
     """Return V, H and their statistics with H scaled, as `fit_layer` scales it."""
     v, h = problem()
-    raw = statistics_of(v, h)
-    scale = solvers.atom_scale(raw)
+    raw = Statistics.of(v, h)
+    scale = sums.atom_scale(raw)
     return v, h.double() * scale[:, None], raw.scaled(scale)
 
 
@@ -82,7 +77,7 @@ def fitted(small):
     """Return a Trace of each model under the default settings."""
     _, _, statistics = small
     return {
-        model_class: models.fit(model_class(statistics, generator()), statistics, DEFAULTS)
+        model_class: fitting.fit(model_class(statistics, generator()), statistics, DEFAULTS)
         for model_class in MODELS
     }
 
@@ -97,9 +92,8 @@ def optimum(small):
 
 def test_statistics_are_sums_over_all_frames_whatever_the_batches():
     v, h = problem()
-    statistics = Statistics(24, 6)
-    for rows in (slice(0, 1), slice(1, 4), slice(4, 6)):
-        statistics.add(v[rows], h[rows])
+    first, second, third = (Statistics.of(v[a:b], h[a:b]) for a, b in ((0, 1), (1, 4), (4, 6)))
+    statistics = first + second + third
     v_all, h_all = wide(v), wide(h)
     np.testing.assert_allclose(statistics.gram, h_all @ h_all.T, rtol=1e-12)
     np.testing.assert_allclose(statistics.cross, v_all @ h_all.T, rtol=1e-12)
@@ -113,9 +107,9 @@ def test_statistics_are_sums_over_all_frames_whatever_the_batches():
 def test_scaled_equals_the_statistics_of_scaled_h():
     v, h = problem()
     scale = torch.tensor([0.0, 0.5, 1.0, 2.0, 10.0, 1e-3], dtype=torch.float64)
-    raw = statistics_of(v, h)
+    raw = Statistics.of(v, h)
     kept = raw.gram.clone()
-    scaled, expected = raw.scaled(scale), statistics_of(v, h.double() * scale[:, None])
+    scaled, expected = raw.scaled(scale), Statistics.of(v, h.double() * scale[:, None])
     for name in ("gram", "cross", "energy", "sum_v", "sum_h"):
         torch.testing.assert_close(
             getattr(scaled, name), getattr(expected, name), rtol=1e-12, atol=0
@@ -129,24 +123,22 @@ def test_squared_error_equals_that_of_the_matrices(small):
     for w in (torch.zeros(24, 6), torch.rand(24, 6, generator=generator(1))):
         w = w.double()
         expected = squared_error(v, w, h)
-        assert float(solvers.squared_error(w, statistics)) == pytest.approx(
-            expected, rel=1e-9
-        )
-        assert solvers.relative_error(w, statistics) == pytest.approx(expected**0.5, rel=1e-9)
+        assert float(sums.squared_error(w, statistics)) == pytest.approx(expected, rel=1e-9)
+        assert sums.relative_error(w, statistics) == pytest.approx(expected**0.5, rel=1e-9)
 
 
 def test_relative_error_of_a_perfect_fit_is_zero_and_no_nan():
     h = torch.rand(6, 6, 20, generator=generator(3)).double()
     planted = torch.rand(24, 6, generator=generator(4)).double()
-    statistics = statistics_of(planted @ h, h)
-    assert solvers.relative_error(planted, statistics) < 1e-6  # 1 - 1 in float64, then root
+    statistics = Statistics.of(planted @ h, h)
+    assert sums.relative_error(planted, statistics) < 1e-6  # 1 - 1 in float64, then root
 
 
 def test_atom_scale_gives_all_atoms_one_rms_and_leaves_a_dead_one_at_zero():
     v, h = problem()
     h = h * 10 ** torch.linspace(-3, 3, 6)[:, None]
     h[:, 2] = 0
-    scale = solvers.atom_scale(statistics_of(v, h))
+    scale = sums.atom_scale(Statistics.of(v, h))
     rms = (h.double() * scale[:, None]).square().mean(dim=(0, 2)).sqrt()
     alive = torch.arange(6) != 2
     torch.testing.assert_close(rms[alive], rms[0].expand(5), rtol=1e-9, atol=0)
@@ -156,8 +148,8 @@ def test_atom_scale_gives_all_atoms_one_rms_and_leaves_a_dead_one_at_zero():
 def test_atom_scale_puts_w_of_one_half_at_the_energy_of_v():
     v, _ = problem()
     h = torch.rand(6, 1, 20, generator=generator(5)).expand(6, 4, 20)  # all atoms in step
-    raw = statistics_of(v, h)
-    scaled = raw.scaled(solvers.atom_scale(raw))
+    raw = Statistics.of(v, h)
+    scaled = raw.scaled(sums.atom_scale(raw))
     half = torch.full((24, 4), 0.5, dtype=torch.float64)
     assert float(((half @ scaled.gram) * half).sum()) == pytest.approx(float(raw.energy), rel=1e-9)
 
@@ -168,17 +160,15 @@ def test_atom_scale_puts_w_of_one_half_at_the_energy_of_v():
 def test_negative_and_non_finite_values_are_refused(name, value):
     v, h = problem()
     {"v": v, "h": h}[name][3, 2, 1] = value
-    statistics = Statistics(24, 6)
-    with pytest.raises(ValueError, match=f"Statistics.add: {name} holds negative or non-finite"):
-        statistics.add(v, h)
-    assert statistics.n_frames == 0 and not statistics.gram.any()
+    with pytest.raises(ValueError, match=f"Statistics.of: {name} holds negative or non-finite"):
+        Statistics.of(v, h)
 
 
 @pytest.mark.parametrize("cut", [np.s_[:5], np.s_[:, :, :19]], ids=["clips", "frames"])
 def test_v_and_h_of_other_clips_or_frames_are_refused(cut):
     v, h = problem()
     with pytest.raises(ValueError, match=r"v \(6, 24, 20\) and h .* differ in clips or frames"):
-        Statistics(24, 6).add(v, h[cut])
+        Statistics.of(v, h[cut])
 
 
 # -------------------------------------------------------------------------------- exact solver
@@ -196,14 +186,14 @@ def test_exact_solution_equals_nnls_row_by_row(small, optimum):
 @pytest.mark.parametrize("scaled", [False, True])
 def test_exact_solution_stays_near_nnls_where_atoms_nearly_depend_on_each_other(scaled):
     v, h = problem(n_atoms=40, rank=5)
-    statistics = statistics_of(v, h)
+    statistics = Statistics.of(v, h)
     assert torch.linalg.cond(statistics.gram) > 1e5
     if scaled:
-        statistics = statistics.scaled(solvers.atom_scale(statistics))
+        statistics = statistics.scaled(sums.atom_scale(statistics))
     best = sum(scipy.optimize.nnls(wide(h).T, row)[1] ** 2 for row in wide(v)) / statistics.energy
     w = solvers.solve_exact(statistics)
     # flat valleys: the stopping rule, 1e-7 of ||V||^2 in a hundred steps, allows a few times that
-    assert 0 <= solvers.squared_error(w, statistics) - best + 1e-12 < 1e-6
+    assert 0 <= sums.squared_error(w, statistics) - best + 1e-12 < 1e-6
 
 
 def test_exact_solution_equals_scikit_learn(small, optimum):
@@ -220,7 +210,7 @@ def test_planted_dictionary_is_recovered():
     h = torch.rand(6, 5, 20, generator=generator(6)).double()
     planted = torch.rand(24, 5, generator=generator(7)).double().pow(6)
     planted[planted < 0.05] = 0
-    found = solvers.solve_exact(statistics_of(planted @ h, h))
+    found = solvers.solve_exact(Statistics.of(planted @ h, h))
     cosine = torch.nn.functional.cosine_similarity(found, planted, dim=0)
     assert cosine.min() > 0.999
 
@@ -228,7 +218,7 @@ def test_planted_dictionary_is_recovered():
 def test_exact_solution_of_dead_atoms_is_zero_there():
     v, h = problem()
     h[:, 4] = 0
-    w = solvers.solve_exact(statistics_of(v, h))
+    w = solvers.solve_exact(Statistics.of(v, h))
     assert torch.isfinite(w).all() and not w[:, 4].any() and w[:, 0].any()
 
 
@@ -245,12 +235,12 @@ def test_w_is_not_negative_and_finite_before_and_after_the_fit(small, fitted, mo
 
 @by_model
 def test_no_model_beats_the_optimum(small, fitted, optimum, model_class):
-    least = solvers.relative_error(optimum, small[2])
+    least = sums.relative_error(optimum, small[2])
     assert (fitted[model_class].errors >= least - 1e-6).all()
 
 
 def test_free_dictionary_ends_within_two_percent_of_the_optimum(small, fitted, optimum):
-    least = solvers.relative_error(optimum, small[2])
+    least = sums.relative_error(optimum, small[2])
     assert fitted[LinearNoBiasSoftplus].errors[-1] < 1.02 * least
 
 
@@ -272,14 +262,14 @@ def test_trace_holds_every_twentieth_epoch_and_ends_with_the_model(small, fitted
     np.testing.assert_array_equal(
         trace.snapshots[-1], trace.model.dictionary().detach().float().numpy()
     )
-    error = solvers.relative_error(trace.model.dictionary().detach(), small[2])
+    error = sums.relative_error(trace.model.dictionary().detach(), small[2])
     assert trace.errors[-1] == error
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(5, [5]), (15, [10, 15])])
 def test_trace_ends_with_the_last_epoch_also_off_the_grid(small, epochs, expected):
     settings = replace(DEFAULTS, epochs=epochs, trace_every=10)
-    trace = models.fit(MelBasisTransform(small[2], generator()), small[2], settings)
+    trace = fitting.fit(MelBasisTransform(small[2], generator()), small[2], settings)
     assert trace.epochs == expected
     np.testing.assert_array_equal(
         trace.snapshots[-1], trace.model.dictionary().detach().float().numpy()
@@ -289,7 +279,7 @@ def test_trace_ends_with_the_last_epoch_also_off_the_grid(small, epochs, expecte
 @by_model
 def test_same_seed_gives_the_same_fit(small, model_class):
     first, again, other = (
-        models.fit(model_class(small[2], generator(seed)), small[2], SHORT).snapshots
+        fitting.fit(model_class(small[2], generator(seed)), small[2], SHORT).snapshots
         for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first, again)
@@ -309,8 +299,8 @@ def test_gradient_of_the_loss_is_right(small, model_class):
 
         def forward(self):
             w = self.model.dictionary()
-            penalty = models.smoothness_penalty(w, statistics)
-            return solvers.squared_error(w, statistics) + 0.1 * penalty
+            penalty = fitting.smoothness_penalty(w, statistics)
+            return sums.squared_error(w, statistics) + 0.1 * penalty
 
     def loss(*values):
         parameters = {f"model.{n}": value for n, value in zip(names, values, strict=True)}
@@ -321,18 +311,6 @@ def test_gradient_of_the_loss_is_right(small, model_class):
         for p in model.parameters()
     ]
     assert torch.autograd.gradcheck(loss, [value.requires_grad_() for value in values])
-
-
-@by_model
-def test_components_add_up_to_the_reconstruction(small, fitted, model_class):
-    _, h, _ = small
-    model = fitted[model_class].model
-    with torch.no_grad():
-        together, parts = model.reconstruct(h[0]), model.components(h[0])
-        assert parts.shape == (6, 24, 20) and (parts >= 0).all()
-        torch.testing.assert_close(parts.sum(dim=0), together)
-        torch.testing.assert_close(model.reconstruct(h)[0], together)
-        torch.testing.assert_close(together, model.dictionary() @ h[0])
 
 
 def test_a_dictionary_without_a_form_says_so():
@@ -349,7 +327,8 @@ EXTREME = [-1e4, -40.0, -3.0, 0.0, 3.0, 40.0, 1e4]
 def test_triangles_stay_inside_the_axis_and_never_vanish(n_freq):
     grid = torch.cartesian_prod(*[torch.tensor(EXTREME, dtype=torch.float64)] * 2)
     grid = torch.cat([grid, 4 * torch.randn(200, 2, generator=generator(9)).double()])
-    model = MelConstrainedLinear(Statistics(n_freq, len(grid)), generator())
+    nothing = Statistics.of(torch.zeros(1, n_freq, 1), torch.zeros(1, len(grid), 1))
+    model = MelConstrainedLinear(nothing, generator())
     with torch.no_grad():
         model.width_logit.copy_(grid[:, 0])
         model.centre_logit.copy_(grid[:, 1])
@@ -366,10 +345,10 @@ def test_triangles_stay_inside_the_axis_and_never_vanish(n_freq):
 @pytest.mark.parametrize("n_freq", [4, 8, 9, 24, 64, 128])
 def test_triangles_start_finite_and_can_move_on_any_axis(n_freq):
     v, h = problem(n_freq=n_freq)
-    statistics = statistics_of(v, h)
+    statistics = Statistics.of(v, h)
     model = MelConstrainedLinear(statistics, generator())
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
-    solvers.squared_error(model.dictionary(), statistics).backward()
+    sums.squared_error(model.dictionary(), statistics).backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
     assert all(parameter.grad.any() for parameter in model.parameters())
 
@@ -381,7 +360,7 @@ def test_triangles_start_where_their_channel_is_most_active():
     v[:, 2] += 5  # loud in every frame, so it tells no atom from the others
     for atom, band in enumerate(bands):
         v[:, band] += h[:, atom]
-    model = MelConstrainedLinear(statistics_of(v, h), generator())
+    model = MelConstrainedLinear(Statistics.of(v, h), generator())
     torch.testing.assert_close(model.centre().detach(), bands.double())
 
 
@@ -401,7 +380,7 @@ def test_of_the_gaussians_only_the_heights_are_learned(small):
     model = MelBasisTransform(statistics, generator())
     assert [name for name, _ in model.named_parameters()] == ["scale_logit"]
     start, basis = model.dictionary().detach(), model.basis.clone()
-    models.fit(model, statistics, SHORT)
+    fitting.fit(model, statistics, SHORT)
     assert torch.equal(model.basis, basis)
     ratio = model.dictionary().detach() / start
     torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio))  # one factor per atom
@@ -416,26 +395,26 @@ def test_of_the_gaussians_only_the_heights_are_learned(small):
 def test_smoothness_penalty_is_zero_for_flat_atoms_and_right_for_one_step(small):
     _, _, statistics = small
     flat = torch.rand(1, 6, generator=generator()).double().expand(24, 6)
-    assert models.smoothness_penalty(flat, statistics) == 0
+    assert fitting.smoothness_penalty(flat, statistics) == 0
     step = torch.zeros(24, 6, dtype=torch.float64)
     step[10:, 2] = 3
     expected = 9 * statistics.gram[2, 2] / statistics.energy
-    torch.testing.assert_close(models.smoothness_penalty(step, statistics), expected)
+    torch.testing.assert_close(fitting.smoothness_penalty(step, statistics), expected)
 
 
 def test_smoothness_penalty_does_not_change_when_w_and_h_trade_a_factor(small):
     v, h, statistics = small
     w = torch.rand(24, 6, generator=generator(10)).double()
     factor = torch.tensor([0.01, 0.5, 1, 2, 30, 400], dtype=torch.float64)
-    traded = statistics_of(v, h * factor[:, None])
+    traded = Statistics.of(v, h * factor[:, None])
     torch.testing.assert_close(
-        models.smoothness_penalty(w / factor, traded),
-        models.smoothness_penalty(w, statistics),
+        fitting.smoothness_penalty(w / factor, traded),
+        fitting.smoothness_penalty(w, statistics),
     )
     # nor with the level of V, if W follows it
     torch.testing.assert_close(
-        models.smoothness_penalty(7 * w, statistics_of(7 * v, h)),
-        models.smoothness_penalty(w, statistics),
+        fitting.smoothness_penalty(7 * w, Statistics.of(7 * v, h)),
+        fitting.smoothness_penalty(w, statistics),
     )
 
 
@@ -445,9 +424,9 @@ def test_more_smoothness_gives_smaller_steps_between_bands(small):
     for smoothness in (0.0, 1e-2, 1e-1, 1.0):
         settings = replace(DEFAULTS, epochs=60)
         model = LinearNoBiasSoftplus(statistics, generator())
-        trace = models.fit(model, statistics, settings, smoothness=smoothness)
+        trace = fitting.fit(model, statistics, settings, smoothness=smoothness)
         w = model.dictionary().detach()
-        penalties.append(float(models.smoothness_penalty(w, statistics)))
+        penalties.append(float(fitting.smoothness_penalty(w, statistics)))
         errors.append(trace.errors[-1])
     assert (np.diff(penalties) < 0).all() and penalties[-1] < penalties[0] / 5
     assert (np.diff(errors) > 0).all()  # what it costs
@@ -458,8 +437,8 @@ def test_more_smoothness_gives_smaller_steps_between_bands(small):
 
 def test_fit_layer_scales_fits_and_solves():
     v, h = problem()
-    raw = statistics_of(v, h)
-    fits = models.fit_layer(raw, SHORT, seed=0)
+    raw = Statistics.of(v, h)
+    fits = fitting.fit_layer(raw, SHORT, seed=0)
     assert list(fits.traces) == [model_class.__name__ for model_class in MODELS]
     assert list(fits.dictionaries()) == [*fits.traces, "optimum"]
     errors = fits.errors(raw)
@@ -467,13 +446,13 @@ def test_fit_layer_scales_fits_and_solves():
         expected = squared_error(v, w, h.double() * fits.scale[:, None]) ** 0.5
         assert errors[name] == pytest.approx(expected, rel=1e-9)
     assert min(errors, key=errors.get) == "optimum"
-    held_out = statistics_of(*problem(seed=1))
+    held_out = Statistics.of(*problem(seed=1))
     assert set(fits.errors(held_out)) == set(errors)
-    again = models.fit_layer(raw, SHORT, seed=0, models=[MelBasisTransform])
+    again = fitting.fit_layer(raw, SHORT, seed=0, models=[MelBasisTransform])
     np.testing.assert_array_equal(
         again.traces["MelBasisTransform"].snapshots, fits.traces["MelBasisTransform"].snapshots
     )
-    only = models.fit_layer(raw, SHORT, seed=0, models=())
+    only = fitting.fit_layer(raw, SHORT, seed=0, models=())
     assert only.errors(raw) == {"optimum": pytest.approx(errors["optimum"], rel=1e-12)}
 
 
@@ -482,7 +461,7 @@ def test_fit_layer_scales_fits_and_solves():
 
 def test_mean_spectrum_error_by_hand():
     h = torch.ones(1, 1, 2)
-    train = statistics_of(torch.tensor([[[1.0, 3.0], [3.0, 1.0]]]), h)  # mean (2, 2)
-    held_out = statistics_of(torch.tensor([[[4.0], [2.0]]]), h[:, :, :1])
-    error = solvers.mean_spectrum_error(train, held_out)
+    train = Statistics.of(torch.tensor([[[1.0, 3.0], [3.0, 1.0]]]), h)  # mean (2, 2)
+    held_out = Statistics.of(torch.tensor([[[4.0], [2.0]]]), h[:, :, :1])
+    error = sums.mean_spectrum_error(train, held_out)
     assert error == pytest.approx(2 / math.sqrt(4**2 + 2**2))

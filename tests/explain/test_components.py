@@ -32,9 +32,7 @@ def planted(levels=(1.0, 1.0, 1.0, 1.0, 0.0)):
     h = torch.rand(6, 5, 20, generator=g).pow(3)
     v = torch.rand(24, 5, generator=g).pow(6) @ (h * torch.tensor([1, 1, 1, 1, 0.0])[:, None])
     h = h * torch.tensor(levels)[:, None]
-    statistics = Statistics(24, 5)
-    statistics.add(v, h)
-    return v, h, Gathered({"block": statistics}, {}, {"block": h}, v)
+    return v, h, Gathered({"block": Statistics.of(v, h)}, {}, {"block": h}, v)
 
 
 def test_divergence_recovers_planted_atoms_whatever_the_level_of_a_channel():

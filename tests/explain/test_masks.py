@@ -12,7 +12,7 @@ from esc_lib.data import demo
 from esc_lib.data.decoding import decode
 from esc_lib.data.esc50 import read_clips
 from esc_lib.dictionaries.gather import Gathered
-from esc_lib.dictionaries.solvers import Statistics
+from esc_lib.dictionaries.statistics import Statistics
 from esc_lib.explain.components import fit_divergence
 from esc_lib.explain.masks import cut_out, level_matched, lift, share, stretch
 from esc_lib.layers.hooks import mel_magnitude, pool_frames, record, reduce_frequency
@@ -64,9 +64,7 @@ def components_of(front_end, waveforms):
     h = reduce_frequency(maps["conv_block3"])
     h[:, :, 5:9] = 0  # a time at which no atom is active
     mel = pool_frames(mel_magnitude(front_end, waveforms), h.shape[-1])
-    statistics = Statistics(mel.shape[1], h.shape[1])
-    statistics.add(mel, h)
-    train = Gathered({"conv_block3": statistics}, {}, {"conv_block3": h}, mel)
+    train = Gathered({"conv_block3": Statistics.of(mel, h)}, {}, {"conv_block3": h}, mel)
     return fit_divergence(train, "conv_block3"), h
 
 

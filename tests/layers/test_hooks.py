@@ -10,7 +10,7 @@ import torch
 from esc_lib.config import FrontEnd, Network
 from esc_lib.data.clips import Data
 from esc_lib.dictionaries import gather
-from esc_lib.layers import hooks
+from esc_lib.layers import gates, hooks
 from esc_lib.models.se_cnn import BLOCKS, GATES, SECNN
 from esc_lib.sound.log_mel import LogMel
 
@@ -24,7 +24,8 @@ N_CLIPS = 20  # more than one batch of `stream`
 @pytest.fixture(autouse=True)
 def float32(monkeypatch):
     """Compute in full precision, so that layers can be compared with a forward by hand."""
-    monkeypatch.setattr(hooks, "autocast", lambda device: nullcontext())
+    for module in (hooks, gates):
+        monkeypatch.setattr(module, "autocast", lambda device: nullcontext())
 
 
 @pytest.fixture(scope="module")
@@ -252,8 +253,8 @@ def test_stream_removes_its_hooks_when_it_is_left_early(model, front_end, data):
 
 def test_gate_values_equal_those_of_a_forward_by_hand(model, front_end, data):
     rows = np.arange(N_CLIPS)[::-1].copy()
-    gates = hooks.se_gates(model, front_end, data, rows)
-    assert list(gates) == list(GATES)
+    found = gates.se_gates(model, front_end, data, rows)
+    assert list(found) == list(GATES)
     with torch.no_grad():
         maps = model.conv_block1(front_end.features(*data.batch(rows)))
         for gate, block in zip(GATES, BLOCKS[1:], strict=True):
@@ -262,9 +263,9 @@ def test_gate_values_equal_those_of_a_forward_by_hand(model, front_end, data):
             squeezed = torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)
             hidden = (squeezed @ module.fc1.weight.T).relu()
             expected = (hidden @ module.fc2.weight.T).sigmoid()
-            np.testing.assert_allclose(gates[gate], expected.numpy(), rtol=1e-4, atol=1e-6)
-            assert gates[gate].min() > 0 and gates[gate].max() < 1
-            assert gates[gate].std() > 0.01  # else the comparison would say little
+            np.testing.assert_allclose(found[gate], expected.numpy(), rtol=1e-4, atol=1e-6)
+            assert found[gate].min() > 0 and found[gate].max() < 1
+            assert found[gate].std() > 0.01  # else the comparison would say little
             maps = maps * expected[:, :, None, None]
 
 
@@ -283,11 +284,11 @@ def test_gates_forced_to_their_own_values_change_nothing(model):
     logits = model(features)
     values = own_values(model, features)
     for forced in ({gate: values[gate]} for gate in GATES):
-        with hooks.forced_gates(model, forced):
+        with gates.forced_gates(model, forced):
             assert torch.equal(model(features), logits)
-    with hooks.forced_gates(model, values):
+    with gates.forced_gates(model, values):
         assert torch.equal(model(features), logits)
-    with hooks.forced_gates(model, {gate: v.flip(0) for gate, v in values.items()}):
+    with gates.forced_gates(model, {gate: v.flip(0) for gate, v in values.items()}):
         assert not torch.allclose(model(features), logits, atol=1e-3)
 
 
@@ -297,7 +298,7 @@ def test_gates_forced_to_their_own_values_change_nothing(model):
 def test_a_gate_forced_to_zero_leaves_nothing_for_the_next_layer(model, gate, following):
     seen = []
     handle = getattr(model, following).register_forward_pre_hook(lambda _, x: seen.append(x[0]))
-    with hooks.forced_gates(model, {gate: 0}):
+    with gates.forced_gates(model, {gate: 0}):
         model(torch.randn(2, 1, 32, 45))
     handle.remove()
     assert not seen[0].any()
@@ -308,7 +309,7 @@ def test_forced_values_scale_channel_by_channel(model):
     factors = np.linspace(0, 2, 8)
     with (
         hooks.record(model, ["conv_block3"]) as recorded,
-        hooks.forced_gates(model, {"se2": factors}),
+        gates.forced_gates(model, {"se2": factors}),
     ):
         seen = []
         handle = model.conv_block4.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
@@ -321,10 +322,10 @@ def test_forced_values_scale_channel_by_channel(model):
 def test_forced_gates_are_themselves_again_afterwards(model):
     features = torch.randn(2, 1, 32, 45)
     logits = model(features)
-    with hooks.forced_gates(model, {"se1": 0, "se4": 0}):
+    with gates.forced_gates(model, {"se1": 0, "se4": 0}):
         assert n_hooks(model) == 2
     assert torch.equal(model(features), logits)
-    with pytest.raises(ZeroDivisionError), hooks.forced_gates(model, {"se1": 0}):
+    with pytest.raises(ZeroDivisionError), gates.forced_gates(model, {"se1": 0}):
         raise ZeroDivisionError
     assert n_hooks(model) == 0
 
@@ -337,7 +338,7 @@ def test_forced_gates_are_themselves_again_afterwards(model):
 def test_forced_gates_refuses_what_does_not_fit_and_sets_no_hook(model, values, message):
     with (
         pytest.raises(ValueError, match=message),
-        hooks.forced_gates(model, values),
+        gates.forced_gates(model, values),
     ):
         pass
     assert n_hooks(model) == 0
@@ -357,7 +358,7 @@ def test_resuming_at_any_layer_gives_the_logits_of_the_whole_network(model):
         handle.remove()
     assert len(inputs) == 9
     for layer, maps in inputs.items():
-        assert torch.equal(hooks.resume(model, layer, maps), logits), layer
+        assert torch.equal(gates.resume(model, layer, maps), logits), layer
 
 
 def test_forced_logits_equal_whole_passes_with_forced_gates(model, front_end, data):
@@ -367,11 +368,11 @@ def test_forced_logits_equal_whole_passes_with_forced_gates(model, front_end, da
         "as trained": {}, "se3 half": {"se3": 0.5}, "se1 and se4": {"se4": means, "se1": means},
         "all": dict.fromkeys(GATES, 1.0),
     }  # fmt: skip
-    found = hooks.forced_logits(model, front_end, data, rows, variants)
+    found = gates.forced_logits(model, front_end, data, rows, variants)
     assert list(found) == list(variants)
     features = front_end.features(*data.batch(rows))
     for name, values in variants.items():
-        with torch.no_grad(), hooks.forced_gates(model, values):
+        with torch.no_grad(), gates.forced_gates(model, values):
             expected = model(features)
         torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(found["all"], found["as trained"], atol=1e-2)

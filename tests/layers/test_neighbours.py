@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 
 from esc_lib.config import PROFILES, Network
 from esc_lib.data.clips import Data
-from esc_lib.layers import neighbours
+from esc_lib.layers import embeddings
 from esc_lib.models.se_cnn import SECNN
 from esc_lib.sound.log_mel import LogMel
 
@@ -27,37 +27,36 @@ def by_hand(query, rows):
     return [row for _, row in found], [value for value, _ in found]
 
 
-@pytest.mark.parametrize("k", [1, 5, 40])
-def test_nearest_equals_brute_force(k):
-    rows, cosines = neighbours.nearest(QUERIES, BANK, k)
-    assert rows.shape == cosines.shape == (7, k)
-    for query, found, values in zip(QUERIES, rows, cosines, strict=True):
+def test_nearest_equals_brute_force():
+    rows, cosines = embeddings.nearest(QUERIES, BANK)
+    assert rows.shape == cosines.shape == (7,)
+    for query, found, value in zip(QUERIES, rows, cosines, strict=True):
         expected, expected_values = by_hand(query, range(40))
-        assert found.tolist() == expected[:k]
-        np.testing.assert_allclose(values, expected_values[:k], atol=1e-12)
+        assert found == expected[0]
+        np.testing.assert_allclose(value, expected_values[0], atol=1e-12)
 
 
 def test_length_does_not_matter_and_direction_does():
     bank = np.array([[0.0, 9.0], [3.0, 0.1], [1.0, 1.0]], np.float32)
-    rows, cosines = neighbours.nearest(np.array([[0.001, 0], [5, 5]], np.float32), bank)
-    assert rows[:, 0].tolist() == [1, 2]
-    assert cosines[1, 0] == pytest.approx(1, abs=1e-6)
+    rows, cosines = embeddings.nearest(np.array([[0.001, 0], [5, 5]], np.float32), bank)
+    assert rows.tolist() == [1, 2]
+    assert cosines[1] == pytest.approx(1, abs=1e-6)
 
 
 def test_a_silent_hidden_layer_is_near_to_nothing():
-    rows, cosines = neighbours.nearest(np.zeros((1, 12)), BANK)
-    assert cosines.tolist() == [[0]] and 0 <= rows[0, 0] < 40
+    rows, cosines = embeddings.nearest(np.zeros((1, 12)), BANK)
+    assert cosines.tolist() == [0] and 0 <= rows[0] < 40
 
 
-@pytest.mark.parametrize(("k", "bank"), [(41, BANK), (1, BANK[:0]), (1, BANK[:, :9])])
-def test_a_bank_that_does_not_fit_is_refused(k, bank):
-    with pytest.raises(ValueError, match=rf"nearest: k={k} of a bank of shape \({len(bank)},"):
-        neighbours.nearest(QUERIES, bank, k)
+@pytest.mark.parametrize("bank", [BANK[:0], BANK[:, :9]])
+def test_a_bank_that_does_not_fit_is_refused(bank):
+    with pytest.raises(ValueError, match=rf"nearest: a bank of shape \({len(bank)},"):
+        embeddings.nearest(QUERIES, bank)
 
 
 def test_nearest_of_class_stays_in_the_class():
     asked = np.array([0, 1, 2, 2, 1, 0, 0])
-    rows, cosines = neighbours.nearest_of_class(QUERIES, asked, BANK, CLASSES)
+    rows, cosines = embeddings.nearest_of_class(QUERIES, asked, BANK, CLASSES)
     for query, of_class, row, value in zip(QUERIES, asked, rows, cosines, strict=True):
         expected, values = by_hand(query, np.flatnonzero(CLASSES == of_class))
         assert (row, value) == (expected[0], pytest.approx(values[0]))
@@ -67,7 +66,7 @@ def test_examples_are_those_of_the_two_classes_and_of_all():
     decisions = pd.DataFrame(
         {"predicted": [0, 1, 2, 2, 1, 0, 0], "other": [1, 2, 0, 1, 0, 2, 1]}, index=range(50, 57)
     )
-    found = neighbours.examples(decisions, QUERIES, BANK, CLASSES)
+    found = embeddings.examples(decisions, QUERIES, BANK, CLASSES)
     assert found.index.tolist() == decisions.index.tolist()
     for query, clip in zip(QUERIES, found.itertuples(), strict=True):
         for of_class, row, value in (
@@ -85,7 +84,7 @@ def test_agreement_is_counted_for_wrong_and_right_decisions():
         {"label": [0, 0, 0, 1, 1, 1, 2], "predicted": [1, 1, 1, 2, 1, 1, 2],
          "nearest_class": [1, 1, 0, 0, 1, 2, 2]}
     )  # fmt: skip
-    found = neighbours.agreement(decisions)
+    found = embeddings.agreement(decisions)
     counts = ["clips", "of the predicted class", "of the true class"]
     assert found.loc["wrong", counts].tolist() == [4, 2, 1]
     assert found.loc["right", counts].tolist() == [3, 2, 2]
@@ -98,7 +97,7 @@ def test_agreement_is_counted_for_wrong_and_right_decisions():
 
 def test_agreement_without_mistakes_says_that_nothing_is_known():
     decisions = pd.DataFrame({"label": [0, 1], "predicted": [0, 1], "nearest_class": [0, 0]})
-    found = neighbours.agreement(decisions)
+    found = embeddings.agreement(decisions)
     assert found.loc["wrong", ["clips", "low (%)", "high (%)"]].tolist() == [0, 0, 100]
     assert np.isnan(found.loc["wrong", "share (%)"])
 
@@ -111,7 +110,7 @@ def test_embeddings_are_what_the_last_layer_reads():
     data = Data(pd.DataFrame({"label": [0] * 20}), noise, torch.full((20,), settings.n_samples))
     front_end = LogMel(settings)
     rows = np.array([19, 0, 3, *range(4, 18)])  # more than a batch, not in order
-    found = neighbours.embeddings(model, front_end, data, rows)
+    found = embeddings.embed(model, front_end, data, rows)["fc1"]
     assert found.shape == (17, 24) and found.dtype == np.float32
     with torch.no_grad():
         logits = model(front_end.features(*data.batch(rows)))
