@@ -1,7 +1,5 @@
 """A profile's network, with fresh weights."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from esc_lib.config import Profile
@@ -14,8 +12,7 @@ def build(profile: Profile, n_classes: int) -> nn.Module:
 
     Raises
     ------
-    ValueError
-        If its architecture is unknown.
+    ValueError : its architecture is unknown.
     """
     if profile.architecture == "se_cnn":
         return SECNN(n_classes, profile.network)

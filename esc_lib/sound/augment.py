@@ -3,8 +3,6 @@
 What is random comes from the caller's generators: the same ones give the same batch.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import nn
@@ -26,13 +24,7 @@ def augment_waveforms(
     ----------
     waveforms : tensor, shape (batch, samples), zero beyond each clip's end; not modified.
     n_valid : int tensor, shape (batch,), clip lengths in samples.
-    settings : Augmentation
-    sr : int, sample rate in Hz.
     generator : torch.Generator on the same device.
-
-    Returns
-    -------
-    tensor, shape (batch, samples).
 
     References
     ----------
@@ -51,9 +43,7 @@ def augment_waveforms(
     if noisy.any():  # generating the noise is what costs
         exponents = colours[drawn[noisy]]
         noise = audio.coloured_noise(exponents, waveforms.shape[-1], sr, generator)
-        augmented[noisy] = audio.add_noise(
-            waveforms[noisy], n_valid[noisy], noise, settings.snr_db
-        )
+        augmented[noisy] = audio.add_noise(waveforms[noisy], n_valid[noisy], noise, settings.snr_db)
     return audio.shift(augmented, n_valid, offsets)
 
 
@@ -72,7 +62,6 @@ def transform_waveforms(
     ----------
     waveforms : tensor, shape (batch, samples); not modified.
     probability : float, of each transform and item, independently.
-    sr : int, sample rate in Hz.
     generator : torch.Generator on the same device.
 
     References
@@ -94,13 +83,13 @@ def transform_waveforms(
 
     length = uniform(*SEGMENT_SHARE)
     start = uniform() * (1 - length)
-    place = torch.arange(n_samples, device=waveforms.device) / n_samples
+    index = torch.arange(n_samples, device=waveforms.device)
+    place = index / n_samples
     inside = (place >= start) & (place < start + length) & (uniform() < probability)
     gain = 10 ** (uniform(-SEGMENT_GAIN_DB, SEGMENT_GAIN_DB) / 20)
     waveforms = torch.where(inside, gain * waveforms, waveforms)
 
     offset = (uniform() * n_samples).long() * (uniform() < probability)
-    index = torch.arange(n_samples, device=waveforms.device)
     return waveforms.gather(1, (index - offset) % n_samples)
 
 
@@ -125,19 +114,13 @@ def second_order(
     return torch.fft.irfft(spectrum)[:, :n_samples]
 
 
-def crop(
-    waveforms: torch.Tensor, starts: torch.Tensor, n_samples: int
-) -> torch.Tensor:
+def crop(waveforms: torch.Tensor, starts: torch.Tensor, n_samples: int) -> torch.Tensor:
     """Cut `n_samples` samples out of each clip, zeros where the excerpt leaves the clip.
 
     Parameters
     ----------
     waveforms : tensor, shape (batch, samples).
     starts : int tensor, shape (batch,), first sample of each excerpt; may be negative.
-
-    Returns
-    -------
-    tensor, shape (batch, n_samples).
     """
     index = starts[:, None] + torch.arange(n_samples, device=waveforms.device)
     inside = (index >= 0) & (index < waveforms.shape[-1])
@@ -145,19 +128,14 @@ def crop(
 
 
 def crop_starts(span: torch.Tensor, n_samples: int, place: torch.Tensor) -> torch.Tensor:
-    """Place an excerpt over the sounding part of each clip.
+    """Return the first sample, shape (batch,), of an excerpt over the sounding part of each clip.
 
     An excerpt shorter than that part lies within it, a longer one around it.
 
     Parameters
     ----------
     span : int tensor, shape (batch, 2), see ``audio.sounding_span``.
-    n_samples : int, length of the excerpt.
     place : tensor, shape (batch,), 0 is the earliest place and 1 the latest.
-
-    Returns
-    -------
-    int tensor, shape (batch,), first sample of each excerpt.
     """
     first, last = span[:, 0], span[:, 1] - n_samples
     return (torch.minimum(first, last) + place * (last - first).abs()).round().long()
@@ -170,7 +148,7 @@ def draw_mix(
 
     Returns
     -------
-    weight : float tensor, shape (batch,).
+    weight : float tensor, shape (batch,), share of the item itself, in [0, 1].
     partner : int64 tensor, shape (batch,), a permutation.
     """
     weight = torch.from_numpy(rng.beta(alpha, alpha, n_items)).float()
@@ -186,8 +164,7 @@ def between_class(
     ----------
     waveforms : tensor, shape (batch, samples).
     targets : tensor, shape (batch, classes).
-    weight : tensor, shape (batch,), share of the item itself, in [0, 1].
-    partner : int tensor, shape (batch,).
+    weight, partner : as :func:`draw_mix` returns them.
 
     References
     ----------
@@ -210,8 +187,7 @@ def mixup(
     ----------
     features : tensor, shape (batch, ...).
     targets : tensor, shape (batch, classes), rows sum to 1.
-    weight : tensor, shape (batch,), share of the item itself, in [0, 1].
-    partner : int tensor, shape (batch,).
+    weight, partner : as :func:`draw_mix` returns them.
 
     References
     ----------
@@ -234,7 +210,6 @@ def mask_stripes(
     ----------
     features : tensor, shape (batch, 1, mel, frames), standardised; not modified.
     max_share : float, widest stripe as a share of its axis.
-    rng : numpy.random.Generator
 
     References
     ----------

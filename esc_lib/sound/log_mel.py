@@ -1,12 +1,11 @@
 """The front end: waveforms to standardised log-mel spectrograms, batched on any device."""
 
-from __future__ import annotations
-
 import copy
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
+from typing import Self
 
 import librosa
 import numpy as np
@@ -34,10 +33,6 @@ class LogMel(nn.Module):
 
     Hann window, zero padding at both ends (librosa's default), power spectrum, Slaney mel bank,
     10 log10 with the reference 1, floor at `top_db` below each clip's own maximum.
-
-    Parameters
-    ----------
-    settings : FrontEnd
 
     Examples
     --------
@@ -69,7 +64,7 @@ class LogMel(nn.Module):
         self.register_buffer("window", window, persistent=False)
         self.plan = log_mel_cpu.plan(window.numpy(), basis)
 
-    def of_frames(self, n_frames: int) -> LogMel:
+    def of_frames(self, n_frames: int) -> Self:
         """Return the same front end for excerpts of another length; window and bank are shared."""
         other = copy.copy(self)
         other.settings = replace(self.settings, n_frames=n_frames)
@@ -213,15 +208,13 @@ def librosa_difference_db(
 
     Parameters
     ----------
-    front_end : LogMel
     waveform : tensor, shape (1, samples).
     n_valid : tensor, shape (1,).
     range_db : float, only points within this range below the clip's maximum are compared.
     """
-    reference = librosa_log_mel(front_end.settings, waveform[0, : int(n_valid)].cpu().numpy())
-    n_frames = int(front_end.n_valid_frames(n_valid))
+    kept, n_frames = waveform[0, : int(n_valid)], int(front_end.n_valid_frames(n_valid))
+    reference = librosa_log_mel(front_end.settings, kept.cpu().numpy())[:, :n_frames]
     ours = front_end(waveform, n_valid)[0, :, :n_frames].cpu().numpy()
-    reference = reference[:, :n_frames]
     audible = reference > reference.max() - range_db
     return float(np.abs(ours - reference)[audible].max())
 
