@@ -156,7 +156,7 @@ def source_spectra(freqs_hz, *, resolution_hz=0.0):
 
 # --------------------------------------------------------------------------------- rendering
 
-def _noise(power, sr, n_fft, rng):
+def _noise(power, n_fft, rng):
     """Return n_fft samples of Gaussian noise with the given power in each rfft bin."""
     parts = rng.standard_normal((2, len(power)), dtype=np.float32)
     scale = (np.sqrt(power) * (n_fft / 2)).astype(np.float32)
@@ -191,10 +191,10 @@ def render_source(name, n_samples, sr, rng, *, factor=1.0):
     waveform = np.zeros(n_samples)
     if source.bands or source.resonances:
         power = _noise_power(source, _rfft_edges(sr, n_fft) / factor)
-        waveform += _noise(power, sr, n_fft, rng)[:n_samples]
+        waveform += _noise(power, n_fft, rng)[:n_samples]
     if source.tones:
         slow = np.arange(n_fft // 2 + 1) * sr / n_fft <= WANDER_HZ
-        wander = _noise(slow / slow.sum(), sr, n_fft, rng)[:n_samples]
+        wander = _noise(slow / slow.sum(), n_fft, rng)[:n_samples]
         cycles = np.cumsum(1 + LINE_WIDTH * wander.astype(float)) * (factor / sr)
         starts = rng.uniform(size=len(source.tones))
         for (hz, power), start in zip(source.tones, starts, strict=True):
@@ -212,7 +212,7 @@ def render_background(n_samples, sr, tilt_db, rng):
     """
     n_fft = scipy.fft.next_fast_len(n_samples, real=True)
     power = _band_power(_rfft_edges(sr, n_fft), LOWEST_BACKGROUND_HZ, sr / 2, tilt_db)
-    return _noise(power, sr, n_fft, rng)[:n_samples].astype(float)
+    return _noise(power, n_fft, rng)[:n_samples].astype(float)
 
 
 def _hits(n, sr, onsets_s, heights, decay_s):

@@ -42,14 +42,10 @@ THESIS_GROUPS = {
 
 
 def fetch(cache: str | Path) -> Path:
-    """Download and unpack the official archive (about 600 MB), once.
+    """Download and unpack the official archive (about 600 MB) in `cache`, once; return its folder.
 
     The archive is checked against its checksum; an interrupted download or unpacking starts
     clean the next time and never leaves a half-filled folder.
-
-    Parameters
-    ----------
-    cache : folder for the archive and the unpacked set, which is what is returned.
 
     Raises
     ------

@@ -14,11 +14,10 @@ def build(profile: Profile, n_classes: int) -> nn.Module:
     ------
     ValueError : its architecture is unknown.
     """
-    if profile.architecture == "se_cnn":
-        return SECNN(n_classes, profile.network)
-    if profile.architecture not in PEERS:
-        known = ", ".join(("se_cnn", *PEERS))
+    networks = {"se_cnn": lambda n: SECNN(n, profile.network), **PEERS}
+    if profile.architecture not in networks:
         raise ValueError(
-            f"build: architecture={profile.architecture!r} is unknown; choose one of {known}."
+            f"build: architecture={profile.architecture!r} is unknown; "
+            f"choose one of {', '.join(networks)}."
         )
-    return PEERS[profile.architecture](n_classes)
+    return networks[profile.architecture](n_classes)

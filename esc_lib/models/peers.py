@@ -48,7 +48,6 @@ class PiczakCNN(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> PiczakCNN(50)(torch.zeros(1, 1, 128, 431)).shape
     torch.Size([1, 50])
     """
@@ -107,7 +106,6 @@ class ACDNetLike(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> ACDNetLike(50).eval()(torch.zeros(1, 1, 128, 431)).shape
     torch.Size([1, 50])
     """
@@ -168,7 +166,6 @@ class SmallAST(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> SmallAST(50)(torch.zeros(1, 1, 128, 431)).shape
     torch.Size([1, 50])
     """

@@ -89,7 +89,6 @@ class SECNN(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> SECNN(50)(torch.zeros(1, 1, 128, 431)).shape
     torch.Size([1, 50])
 

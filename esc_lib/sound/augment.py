@@ -73,12 +73,11 @@ def transform_waveforms(
         drawn = torch.rand(len(waveforms), 1, generator=generator, device=waveforms.device)
         return low + (high - low) * drawn
 
-    def log_uniform(low: float, high: float) -> torch.Tensor:
-        return uniform(float(np.log(low)), float(np.log(high))).exp()
-
     n_samples = waveforms.shape[1]
-    low_pass, high_pass = log_uniform(*LOW_PASS_HZ), log_uniform(*HIGH_PASS_HZ)
-    filtered = second_order(waveforms, low_pass, high_pass, uniform() < 0.5, sr)
+    low_pass = uniform(*np.log(LOW_PASS_HZ).tolist()).exp()
+    high_pass = uniform(*np.log(HIGH_PASS_HZ).tolist()).exp()
+    low = uniform() < 0.5
+    filtered = second_order(waveforms, torch.where(low, low_pass, high_pass), low, sr)
     waveforms = torch.where(uniform() < probability, filtered, waveforms)
 
     length = uniform(*SEGMENT_SHARE)
@@ -94,22 +93,18 @@ def transform_waveforms(
 
 
 def second_order(
-    waveforms: torch.Tensor,
-    low_pass_hz: torch.Tensor,
-    high_pass_hz: torch.Tensor,
-    low: torch.Tensor,
-    sr: int,
+    waveforms: torch.Tensor, corner_hz: torch.Tensor, low: torch.Tensor, sr: int
 ) -> torch.Tensor:
     """Filter (batch, samples) with the magnitude of a Butterworth filter of order 2, zero phase.
 
     Parameters
     ----------
-    low_pass_hz, high_pass_hz : tensors, shape (batch, 1), -3 dB frequencies in Hz.
+    corner_hz : tensor, shape (batch, 1), -3 dB frequencies.
     low : bool tensor, shape (batch, 1): low-pass where true, high-pass elsewhere.
     """
     n_samples = waveforms.shape[1]
     hz = torch.fft.rfftfreq(2 * n_samples, 1 / sr, device=waveforms.device)
-    ratio = torch.where(low, hz / low_pass_hz, high_pass_hz / hz.clamp_min(1e-6))
+    ratio = torch.where(low, hz / corner_hz, corner_hz / hz.clamp_min(1e-6))
     spectrum = torch.fft.rfft(waveforms, 2 * n_samples) / (1 + ratio**4).sqrt()
     return torch.fft.irfft(spectrum)[:, :n_samples]
 
@@ -155,29 +150,6 @@ def draw_mix(
     return weight.to(device), torch.from_numpy(rng.permutation(n_items)).to(device)
 
 
-def between_class(
-    waveforms: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, partner: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Add another sound of the batch to every sound, levels matched, as one hears two sources.
-
-    Parameters
-    ----------
-    waveforms : tensor, shape (batch, samples).
-    targets : tensor, shape (batch, classes).
-    weight, partner : as :func:`draw_mix` returns them.
-
-    References
-    ----------
-    tokozume2018between, equation 1, with levels matched by energy instead of A-weighted peaks.
-    """
-    level = waveforms.square().mean(dim=1, keepdim=True).sqrt()
-    levelled = waveforms / (level + 1e-6)
-    share = weight[:, None]
-    mixed = share * levelled + (1 - share) * levelled[partner]
-    mixed = mixed / (share.square() + (1 - share).square()).sqrt()
-    return mixed, share * targets + (1 - share) * targets[partner]
-
-
 def mixup(
     features: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, partner: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -201,6 +173,27 @@ def mixup(
     return blend(features), blend(targets)
 
 
+def between_class(
+    waveforms: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, partner: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Add another sound of the batch to every sound, levels matched, as one hears two sources.
+
+    Parameters
+    ----------
+    waveforms : tensor, shape (batch, samples).
+    targets : tensor, shape (batch, classes).
+    weight, partner : as :func:`draw_mix` returns them.
+
+    References
+    ----------
+    tokozume2018between, equation 1, with levels matched by energy instead of A-weighted peaks.
+    """
+    level = waveforms.square().mean(dim=1, keepdim=True).sqrt()
+    mixed, targets = mixup(waveforms / (level + 1e-6), targets, weight, partner)
+    share = weight[:, None]
+    return mixed / (share.square() + (1 - share).square()).sqrt(), targets
+
+
 def mask_stripes(
     features: torch.Tensor, max_share: float, rng: np.random.Generator
 ) -> torch.Tensor:
@@ -215,17 +208,14 @@ def mask_stripes(
     ----------
     park2019specaugment, section 2.
     """
-    keep = torch.ones_like(features)
     for axis in (2, 3):
         size = features.shape[axis]
         width = rng.integers(0, int(max_share * size) + 1, len(features))
         start = rng.integers(0, size - width + 1)
-        index = np.arange(size)
-        inside = (index >= start[:, None]) & (index < (start + width)[:, None])
-        shape = [len(features), 1, 1, 1]
-        shape[axis] = size
-        keep *= torch.from_numpy(~inside).to(features).view(shape)
-    return features * keep
+        place = np.arange(size)
+        outside = (place < start[:, None]) | (place >= (start + width)[:, None])
+        features = features * torch.from_numpy(outside).to(features)[:, None].unsqueeze(5 - axis)
+    return features
 
 
 def resize(features: torch.Tensor, n_frames: int) -> torch.Tensor:
