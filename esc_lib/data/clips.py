@@ -1,9 +1,8 @@
 """The clips of a study: their table, their sound, and which part each belongs to."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -30,7 +29,7 @@ class Data:
 
     @property
     def labels(self) -> torch.Tensor:
-        """Class index of every clip, shape (clips,)."""
+        """Class index of every clip."""
         return torch.from_numpy(self.clips.label.to_numpy(np.int64).copy())
 
     @property
@@ -45,14 +44,13 @@ class Data:
         parts = self.clips.part.to_numpy()
         return Split(*(np.flatnonzero(parts == p) for p in ("train", "validation", "test")))
 
-    def with_split(self, parts: Split) -> Data:
+    def with_split(self, parts: Split) -> Self:
         """Return the same clips with other parts."""
-        clips = self.clips.assign(part=name_parts(self.clips, parts))
-        return Data(clips, self.waveforms, self.n_valid)
+        return replace(self, clips=self.clips.assign(part=name_parts(self.clips, parts)))
 
-    def to(self, device: torch.device | str) -> Data:
+    def to(self, device: torch.device | str) -> Self:
         """Return the same clips with the waveforms, as int16, in the memory of `device`."""
-        return Data(self.clips, self.waveforms.to(device), self.n_valid.to(device))
+        return replace(self, waveforms=self.waveforms.to(device), n_valid=self.n_valid.to(device))
 
     def batch(self, rows: np.ndarray, device: torch.device | str = "cpu"):
         """Return waveforms in [-1, 1], shape (batch, samples), and their valid lengths."""

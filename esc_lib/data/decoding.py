@@ -1,7 +1,5 @@
 """Clips decoded once, and what was found: durations, levels, silence."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +34,7 @@ def decode(clips: pd.DataFrame, sr: int, n_samples: int) -> Decoded:
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        From ``audio.read``, naming the clip.
+    FileNotFoundError, ValueError : from ``audio.read``, naming the clip.
     """
     waveforms = np.zeros((len(clips), n_samples), np.int16)
     n_valid = np.zeros(len(clips), np.int64)
@@ -64,33 +61,29 @@ def decode(clips: pd.DataFrame, sr: int, n_samples: int) -> Decoded:
     return Decoded(waveforms, n_valid, report)
 
 
-def describe(clips: pd.DataFrame, report: pd.DataFrame) -> list[str]:
-    """Say in sentences what the verification found, the clips that stand out by name."""
-    rates = ", ".join(str(rate) for rate in sorted(report.sr.unique()))
-    per_class = clips.groupby("category").size()
-    lines = [
-        f"{len(clips)} clips, {len(per_class)} classes of {per_class.min()} to {per_class.max()} "
-        f"clips, {clips.fold.nunique()} folds, sample rate {rates} Hz, every clip decoded.",
-        f"Durations from {report.duration_s.min():.2f} to {report.duration_s.max():.2f} s.",
-    ]
-    for name in report.filename[report.silent]:
-        lines.append(f"{name} is silent (peak below {SILENCE_DB:g} dB of full scale).")
-    return lines
-
-
 def _decibel(amplitude: float) -> float:
     return float(20 * np.log10(max(amplitude, 1e-10)))
 
 
-def characteristics(clips: pd.DataFrame, verification: pd.DataFrame) -> pd.DataFrame:
+def describe(clips: pd.DataFrame, report: pd.DataFrame) -> list[str]:
+    """Say in sentences what the verification found, the clips that stand out by name."""
+    found = characteristics(clips, report).measured
+    rates = ", ".join(str(rate) for rate in sorted(report.sr.unique()))
+    silent = report.filename[report.silent]
+    return [
+        f"{len(clips)} clips, {found['classes']} classes of {found['clips per class']} clips, "
+        f"{found['folds']} folds, sample rate {rates} Hz, every clip decoded.",
+        f"Durations from {found['duration (s), range']} s.",
+        *(f"{name} is silent (peak below {SILENCE_DB:g} dB of full scale)." for name in silent),
+    ]
+
+
+def characteristics(clips: pd.DataFrame, report: pd.DataFrame) -> pd.DataFrame:
     """Return the set's characteristics as measured, one per row (thesis table 4.1)."""
-    suffixes = sorted({Path(path).suffix[1:].upper() for path in clips.path})
-    per_class = clips.groupby("category").size()
-    rates = ", ".join(f"{rate:,}" for rate in sorted(verification.sr.unique()))
-    duration_s = verification.duration_s
+    per_class, duration_s = clips.groupby("category").size(), report.duration_s
     rows = {
-        "audio format": ", ".join(suffixes),
-        "sample rate (Hz)": rates,
+        "audio format": ", ".join(sorted({Path(path).suffix[1:].upper() for path in clips.path})),
+        "sample rate (Hz)": ", ".join(f"{rate:,}" for rate in sorted(report.sr.unique())),
         "channels": "mono",
         "clips": f"{len(clips):,}",
         "classes": str(len(per_class)),

@@ -11,13 +11,10 @@ envelope rates and background. No recording spans two folds, with one deliberate
 fold 2 and whose take B is labelled whistles_among_insects in fold 4, for a leakage report to find.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import pathlib
 import re
-import shutil
 import tempfile
 from dataclasses import dataclass
 
@@ -57,7 +54,7 @@ class Recording:
 
 def recording(src_file, *, seed=0):
     """Return the `Recording` behind a src_file: the true factor, gains, rates and background."""
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 1, src_file]))
+    rng = np.random.default_rng([seed, 1, src_file])
     gain = rng.uniform(-GAIN_DB, GAIN_DB, len(SOURCES))
     gain += np.where(rng.uniform(size=len(SOURCES)) < NEARLY_ABSENT[0], NEARLY_ABSENT[1], 0)
     rate = rng.uniform(size=len(SOURCES))
@@ -81,8 +78,7 @@ def _parse(filename):
 def _start(filename, seed, sr, clip_s):
     """Return a clip's length in samples and its generator."""
     fold, src_file, take, target = _parse(filename)
-    entropy = [seed, 2, fold, src_file, ord(take), target]
-    rng = np.random.default_rng(np.random.SeedSequence(entropy))
+    rng = np.random.default_rng([seed, 2, fold, src_file, ord(take), target])
     first = take == "A" and src_file % 100 == 0
     short = rng.uniform() < SHORT_SHARE  # drawn always, so that the rest does not depend on it
     if first and (fold, target) in ALWAYS_LONG:
@@ -96,8 +92,8 @@ def stems(filename, *, seed=0, sr=16000, clip_s=3.0):
 
     Parameters
     ----------
-    filename : str, as in meta/esc50.csv, for example "1-110000-A-0.wav"
-    seed, sr, clip_s : settings of the set, see `write`; `render_settings` reads them back
+    filename : str, as in meta/esc50.csv
+    seed, sr, clip_s : settings of the set, see `write`; meta/demo.json keeps them as "render"
 
     Returns
     -------
@@ -156,7 +152,7 @@ def clip_table(*, seed=0, clips_per_class_per_fold=8):
     rows = []
     for fold in FOLDS:
         for target in range(len(CLASSES)):
-            rng = np.random.default_rng(np.random.SeedSequence([seed, 3, fold, target]))
+            rng = np.random.default_rng([seed, 3, fold, target])
             left, index = clips_per_class_per_fold, 0
             while left:
                 takes = min(left, 1 + rng.choice(3, p=TAKES_SHARE))
@@ -180,25 +176,6 @@ def _record(folder):
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) and record.get("made_by") == MADE_BY else None
-
-
-def recipe():
-    """Return a hash of the code that makes the clips, so that folders of other code are rebuilt."""
-    return fingerprint(code=__file__)
-
-
-def render_settings(folder):
-    """Return the settings of a written set that `stems` needs: seed, sr, clip_s.
-
-    Raises
-    ------
-    ValueError : the folder holds no demo set.
-    """
-    record = _record(pathlib.Path(folder))
-    if record is None:
-        raise ValueError(f"render_settings: {str(folder)!r} holds no demo set; make it with "
-                         "esc_lib.data.demo.write.")
-    return dict(record["render"])
 
 
 def _is_complete(folder, record):
@@ -231,15 +208,10 @@ def write(folder, *, seed=0, sr=16000, clip_s=3.0, clips_per_class_per_fold=8):
 
     Parameters
     ----------
-    folder : path
     seed : int, at least 0
     sr : int, Hz, at least 16000
     clip_s : float, s, 1 to 60; a few clips are shorter or longer (`SHORT`, `LONG`)
     clips_per_class_per_fold : int, 1 to 99; 8 gives 400 clips
-
-    Returns
-    -------
-    folder : pathlib.Path
 
     Raises
     ------
@@ -248,15 +220,15 @@ def write(folder, *, seed=0, sr=16000, clip_s=3.0, clips_per_class_per_fold=8):
     _check(seed, sr, clip_s, clips_per_class_per_fold)
     folder = pathlib.Path(folder)
     render = {"seed": int(seed), "sr": int(sr), "clip_s": float(clip_s)}
-    record = {"made_by": MADE_BY, "recipe": recipe(), "render": render,
+    record = {"made_by": MADE_BY, "recipe": fingerprint(code=__file__), "render": render,
               "clips_per_class_per_fold": int(clips_per_class_per_fold)}
     if _is_complete(folder, record):
         return folder
     _refuse_foreign(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    work = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        new, old = work / "new", work / "old"
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent,
+                                     ignore_cleanup_errors=True) as work:
+        new, old = pathlib.Path(work, "new"), pathlib.Path(work, "old")
         (new / "audio").mkdir(parents=True)
         (new / "meta").mkdir()
         table = clip_table(seed=seed, clips_per_class_per_fold=clips_per_class_per_fold)
@@ -267,11 +239,8 @@ def write(folder, *, seed=0, sr=16000, clip_s=3.0, clips_per_class_per_fold=8):
         table.to_csv(new / "meta" / "esc50.csv", index=False, lineterminator="\n")
         (new / "meta" / "demo.json").write_text(json.dumps(record, indent=1) + "\n",
                                                 encoding="utf-8")
-        if _is_complete(folder, record):  # another process was faster
-            return folder
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(new, folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if not _is_complete(folder, record):  # else another process was faster
+            if folder.exists():
+                os.replace(folder, old)
+            os.replace(new, folder)
     return folder

@@ -5,8 +5,6 @@ the recording: it is declared in `SOURCES`, computed by `source_spectra` and ren
 `render_source`. A class is a sum of two or three sources, each under its own temporal envelope.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +24,6 @@ class Source:
 
     Parameters
     ----------
-    name, description : str
     tones : tuple of (hz, power)
         Partials; each is a Gaussian line with standard deviation `LINE_WIDTH` * hz.
     bands : tuple of (low_hz, high_hz, tilt, power)
@@ -35,8 +32,6 @@ class Source:
         Noise whose power per octave is Gaussian over log frequency, standard deviation in octaves.
     """
 
-    name: str
-    description: str
     tones: tuple[tuple[float, float], ...] = ()
     bands: tuple[tuple[float, float, float, float], ...] = ()
     resonances: tuple[tuple[float, float, float], ...] = ()
@@ -47,7 +42,6 @@ class DemoClass:
     """A class: parts are (source, weight, envelope); the weights, shares of power, sum to 1."""
 
     name: str
-    target: int
     parts: tuple[tuple[str, float, str], ...]
 
 
@@ -60,45 +54,37 @@ def _partials(multiples, f0_hz, rolloff_db, formants=(), share=1.0):
     return tuple(zip(hz.tolist(), (share * power / power.sum()).tolist(), strict=True))
 
 
-_ALL_SOURCES = (
-    Source("hum", "harmonics of 100 Hz, -9 dB per octave", tones=_partials(range(1, 13), 100, 9)),
-    Source("buzz", "harmonics of 62 Hz, -4 dB per octave", tones=_partials(range(1, 33), 62, 4)),
-    Source("voice", "harmonics of 180 Hz under formants at 700, 1200 and 2600 Hz",
-           tones=_partials(range(1, 21), 180, 3, ((700, 0.2), (1200, 0.15), (2600, 0.15)))),
-    Source("whistle", "2300 Hz with a weak octave and some breath",
-           tones=_partials((1, 2), 2300, 15, share=0.9), bands=((1800, 3200, 0.0, 0.1),)),
-    Source("insects", "a dense cluster of partials between 4.3 and 4.9 kHz",
-           tones=_partials((1, 1.031, 1.057, 1.083, 1.118, 1.14), 4300, 0)),
-    Source("bell", "inharmonic partials of 520 Hz",
-           tones=_partials((0.5, 1, 1.2, 1.5, 2, 2.67, 3, 4.1, 5.4), 520, 3)),
-    Source("rumble", "noise between 40 and 220 Hz, -3 dB per octave",
-           bands=((40, 220, -3.0, 1.0),)),
-    Source("wash", "noise between 300 and 2400 Hz, -3 dB per octave",
-           bands=((300, 2400, -3.0, 1.0),)),
-    Source("hiss", "flat noise between 3.4 and 7.2 kHz", bands=((3400, 7200, 0.0, 1.0),)),
-    Source("knock", "wooden resonances at 380 and 950 Hz",
-           resonances=((380, 0.18, 0.7), (950, 0.12, 0.3))),
-    Source("click", "hard resonances at 1.7 and 3.9 kHz",
-           resonances=((1700, 0.1, 0.35), (3900, 0.25, 0.65))),
-    Source("crackle", "a broad resonance at 2.6 kHz over a little wide noise",
-           resonances=((2600, 0.45, 0.8),), bands=((200, 7000, 0.0, 0.2),)),
-)
-SOURCES: dict[str, Source] = {source.name: source for source in _ALL_SOURCES}
+SOURCES = {
+    "hum": Source(tones=_partials(range(1, 13), 100, 9)),
+    "buzz": Source(tones=_partials(range(1, 33), 62, 4)),
+    "voice": Source(
+        tones=_partials(range(1, 21), 180, 3, ((700, 0.2), (1200, 0.15), (2600, 0.15)))),
+    "whistle": Source(  # with a weak octave and some breath
+        tones=_partials((1, 2), 2300, 15, share=0.9), bands=((1800, 3200, 0.0, 0.1),)),
+    "insects": Source(tones=_partials((1, 1.031, 1.057, 1.083, 1.118, 1.14), 4300, 0)),
+    "bell": Source(tones=_partials((0.5, 1, 1.2, 1.5, 2, 2.67, 3, 4.1, 5.4), 520, 3)),
+    "rumble": Source(bands=((40, 220, -3.0, 1.0),)),
+    "wash": Source(bands=((300, 2400, -3.0, 1.0),)),
+    "hiss": Source(bands=((3400, 7200, 0.0, 1.0),)),
+    "knock": Source(resonances=((380, 0.18, 0.7), (950, 0.12, 0.3))),  # wooden
+    "click": Source(resonances=((1700, 0.1, 0.35), (3900, 0.25, 0.65))),  # hard
+    "crackle": Source(resonances=((2600, 0.45, 0.8),), bands=((200, 7000, 0.0, 0.2),)),
+}
 
-CLASSES: tuple[DemoClass, ...] = (
-    DemoClass("bell_drone_in_wash", 0, (("bell", 0.6, "tremolo"), ("wash", 0.4, "swell"))),
-    DemoClass("bell_strokes_in_wash", 1, (("bell", 0.6, "strokes"), ("wash", 0.4, "swell"))),
-    DemoClass("buzz_with_clicks", 2, (("buzz", 0.6, "steady"), ("click", 0.4, "train"))),
-    DemoClass("crackle_over_hiss", 3, (("crackle", 0.6, "scatter"), ("hiss", 0.4, "steady"))),
-    DemoClass("crackle_over_rumble", 4, (("crackle", 0.5, "scatter"), ("rumble", 0.4, "steady"),
-                                         ("hiss", 0.1, "swell"))),
-    DemoClass("hum_with_clicks", 5, (("hum", 0.6, "steady"), ("click", 0.4, "train"))),
-    DemoClass("hum_with_hiss", 6, (("hum", 0.6, "steady"), ("hiss", 0.4, "tremolo"))),
-    DemoClass("knocks_over_rumble", 7, (("knock", 0.5, "train"), ("rumble", 0.5, "steady"))),
-    DemoClass("voices_among_insects", 8, (("voice", 0.5, "rare"), ("insects", 0.3, "tremolo"),
-                                          ("wash", 0.2, "swell"))),
-    DemoClass("whistles_among_insects", 9, (("whistle", 0.5, "rare"), ("insects", 0.3, "tremolo"),
-                                            ("wash", 0.2, "swell"))),
+CLASSES = (  # a clip's target is its class's place here
+    DemoClass("bell_drone_in_wash", (("bell", 0.6, "tremolo"), ("wash", 0.4, "swell"))),
+    DemoClass("bell_strokes_in_wash", (("bell", 0.6, "strokes"), ("wash", 0.4, "swell"))),
+    DemoClass("buzz_with_clicks", (("buzz", 0.6, "steady"), ("click", 0.4, "train"))),
+    DemoClass("crackle_over_hiss", (("crackle", 0.6, "scatter"), ("hiss", 0.4, "steady"))),
+    DemoClass("crackle_over_rumble", (("crackle", 0.5, "scatter"), ("rumble", 0.4, "steady"),
+                                      ("hiss", 0.1, "swell"))),
+    DemoClass("hum_with_clicks", (("hum", 0.6, "steady"), ("click", 0.4, "train"))),
+    DemoClass("hum_with_hiss", (("hum", 0.6, "steady"), ("hiss", 0.4, "tremolo"))),
+    DemoClass("knocks_over_rumble", (("knock", 0.5, "train"), ("rumble", 0.5, "steady"))),
+    DemoClass("voices_among_insects", (("voice", 0.5, "rare"), ("insects", 0.3, "tremolo"),
+                                       ("wash", 0.2, "swell"))),
+    DemoClass("whistles_among_insects", (("whistle", 0.5, "rare"), ("insects", 0.3, "tremolo"),
+                                         ("wash", 0.2, "swell"))),
 )
 
 
@@ -168,18 +154,9 @@ def source_spectra(freqs_hz, *, resolution_hz=0.0):
     return pd.DataFrame(columns, index=pd.Index(freqs, name="hz"))
 
 
-def class_table():
-    """Return one row per class and source: class, target, source, weight, envelope.
-
-    Weight is the source's nominal share of the power of a clip's sources, before random gains.
-    """
-    rows = [(c.name, c.target, *part) for c in CLASSES for part in c.parts]
-    return pd.DataFrame(rows, columns=["class", "target", "source", "weight", "envelope"])
-
-
 # --------------------------------------------------------------------------------- rendering
 
-def _noise(power, sr, n_fft, rng):
+def _noise(power, n_fft, rng):
     """Return n_fft samples of Gaussian noise with the given power in each rfft bin."""
     parts = rng.standard_normal((2, len(power)), dtype=np.float32)
     scale = (np.sqrt(power) * (n_fft / 2)).astype(np.float32)
@@ -195,10 +172,7 @@ def render_source(name, n_samples, sr, rng, *, factor=1.0):
 
     Parameters
     ----------
-    name : str, a key of `SOURCES`
-    n_samples : int
     sr : int, Hz; parts above sr / 2 are left out
-    rng : numpy.random.Generator
     factor : float, multiplies every frequency of the source
 
     Returns
@@ -217,10 +191,10 @@ def render_source(name, n_samples, sr, rng, *, factor=1.0):
     waveform = np.zeros(n_samples)
     if source.bands or source.resonances:
         power = _noise_power(source, _rfft_edges(sr, n_fft) / factor)
-        waveform += _noise(power, sr, n_fft, rng)[:n_samples]
+        waveform += _noise(power, n_fft, rng)[:n_samples]
     if source.tones:
         slow = np.arange(n_fft // 2 + 1) * sr / n_fft <= WANDER_HZ
-        wander = _noise(slow / slow.sum(), sr, n_fft, rng)[:n_samples]
+        wander = _noise(slow / slow.sum(), n_fft, rng)[:n_samples]
         cycles = np.cumsum(1 + LINE_WIDTH * wander.astype(float)) * (factor / sr)
         starts = rng.uniform(size=len(source.tones))
         for (hz, power), start in zip(source.tones, starts, strict=True):
@@ -238,7 +212,7 @@ def render_background(n_samples, sr, tilt_db, rng):
     """
     n_fft = scipy.fft.next_fast_len(n_samples, real=True)
     power = _band_power(_rfft_edges(sr, n_fft), LOWEST_BACKGROUND_HZ, sr / 2, tilt_db)
-    return _noise(power, sr, n_fft, rng)[:n_samples].astype(float)
+    return _noise(power, n_fft, rng)[:n_samples].astype(float)
 
 
 def _hits(n, sr, onsets_s, heights, decay_s):

@@ -1,11 +1,9 @@
-"""ESC-50 in its official layout: fetch, read, decode and verify.
+"""ESC-50 in its official layout: fetched, its table read, its classes grouped.
 
 References
 ----------
 piczak2015esc; https://github.com/karolpiczak/ESC-50 (CC BY-NC 3.0, the ESC-10 subset CC BY 3.0).
 """
-
-from __future__ import annotations
 
 import os
 import tempfile
@@ -44,25 +42,15 @@ THESIS_GROUPS = {
 
 
 def fetch(cache: str | Path) -> Path:
-    """Download and unpack the official archive (about 600 MB), once.
+    """Download and unpack the official archive (about 600 MB) in `cache`, once; return its folder.
 
     The archive is checked against its checksum; an interrupted download or unpacking starts
     clean the next time and never leaves a half-filled folder.
 
-    Parameters
-    ----------
-    cache : folder for the archive and the unpacked set.
-
-    Returns
-    -------
-    Path of the folder with ``audio/`` and ``meta/esc50.csv``.
-
     Raises
     ------
-    OSError
-        If the download fails.
-    ValueError
-        If the archive is not the expected one, or holds paths outside its root.
+    OSError : the download fails.
+    ValueError : the archive is not the expected one, or holds paths outside its root.
     """
     import pooch
 
@@ -94,10 +82,8 @@ def unpack(archive: Path, parent: Path, root: str) -> Path:
 
     Raises
     ------
-    ValueError
-        If the file is no zip archive, is damaged, lacks the folder, or a member's path leaves it.
-    OSError
-        If the folder cannot be written, for example on a full disk.
+    ValueError : it is no zip archive, is damaged, lacks the folder, or a member's path leaves it.
+    OSError : the folder cannot be written, for example on a full disk.
     """
     if not zipfile.is_zipfile(archive):
         raise ValueError(f"unpack: {archive} is not a zip archive; delete it and run again.")
@@ -131,7 +117,6 @@ def read_clips(folder: str | Path, *, esc10_only: bool = False) -> pd.DataFrame:
     ----------
     folder : path with ``audio/`` and ``meta/esc50.csv``; a row's file may also end in .flac or
         .ogg.
-    esc10_only : bool, keep the ESC-10 subset.
 
     Returns
     -------
@@ -140,18 +125,16 @@ def read_clips(folder: str | Path, *, esc10_only: bool = False) -> pd.DataFrame:
 
     Raises
     ------
-    FileNotFoundError
-        If the folder, the table or a clip is missing.
-    ValueError
-        If the table cannot be read, lacks columns or values, or lists a clip twice.
+    FileNotFoundError : the folder, the table or a clip is missing.
+    ValueError : the table cannot be read, lacks columns or values, or lists a clip twice.
     """
-    folder = Path(folder)
-    table = folder / "meta" / "esc50.csv"
-    if not table.is_file():
-        raise FileNotFoundError(
-            f"read_clips: folder {folder} has no meta/esc50.csv; "
-            "point DATA at a folder with audio/ and meta/esc50.csv."
-        )
+    audio, table = Path(folder, "audio"), Path(folder, "meta", "esc50.csv")
+    for part, is_there in (("meta/esc50.csv", table.is_file()), ("audio/ folder", audio.is_dir())):
+        if not is_there:
+            raise FileNotFoundError(
+                f"read_clips: folder {audio.parent} has no {part}; "
+                "point DATA at a folder with audio/ and meta/esc50.csv."
+            )
     try:
         clips = pd.read_csv(table)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -171,25 +154,21 @@ def read_clips(folder: str | Path, *, esc10_only: bool = False) -> pd.DataFrame:
     repeated = clips.filename[clips.filename.duplicated()]
     if len(repeated):
         raise ValueError(f"read_clips: {table} lists {repeated.iloc[0]} twice; remove one row.")
-    unclear = ~clips.esc10.astype(str).isin(("True", "False"))
+    esc10 = clips.esc10.astype(str)
+    unclear = ~esc10.isin(("True", "False"))
     if unclear.any():
         value = clips.esc10[unclear].iloc[0]
         raise ValueError(f"read_clips: {table} has esc10={value!r}; expected True or False.")
     if esc10_only:
-        clips = clips[clips.esc10.astype(str) == "True"].reset_index(drop=True)
+        clips = clips[esc10 == "True"].reset_index(drop=True)
     if clips.empty:
         raise ValueError(f"read_clips: {table} lists no clips for this profile.")
-    clips["path"] = _find_files(folder / "audio", clips.filename)
+    clips["path"] = _find_files(audio, clips.filename)
     clips["label"] = np.unique(clips.target, return_inverse=True)[1]
     return clips
 
 
 def _find_files(folder: Path, filenames: Iterable[str]) -> list[str]:
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"read_clips: folder {folder.parent} has no audio/ folder; "
-            "point DATA at a folder with audio/ and meta/esc50.csv."
-        )
     present = {path.name for path in folder.iterdir()}
     found = []
     for filename in filenames:
@@ -206,9 +185,7 @@ def _find_files(folder: Path, filenames: Iterable[str]) -> list[str]:
 
 def major_category(clips: pd.DataFrame) -> pd.Series:
     """Return the major category of each clip; procedural clips keep their own class."""
-    if not _is_esc50(clips):
-        return clips.category
-    return (clips.target // 10).map(dict(enumerate(MAJOR_CATEGORIES)))
+    return _group(clips, {target: MAJOR_CATEGORIES[target // 10] for target in range(50)})
 
 
 def thesis_group(clips: pd.DataFrame) -> pd.Series:
@@ -216,11 +193,9 @@ def thesis_group(clips: pd.DataFrame) -> pd.Series:
 
     Procedural clips keep their own class.
     """
-    if not _is_esc50(clips):
-        return clips.category
-    group = {target: name for name, targets in THESIS_GROUPS.items() for target in targets}
-    return clips.target.map(group)
+    return _group(clips, {t: name for name, targets in THESIS_GROUPS.items() for t in targets})
 
 
-def _is_esc50(clips: pd.DataFrame) -> bool:
-    return not set(clips.category) <= {procedural.name for procedural in CLASSES}
+def _group(clips: pd.DataFrame, of_target: dict[int, str]) -> pd.Series:
+    procedural = set(clips.category) <= {each.name for each in CLASSES}
+    return clips.category if procedural else clips.target.map(of_target)

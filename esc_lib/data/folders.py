@@ -1,10 +1,9 @@
-"""Datasets: the official ESC-50 layout, and the procedural clips of the demo profile."""
-
-from __future__ import annotations
+"""The folder that holds a profile's clips, made or fetched if need be."""
 
 from pathlib import Path
 
 from esc_lib.config import get_profile
+from esc_lib.data import demo, esc50
 
 
 def prepare(profile_name: str, data_folder: str | Path | None = None) -> Path:
@@ -12,17 +11,13 @@ def prepare(profile_name: str, data_folder: str | Path | None = None) -> Path:
 
     Parameters
     ----------
-    profile_name : str
     data_folder : path to a folder with ``audio/`` and ``meta/esc50.csv``; default: the procedural
         clips are written to ``data/demo``, ESC-50 is downloaded to ``data/ESC-50-master``.
 
     Raises
     ------
-    ValueError, OSError
-        With one sentence, if the folder is not in the layout or the download fails.
+    ValueError, OSError : with one sentence, the folder is not in the layout or the download fails.
     """
-    from esc_lib.data import demo, esc50
-
     profile = get_profile(profile_name)
     cache = Path(__file__).resolve().parents[2] / "data"
     if data_folder:

@@ -5,8 +5,6 @@ References
 piczak2015esc for the folds; the maintainer's issues 9 and 18 for validation on whole recordings.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,19 +37,16 @@ def split(
     Parameters
     ----------
     clips : DataFrame with ``fold``, ``label`` and ``src_file``.
-    test_fold : int
     protocol : "source_grouped" keeps every source recording on one side, classes balanced;
         "random_clips" is the thesis's cut, stratified, blind to source recordings; "whole_fold"
         validates on the fold after the test fold, three train, and has no share or seed;
         "no_validation" trains on all there is outside the test fold, as published accuracies do;
         "no_test" is "source_grouped" without the test clips, for choices made beforehand.
     validation_share : float, share of the clips outside the test fold.
-    seed : int
 
     Raises
     ------
-    ValueError
-        If the fold or the protocol does not exist, or the share is not in (0, 0.5].
+    ValueError : the fold or the protocol does not exist, or the share is not in (0, 0.5].
 
     Notes
     -----
@@ -70,26 +65,22 @@ def split(
         raise ValueError(
             f"split: validation_share={validation_share}, expected above 0 and at most 0.5."
         )
-    in_test = (clips.fold == test_fold).to_numpy()
-    test, rest = np.flatnonzero(in_test), np.flatnonzero(~in_test)
+    fold, source = clips.fold.to_numpy(), clips.src_file.to_numpy()
+    test, rest = np.flatnonzero(fold == test_fold), np.flatnonzero(fold != test_fold)
     if protocol == "random_clips":
         train, validation = train_test_split(
             rest, test_size=validation_share, stratify=clips.label.iloc[rest], random_state=seed
         )
         return Split(np.sort(train), np.sort(validation), test)
-    rest = rest[~clips.src_file.iloc[rest].isin(clips.src_file.iloc[test]).to_numpy()]
+    rest = rest[~np.isin(source[rest], source[test])]
     if protocol == "no_validation":
         return Split(rest, rest[:0], test)
     if protocol == "whole_fold":
         following = folds[(folds.index(test_fold) + 1) % len(folds)]
-        in_validation = (clips.fold.iloc[rest] == following).to_numpy()
-        validation = rest[in_validation]
-        straddling = clips.src_file.iloc[rest].isin(clips.src_file.iloc[validation]).to_numpy()
-        return Split(rest[~in_validation & ~straddling], validation, test)
+        validation = rest[fold[rest] == following]
+        return Split(rest[~np.isin(source[rest], source[validation])], validation, test)
     grouped = StratifiedGroupKFold(round(1 / validation_share), shuffle=True, random_state=seed)
-    train, validation = next(
-        grouped.split(rest, clips.label.iloc[rest], groups=clips.src_file.iloc[rest])
-    )
+    train, validation = next(grouped.split(rest, clips.label.iloc[rest], groups=source[rest]))
     return Split(rest[train], rest[validation], test[:0] if protocol == "no_test" else test)
 
 

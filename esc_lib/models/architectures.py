@@ -1,7 +1,5 @@
 """A profile's network, with fresh weights."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from esc_lib.config import Profile
@@ -14,14 +12,12 @@ def build(profile: Profile, n_classes: int) -> nn.Module:
 
     Raises
     ------
-    ValueError
-        If its architecture is unknown.
+    ValueError : its architecture is unknown.
     """
-    if profile.architecture == "se_cnn":
-        return SECNN(n_classes, profile.network)
-    if profile.architecture not in PEERS:
-        known = ", ".join(("se_cnn", *PEERS))
+    networks = {"se_cnn": lambda n: SECNN(n, profile.network), **PEERS}
+    if profile.architecture not in networks:
         raise ValueError(
-            f"build: architecture={profile.architecture!r} is unknown; choose one of {known}."
+            f"build: architecture={profile.architecture!r} is unknown; "
+            f"choose one of {', '.join(networks)}."
         )
-    return PEERS[profile.architecture](n_classes)
+    return networks[profile.architecture](n_classes)

@@ -7,44 +7,31 @@ nearest that does not; each docstring says what is kept and what differs. Optimi
 augmentation of the publications are not part of a network and are not copied.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 import torch
 from torch import nn
 from torch.nn.functional import conv2d, interpolate, pad
 
 
-def deltas(log_mel: torch.Tensor, half_width: int = 4) -> torch.Tensor:
-    """Return the slope along the frames, per frame: least squares over 2 half_width + 1 frames.
+def deltas(log_mel: torch.Tensor) -> torch.Tensor:
+    """Return the slope along the frames, per frame: least squares over librosa's nine frames.
 
     Parameters
     ----------
     log_mel : tensor, shape (batch, 1, mel, frames); its outermost frames are repeated at the ends.
-    half_width : int, default: 4, librosa's window of nine frames.
-
-    Returns
-    -------
-    slope : tensor, shape (batch, 1, mel, frames)
 
     Notes
     -----
-    d[t] = sum_n n x[t + n] / sum_n n^2, n from -half_width to half_width.
+    d[t] = sum_n n x[t + n] / sum_n n^2, n from -4 to 4.
     """
-    offsets = torch.arange(-half_width, half_width + 1, device=log_mel.device, dtype=log_mel.dtype)
+    offsets = torch.arange(-4, 5, device=log_mel.device, dtype=log_mel.dtype)
     kernel = (offsets / offsets.square().sum()).view(1, 1, 1, -1)
-    return conv2d(pad(log_mel, (half_width, half_width, 0, 0), mode="replicate"), kernel)
+    return conv2d(pad(log_mel, (4, 4, 0, 0), mode="replicate"), kernel)
 
 
 class PiczakCNN(nn.Module):
     """Piczak's CNN: two convolutions, the first nearly as tall as the spectrum, two wide layers.
 
     29 334 130 parameters with 50 classes, 25 million of them between the two wide layers.
-
-    Parameters
-    ----------
-    n_classes : int
 
     Notes
     -----
@@ -61,7 +48,6 @@ class PiczakCNN(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> PiczakCNN(50)(torch.zeros(1, 1, 128, 431)).shape
     torch.Size([1, 50])
     """
@@ -104,10 +90,6 @@ class ACDNetLike(nn.Module):
 
     4 732 602 parameters with 50 classes; ACDNet has 4.74 million (its front end: 2 776).
 
-    Parameters
-    ----------
-    n_classes : int
-
     Notes
     -----
     Kept: the whole temporal block (TFEB), which in ACDNet too reads a picture of channel (64) by
@@ -124,7 +106,6 @@ class ACDNetLike(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> ACDNetLike(50).eval()(torch.zeros(1, 1, 128, 431)).shape
     torch.Size([1, 50])
     """
@@ -164,7 +145,6 @@ class SmallAST(nn.Module):
 
     Parameters
     ----------
-    n_classes : int
     n_mels, n_frames : int, size whose grid of patches has position embeddings of its own;
         default: the mel bands of the front end, and about the excerpt that training sees. They
         are interpolated to the grid of any other size.
@@ -186,7 +166,6 @@ class SmallAST(nn.Module):
 
     Examples
     --------
-    >>> import torch
     >>> SmallAST(50)(torch.zeros(1, 1, 128, 431)).shape
     torch.Size([1, 50])
     """
@@ -231,7 +210,7 @@ class SmallAST(nn.Module):
         return self.head(self.encoder(sequence)[:, :2].mean(dim=1))
 
 
-PEERS: dict[str, Callable[[int], nn.Module]] = {
+PEERS = {
     "piczak_cnn": PiczakCNN,
     "acdnet_like": ACDNetLike,
     "small_ast": SmallAST,

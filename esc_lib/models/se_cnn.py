@@ -1,7 +1,5 @@
 """The thesis's classifier: five convolution blocks, four squeeze-and-excitation gates."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 
@@ -87,16 +85,10 @@ def gate_or_none(channels: int, reduction: int) -> nn.Module:
 
 
 class SECNN(nn.Module):
-    """SE-CNN of the thesis; gates follow blocks 2 to 5.
-
-    Parameters
-    ----------
-    n_classes : int
-    settings : Network, default: the thesis's widths.
+    """SE-CNN of the thesis, of its widths unless `settings` say others; gates follow blocks 2 to 5.
 
     Examples
     --------
-    >>> import torch
     >>> SECNN(50)(torch.zeros(1, 1, 128, 431)).shape
     torch.Size([1, 50])
 

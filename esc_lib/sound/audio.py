@@ -1,7 +1,5 @@
 """Sound itself: reading, resampling, length, coloured noise and time shift."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import torch
 OGG_END_OF_STREAM = 0x04
 WAV_UNKNOWN_SIZE = 0xFFFFFFFF  # what a program that writes to a pipe puts there
 LOWEST_NOISE_HZ = 20.0
+SILENT_DB = -60.0  # what lies further below a clip's peak counts as silence
 
 
 def _is_truncated(path: Path) -> bool:
@@ -39,23 +38,16 @@ def _is_truncated(path: Path) -> bool:
 
 
 def read(path: str | Path) -> tuple[np.ndarray, int]:
-    """Read one clip as mono.
-
-    Parameters
-    ----------
-    path : path to a WAV, FLAC or Ogg file.
+    """Read a WAV, FLAC or Ogg file as mono; return its waveform and sample rate.
 
     Returns
     -------
     waveform : float32 array, shape (samples,), full scale is 1.
-    sr : int, sample rate in Hz.
 
     Raises
     ------
-    FileNotFoundError
-        If the file does not exist.
-    ValueError
-        If it cannot be decoded, is empty or truncated, or holds values that are not finite.
+    FileNotFoundError : the file does not exist.
+    ValueError : it cannot be decoded, is empty or truncated, or holds values that are not finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -103,9 +95,8 @@ def loudest(waveform: np.ndarray, n_samples: int) -> np.ndarray:
     """Return the `n_samples` of `waveform` (samples,) with most energy; all of it if shorter."""
     if len(waveform) <= n_samples:
         return waveform
-    energy = np.cumsum(np.square(waveform, dtype=np.float64))
-    of_window = energy[n_samples - 1 :] - np.concatenate([[0.0], energy[:-n_samples]])
-    start = int(of_window.argmax())
+    energy = np.cumsum(np.square(np.append(0, waveform), dtype=np.float64))
+    start = int((energy[n_samples:] - energy[:-n_samples]).argmax())
     return waveform[start : start + n_samples]
 
 
@@ -120,20 +111,17 @@ def coloured_noise(
     Parameters
     ----------
     exponents : tensor, shape (batch,): 0 white, 1 pink, 2 brown.
-    n_samples : int
-    sr : int, sample rate in Hz.
     generator : torch.Generator on the device of `exponents`.
 
     Returns
     -------
     noise : tensor, shape (batch, samples), zero mean, unit mean square.
     """
-    shape = (len(exponents), n_samples)
-    white = torch.randn(shape, generator=generator, device=exponents.device)
-    spectrum = torch.fft.rfft(white)
-    hz = torch.fft.rfftfreq(n_samples, 1 / sr, device=white.device)
+    device = exponents.device
+    white = torch.randn(len(exponents), n_samples, generator=generator, device=device)
+    hz = torch.fft.rfftfreq(n_samples, 1 / sr, device=device)
     shaped = hz.clamp_min(LOWEST_NOISE_HZ) ** (-exponents[:, None] / 2)
-    spectrum = spectrum * shaped * (hz >= LOWEST_NOISE_HZ)
+    spectrum = torch.fft.rfft(white) * shaped * (hz >= LOWEST_NOISE_HZ)
     noise = torch.fft.irfft(spectrum, n=n_samples)
     return noise / noise.square().mean(dim=-1, keepdim=True).sqrt()
 
@@ -149,8 +137,7 @@ def add_noise(
     n_valid : tensor of int, shape (batch,), the clip's length in samples.
     snr_db : float, signal-to-noise ratio in dB; a silent clip stays silent.
     """
-    inside = _inside(n_valid, waveforms.shape[-1])
-    noise = noise * inside
+    noise = noise * (torch.arange(noise.shape[-1], device=noise.device) < n_valid[:, None])
     gain = (_energy(waveforms) / _energy(noise).clamp_min(1e-12) / 10 ** (snr_db / 10)).sqrt()
     return waveforms + gain * noise
 
@@ -185,7 +172,7 @@ def level_matched(sounds: torch.Tensor, waveforms: torch.Tensor) -> torch.Tensor
     return louder / louder.abs().amax(dim=1, keepdim=True).clamp_min(1.0)
 
 
-def sounding_span(waveforms: torch.Tensor, floor_db: float = -60.0) -> torch.Tensor:
+def sounding_span(waveforms: torch.Tensor) -> torch.Tensor:
     """Return the first sounding sample of each clip, and the one after the last.
 
     Many clips are a short sound followed by digital silence.
@@ -193,7 +180,6 @@ def sounding_span(waveforms: torch.Tensor, floor_db: float = -60.0) -> torch.Ten
     Parameters
     ----------
     waveforms : int16 tensor, shape (clips, samples).
-    floor_db : float, what lies further below the clip's peak counts as silence.
 
     Returns
     -------
@@ -202,13 +188,9 @@ def sounding_span(waveforms: torch.Tensor, floor_db: float = -60.0) -> torch.Ten
     spans = []
     for waveform in waveforms:  # one by one: as floats at once they would not fit
         level = waveform.float().abs()
-        loud = torch.nonzero(level > level.max() * 10 ** (floor_db / 20)).flatten()
+        loud = torch.nonzero(level > level.max() * 10 ** (SILENT_DB / 20)).flatten()
         spans.append((int(loud[0]), int(loud[-1]) + 1) if len(loud) else (0, len(waveform)))
     return torch.tensor(spans, device=waveforms.device)
-
-
-def _inside(n_valid: torch.Tensor, n_samples: int) -> torch.Tensor:
-    return torch.arange(n_samples, device=n_valid.device) < n_valid[:, None]
 
 
 def _energy(waveforms: torch.Tensor) -> torch.Tensor:

@@ -3,8 +3,6 @@
 What is random comes from the caller's generators: the same ones give the same batch.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import nn
@@ -26,13 +24,7 @@ def augment_waveforms(
     ----------
     waveforms : tensor, shape (batch, samples), zero beyond each clip's end; not modified.
     n_valid : int tensor, shape (batch,), clip lengths in samples.
-    settings : Augmentation
-    sr : int, sample rate in Hz.
     generator : torch.Generator on the same device.
-
-    Returns
-    -------
-    tensor, shape (batch, samples).
 
     References
     ----------
@@ -51,9 +43,7 @@ def augment_waveforms(
     if noisy.any():  # generating the noise is what costs
         exponents = colours[drawn[noisy]]
         noise = audio.coloured_noise(exponents, waveforms.shape[-1], sr, generator)
-        augmented[noisy] = audio.add_noise(
-            waveforms[noisy], n_valid[noisy], noise, settings.snr_db
-        )
+        augmented[noisy] = audio.add_noise(waveforms[noisy], n_valid[noisy], noise, settings.snr_db)
     return audio.shift(augmented, n_valid, offsets)
 
 
@@ -72,7 +62,6 @@ def transform_waveforms(
     ----------
     waveforms : tensor, shape (batch, samples); not modified.
     probability : float, of each transform and item, independently.
-    sr : int, sample rate in Hz.
     generator : torch.Generator on the same device.
 
     References
@@ -84,60 +73,49 @@ def transform_waveforms(
         drawn = torch.rand(len(waveforms), 1, generator=generator, device=waveforms.device)
         return low + (high - low) * drawn
 
-    def log_uniform(low: float, high: float) -> torch.Tensor:
-        return uniform(float(np.log(low)), float(np.log(high))).exp()
-
     n_samples = waveforms.shape[1]
-    low_pass, high_pass = log_uniform(*LOW_PASS_HZ), log_uniform(*HIGH_PASS_HZ)
-    filtered = second_order(waveforms, low_pass, high_pass, uniform() < 0.5, sr)
+    low_pass = uniform(*np.log(LOW_PASS_HZ).tolist()).exp()
+    high_pass = uniform(*np.log(HIGH_PASS_HZ).tolist()).exp()
+    low = uniform() < 0.5
+    filtered = second_order(waveforms, torch.where(low, low_pass, high_pass), low, sr)
     waveforms = torch.where(uniform() < probability, filtered, waveforms)
 
     length = uniform(*SEGMENT_SHARE)
     start = uniform() * (1 - length)
-    place = torch.arange(n_samples, device=waveforms.device) / n_samples
+    index = torch.arange(n_samples, device=waveforms.device)
+    place = index / n_samples
     inside = (place >= start) & (place < start + length) & (uniform() < probability)
     gain = 10 ** (uniform(-SEGMENT_GAIN_DB, SEGMENT_GAIN_DB) / 20)
     waveforms = torch.where(inside, gain * waveforms, waveforms)
 
     offset = (uniform() * n_samples).long() * (uniform() < probability)
-    index = torch.arange(n_samples, device=waveforms.device)
     return waveforms.gather(1, (index - offset) % n_samples)
 
 
 def second_order(
-    waveforms: torch.Tensor,
-    low_pass_hz: torch.Tensor,
-    high_pass_hz: torch.Tensor,
-    low: torch.Tensor,
-    sr: int,
+    waveforms: torch.Tensor, corner_hz: torch.Tensor, low: torch.Tensor, sr: int
 ) -> torch.Tensor:
     """Filter (batch, samples) with the magnitude of a Butterworth filter of order 2, zero phase.
 
     Parameters
     ----------
-    low_pass_hz, high_pass_hz : tensors, shape (batch, 1), -3 dB frequencies in Hz.
+    corner_hz : tensor, shape (batch, 1), -3 dB frequencies.
     low : bool tensor, shape (batch, 1): low-pass where true, high-pass elsewhere.
     """
     n_samples = waveforms.shape[1]
     hz = torch.fft.rfftfreq(2 * n_samples, 1 / sr, device=waveforms.device)
-    ratio = torch.where(low, hz / low_pass_hz, high_pass_hz / hz.clamp_min(1e-6))
+    ratio = torch.where(low, hz / corner_hz, corner_hz / hz.clamp_min(1e-6))
     spectrum = torch.fft.rfft(waveforms, 2 * n_samples) / (1 + ratio**4).sqrt()
     return torch.fft.irfft(spectrum)[:, :n_samples]
 
 
-def crop(
-    waveforms: torch.Tensor, starts: torch.Tensor, n_samples: int
-) -> torch.Tensor:
+def crop(waveforms: torch.Tensor, starts: torch.Tensor, n_samples: int) -> torch.Tensor:
     """Cut `n_samples` samples out of each clip, zeros where the excerpt leaves the clip.
 
     Parameters
     ----------
     waveforms : tensor, shape (batch, samples).
     starts : int tensor, shape (batch,), first sample of each excerpt; may be negative.
-
-    Returns
-    -------
-    tensor, shape (batch, n_samples).
     """
     index = starts[:, None] + torch.arange(n_samples, device=waveforms.device)
     inside = (index >= 0) & (index < waveforms.shape[-1])
@@ -145,19 +123,14 @@ def crop(
 
 
 def crop_starts(span: torch.Tensor, n_samples: int, place: torch.Tensor) -> torch.Tensor:
-    """Place an excerpt over the sounding part of each clip.
+    """Return the first sample, shape (batch,), of an excerpt over the sounding part of each clip.
 
     An excerpt shorter than that part lies within it, a longer one around it.
 
     Parameters
     ----------
     span : int tensor, shape (batch, 2), see ``audio.sounding_span``.
-    n_samples : int, length of the excerpt.
     place : tensor, shape (batch,), 0 is the earliest place and 1 the latest.
-
-    Returns
-    -------
-    int tensor, shape (batch,), first sample of each excerpt.
     """
     first, last = span[:, 0], span[:, 1] - n_samples
     return (torch.minimum(first, last) + place * (last - first).abs()).round().long()
@@ -170,35 +143,11 @@ def draw_mix(
 
     Returns
     -------
-    weight : float tensor, shape (batch,).
+    weight : float tensor, shape (batch,), share of the item itself, in [0, 1].
     partner : int64 tensor, shape (batch,), a permutation.
     """
     weight = torch.from_numpy(rng.beta(alpha, alpha, n_items)).float()
     return weight.to(device), torch.from_numpy(rng.permutation(n_items)).to(device)
-
-
-def between_class(
-    waveforms: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, partner: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Add another sound of the batch to every sound, levels matched, as one hears two sources.
-
-    Parameters
-    ----------
-    waveforms : tensor, shape (batch, samples).
-    targets : tensor, shape (batch, classes).
-    weight : tensor, shape (batch,), share of the item itself, in [0, 1].
-    partner : int tensor, shape (batch,).
-
-    References
-    ----------
-    tokozume2018between, equation 1, with levels matched by energy instead of A-weighted peaks.
-    """
-    level = waveforms.square().mean(dim=1, keepdim=True).sqrt()
-    levelled = waveforms / (level + 1e-6)
-    share = weight[:, None]
-    mixed = share * levelled + (1 - share) * levelled[partner]
-    mixed = mixed / (share.square() + (1 - share).square()).sqrt()
-    return mixed, share * targets + (1 - share) * targets[partner]
 
 
 def mixup(
@@ -210,8 +159,7 @@ def mixup(
     ----------
     features : tensor, shape (batch, ...).
     targets : tensor, shape (batch, classes), rows sum to 1.
-    weight : tensor, shape (batch,), share of the item itself, in [0, 1].
-    partner : int tensor, shape (batch,).
+    weight, partner : as :func:`draw_mix` returns them.
 
     References
     ----------
@@ -225,6 +173,27 @@ def mixup(
     return blend(features), blend(targets)
 
 
+def between_class(
+    waveforms: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, partner: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Add another sound of the batch to every sound, levels matched, as one hears two sources.
+
+    Parameters
+    ----------
+    waveforms : tensor, shape (batch, samples).
+    targets : tensor, shape (batch, classes).
+    weight, partner : as :func:`draw_mix` returns them.
+
+    References
+    ----------
+    tokozume2018between, equation 1, with levels matched by energy instead of A-weighted peaks.
+    """
+    level = waveforms.square().mean(dim=1, keepdim=True).sqrt()
+    mixed, targets = mixup(waveforms / (level + 1e-6), targets, weight, partner)
+    share = weight[:, None]
+    return mixed / (share.square() + (1 - share).square()).sqrt(), targets
+
+
 def mask_stripes(
     features: torch.Tensor, max_share: float, rng: np.random.Generator
 ) -> torch.Tensor:
@@ -234,23 +203,19 @@ def mask_stripes(
     ----------
     features : tensor, shape (batch, 1, mel, frames), standardised; not modified.
     max_share : float, widest stripe as a share of its axis.
-    rng : numpy.random.Generator
 
     References
     ----------
     park2019specaugment, section 2.
     """
-    keep = torch.ones_like(features)
     for axis in (2, 3):
         size = features.shape[axis]
         width = rng.integers(0, int(max_share * size) + 1, len(features))
         start = rng.integers(0, size - width + 1)
-        index = np.arange(size)
-        inside = (index >= start[:, None]) & (index < (start + width)[:, None])
-        shape = [len(features), 1, 1, 1]
-        shape[axis] = size
-        keep *= torch.from_numpy(~inside).to(features).view(shape)
-    return features * keep
+        place = np.arange(size)
+        outside = (place < start[:, None]) | (place >= (start + width)[:, None])
+        features = features * torch.from_numpy(outside).to(features)[:, None].unsqueeze(5 - axis)
+    return features
 
 
 def resize(features: torch.Tensor, n_frames: int) -> torch.Tensor:

@@ -1,12 +1,11 @@
 """The front end: waveforms to standardised log-mel spectrograms, batched on any device."""
 
-from __future__ import annotations
-
 import copy
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
+from typing import Self
 
 import librosa
 import numpy as np
@@ -35,14 +34,8 @@ class LogMel(nn.Module):
     Hann window, zero padding at both ends (librosa's default), power spectrum, Slaney mel bank,
     10 log10 with the reference 1, floor at `top_db` below each clip's own maximum.
 
-    Parameters
-    ----------
-    settings : FrontEnd
-
     Examples
     --------
-    >>> import torch
-    >>> from esc_lib.config import FrontEnd
     >>> front_end = FrontEnd()
     >>> LogMel(front_end)(torch.randn(2, front_end.n_samples)).shape
     torch.Size([2, 128, 431])
@@ -63,13 +56,12 @@ class LogMel(nn.Module):
             fmax=settings.f_max_hz,
         )
         self.register_buffer("mel_basis", torch.from_numpy(basis), persistent=False)
-        window = torch.hann_window(settings.win_length)
-        left = (settings.n_fft - settings.win_length) // 2
-        window = nn.functional.pad(window, (left, settings.n_fft - settings.win_length - left))
-        self.register_buffer("window", window, persistent=False)
-        self.plan = log_mel_cpu.plan(window.numpy(), basis)
+        window = torch.hann_window(settings.win_length).numpy()
+        window = librosa.util.pad_center(window, size=settings.n_fft)
+        self.register_buffer("window", torch.from_numpy(window), persistent=False)
+        self.plan = log_mel_cpu.plan(window, basis)
 
-    def of_frames(self, n_frames: int) -> LogMel:
+    def of_frames(self, n_frames: int) -> Self:
         """Return the same front end for excerpts of another length; window and bank are shared."""
         other = copy.copy(self)
         other.settings = replace(self.settings, n_frames=n_frames)
@@ -81,11 +73,9 @@ class LogMel(nn.Module):
 
     def _spectra(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Return the spectrum of every frame, (batch, frames, bins): as it lies in memory."""
-        settings = self.settings
-        half = settings.n_fft // 2
-        missing = settings.n_samples - waveforms.shape[-1]
+        settings, missing = self.settings, self.settings.n_samples - waveforms.shape[-1]
         # (batch, samples) -> (batch, half + n_samples), so that frame i is centred on i * hop
-        padded = nn.functional.pad(waveforms, (half, missing))
+        padded = nn.functional.pad(waveforms, (settings.n_fft // 2, missing))
         frames = padded.unfold(-1, settings.n_fft, settings.hop_length)
         return torch.fft.rfft(frames * self.window)
 
@@ -123,8 +113,7 @@ class LogMel(nn.Module):
         settings = self.settings
         log_mel = torch.empty(len(waveforms), settings.n_mels, settings.n_frames)
         clips = (waveforms.numpy(), self.n_valid_frames(n_valid).tolist(), log_mel.numpy())
-        for _ in _threads(torch.get_num_threads()).map(self._log_mel_of_clip, *clips):
-            pass
+        list(_threads(torch.get_num_threads()).map(self._log_mel_of_clip, *clips))
         return log_mel
 
     def _log_mel_of_clip(self, waveform: np.ndarray, n_inside: int, log_mel: np.ndarray) -> None:
@@ -138,8 +127,7 @@ class LogMel(nn.Module):
         beyond[:] = inside.min()
 
     def _log_mel(self, waveforms: torch.Tensor, n_valid: torch.Tensor) -> torch.Tensor:
-        power = self.mel_power(waveforms)
-        log_mel = 10 * power.clamp_min(POWER_FLOOR).log10()
+        log_mel = 10 * self.mel_power(waveforms).clamp_min(POWER_FLOOR).log10()
         inside = self._inside(n_valid, log_mel)
         peak = log_mel.masked_fill(~inside, -torch.inf).amax(dim=(1, 2), keepdim=True)
         log_mel = torch.maximum(log_mel, peak - self.settings.top_db)
@@ -207,22 +195,20 @@ def librosa_log_mel(settings: FrontEnd, waveform: np.ndarray) -> np.ndarray:
 
 
 def librosa_difference_db(
-    front_end: LogMel, waveform: torch.Tensor, n_valid: torch.Tensor, range_db: float = 60.0
+    front_end: LogMel, waveform: torch.Tensor, n_valid: torch.Tensor
 ) -> float:
     """Return the largest difference between ours and librosa's log-mel of one clip, in dB.
 
+    Only points less than 60 dB below the clip's maximum are compared.
+
     Parameters
     ----------
-    front_end : LogMel
-    waveform : tensor, shape (1, samples).
-    n_valid : tensor, shape (1,).
-    range_db : float, only points within this range below the clip's maximum are compared.
+    waveform, n_valid : tensors, shapes (1, samples) and (1,).
     """
-    reference = librosa_log_mel(front_end.settings, waveform[0, : int(n_valid)].cpu().numpy())
-    n_frames = int(front_end.n_valid_frames(n_valid))
+    kept, n_frames = waveform[0, : int(n_valid)], int(front_end.n_valid_frames(n_valid))
+    reference = librosa_log_mel(front_end.settings, kept.cpu().numpy())[:, :n_frames]
     ours = front_end(waveform, n_valid)[0, :, :n_frames].cpu().numpy()
-    reference = reference[:, :n_frames]
-    audible = reference > reference.max() - range_db
+    audible = reference > reference.max() - 60
     return float(np.abs(ours - reference)[audible].max())
 
 

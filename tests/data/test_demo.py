@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import scipy.signal
 import soundfile
+from edits import CODE, each_edit, pretend
 
 from esc_lib.data import demo, demo_sources
 
@@ -104,9 +105,9 @@ def test_takes_share_the_recording_but_not_the_waveform():
 # ------------------------------------------------------------------------------------- truth
 
 def test_stems_add_up_to_every_clip(small, table):
-    settings = demo.render_settings(small)
+    settings = json.loads((small / "meta" / "demo.json").read_text())["render"]
     assert settings == RENDER
-    truth = demo_sources.class_table().groupby("class")["source"].apply(list)
+    truth = {c.name: [source for source, *_ in c.parts] for c in demo_sources.CLASSES}
     for name, category in zip(table["filename"], table["category"], strict=True):
         clip, _ = soundfile.read(small / "audio" / name)
         layers = demo.stems(name, **settings)
@@ -173,9 +174,9 @@ def test_spectra_lose_no_line_between_bins():
     assert wide["hum"].max() < spectra["hum"].max() and wide["hum"].sum() == pytest.approx(1, 1e-3)
 
 
-def test_class_table_combines_shared_sources():
-    table = demo_sources.class_table()
-    assert list(table) == ["class", "target", "source", "weight", "envelope"]
+def test_classes_combine_shared_sources():
+    rows = [(target, *part) for target, c in enumerate(demo_sources.CLASSES) for part in c.parts]
+    table = pd.DataFrame(rows, columns=["target", "source", "weight", "envelope"])
     np.testing.assert_allclose(table.groupby("target")["weight"].sum(), 1)
     assert table.groupby("target").size().between(2, 3).all() and table["target"].nunique() == 10
     assert set(table["source"]) == set(demo_sources.SOURCES)
@@ -255,8 +256,6 @@ def test_foreign_folder_is_refused_and_untouched(quick, tmp_path):
     with pytest.raises(ValueError, match=r"\('notes.txt'\); choose another folder"):
         demo.write(ours, **{**TINY, "seed": 9})
     assert (foreign / "chapter.tex").read_text() == "years of work" and not quick[50:]
-    with pytest.raises(ValueError, match="holds no demo set; make it with"):
-        demo.render_settings(foreign)
 
 
 def test_empty_folder_is_filled(quick, tmp_path):
@@ -291,10 +290,11 @@ def test_unknown_source_and_bad_grid_are_named():
             demo_sources.source_spectra(freqs)
 
 
-def test_a_set_made_by_other_code_is_rebuilt(tmp_path, monkeypatch):
-    folder = demo.write(tmp_path / "set", clips_per_class_per_fold=1)
+@each_edit
+def test_a_set_made_by_other_code_is_rebuilt(quick, tmp_path, monkeypatch, edit):
+    folder = demo.write(tmp_path / "set", **TINY)
     before = (folder / "meta" / "demo.json").read_text()
-    monkeypatch.setattr(demo, "recipe", lambda: "other")
-    demo.write(folder, clips_per_class_per_fold=1)
-    after = (folder / "meta" / "demo.json").read_text()
-    assert before != after and '"other"' in after
+    pretend(monkeypatch, "data/demo_sources", edit)
+    demo.write(folder, **TINY)
+    assert len(quick) == (100 if edit == CODE else 50)
+    assert ((folder / "meta" / "demo.json").read_text() != before) == (edit == CODE)

@@ -12,7 +12,6 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from esc_lib.config import FrontEnd
-from esc_lib.data.clips import Data
 from esc_lib.figures.html.page import element, ogg, png
 from esc_lib.figures.style import MAGNITUDE_CMAP, mel_ticks, plain
 from esc_lib.sound.audio import level_matched
@@ -107,7 +106,7 @@ def pictured(
     )
 
 
-def of_clips(data: Data, rows: np.ndarray, front_end: LogMel, lines: Iterable[str]) -> list[Sound]:
+def of_clips(data, rows: np.ndarray, front_end: LogMel, lines: Iterable[str]) -> list[Sound]:
     """Return clips with the network's input as their pictures.
 
     Parameters
