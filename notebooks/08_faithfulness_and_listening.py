@@ -382,8 +382,10 @@ metrics |= {
     "deletion_best_area": Metric(float(areas.deletion[best["deletion"]]), "", n_checked),
     "deletion_ours": Metric(float(areas.deletion[OURS]), "", n_checked),
     "random_ours": Metric(float(last[OURS]), "", n_checked),
-    "random_fails": Metric(", ".join(fails) or "none"),
+    "random_fails": ", ".join(fails) or "none",
 }
+
+# %% tags=["hide-input"]
 chapter.publish(
     metrics, tried=tried, grid=grid, shaped=shaped, ranking=ranking, areas=areas, scores=wide,
     separation=separated, fills=filled,

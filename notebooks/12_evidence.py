@@ -210,7 +210,7 @@ accuracies = {
     "cv_sd": Metric(main.sd, "points", int(main.runs)),
     "cv_whole_clip": Metric(main["whole clip"], "%", int(main.clips)),
     "published_accuracy": Metric(
-    published.pooled, "%", int(published.clips), (published.low, published.high)
+        published.pooled, "%", int(published.clips), (published.low, published.high)
     ),
     "published_low": Metric(published.low, "%"),
     "published_high": Metric(published.high, "%"),

@@ -16,6 +16,9 @@ from esc_lib.study.metrics import Metric, publish
 from esc_lib.training import checkpoint
 from esc_lib.training.runs import variant
 
+# What a chapter hands to a notebook, and the notebook that it comes from.
+HANDED = {"data": "01_data", "model": "03_training"}
+
 
 class Chapter:
     """One notebook of a study; notebooks hand over in ``build/<profile>/artifacts/NN_name/``.
@@ -63,12 +66,12 @@ class Chapter:
     @cached_property
     def data(self) -> Data:
         """The clips, with the split of notebook 01."""
-        return open_data(self.read("01_data"))
+        return open_data(self.read(HANDED["data"]))
 
     @cached_property
     def model(self) -> SECNN:
         """The network of notebook 03, in evaluation mode on the best device."""
-        weights = self.read("03_training") / "model.safetensors"
+        weights = self.read(HANDED["model"]) / "model.safetensors"
         return checkpoint.load(weights, self.settings, self.data.class_names).to(self.device)
 
     @cached_property

@@ -11,6 +11,7 @@ import nbformat
 
 from esc_lib.machine.files import write_atomically
 from esc_lib.machine.fingerprint import ROOT, parse
+from esc_lib.study.chapter import HANDED
 
 # What Jupyter, and Colab, need to know of every notebook.
 METADATA = {
@@ -44,10 +45,17 @@ def head() -> nbformat.NotebookNode:
 
 
 def notebooks_read(source: Path, stems: list[str]) -> list[str]:
-    """Return the earlier notebooks that `source` names as strings: ``find(x, "01_data")``."""
-    nodes = (node for node in ast.walk(parse(source)) if isinstance(node, ast.Constant))
-    strings = {node.value for node in nodes if isinstance(node.value, str)}
-    return [stem for stem in stems if stem in strings and stem < source.stem]
+    """Return the earlier notebooks that `source` names as strings, or gets things of by a chapter.
+
+    ``chapter.read("03_training")`` is the one, ``chapter.model`` the other.
+    """
+    named = set()
+    for node in ast.walk(parse(source)):
+        if isinstance(node, ast.Constant):
+            named.add(node.value)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "chapter":
+            named.add(HANDED.get(node.attr))
+    return [stem for stem in stems if stem in named and stem < source.stem]
 
 
 def parameter_names(notebook: nbformat.NotebookNode) -> set[str]:

@@ -35,6 +35,8 @@ def write(root: Path, files: dict[str, str]) -> None:
         ("own = '05_x'; later = '06_last'", []),
         ("read('01_data'); text = 'see 03_training'", ["01_data"]),
         ("f(a=['03_training', '01_data'])", ["01_data", "03_training"]),
+        ("chapter.data; chapter.settings; other.model", ["01_data"]),
+        ("model = chapter.model", ["03_training"]),
     ],
 )
 def test_notebooks_read_are_the_earlier_ones_named(tmp_path, source, reads):
