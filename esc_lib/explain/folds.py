@@ -15,7 +15,7 @@ from esc_lib.explain.components import fit
 from esc_lib.explain.conditions import CONDITIONS, take
 from esc_lib.explain.explainer import Explainer
 from esc_lib.explain.judge import judge
-from esc_lib.explain.methods import compared
+from esc_lib.explain.methods import METHODS, compared
 from esc_lib.machine.files import save_json, write_atomically
 from esc_lib.machine.fingerprint import fingerprint
 from esc_lib.machine.hardware import best_device
@@ -41,6 +41,8 @@ def explain_fold(
 
     Raises
     ------
+    ValueError
+        If there is no method of such a name.
     FileNotFoundError
         If the fold's network was not trained.
     """
@@ -68,7 +70,13 @@ def explain_fold(
     for condition in CONDITIONS:
         inputs = take(data, data.split.test, condition, profile.front_end.sr, device)
         explainer = Explainer(model, front_end, fitted, inputs)
-        for name, method in tqdm(compared(explainer).items(), desc=f"explaining, {condition}"):
+        known = compared(explainer)
+        if unknown := set(only) - {*known, *METHODS}:
+            raise ValueError(
+                f"explain_fold: no method is called {', '.join(sorted(unknown))}; choose of "
+                f"{', '.join(known)}."
+            )
+        for name, method in tqdm(known.items(), desc=f"explaining, {condition}"):
             if (only and name not in only) or (condition, name) in before:
                 continue
             started = time.perf_counter()

@@ -81,14 +81,3 @@ def cut_out(front_end: LogMel, waveforms: torch.Tensor, mask: torch.Tensor) -> t
         sound = torch.istft(spectrum, settings.n_fft, settings.hop_length, **options)
         sounds.append(nn.functional.pad(sound, (0, n_samples - sound.shape[1])))
     return torch.cat(sounds)
-
-
-def level_matched(sounds: torch.Tensor, waveforms: torch.Tensor) -> torch.Tensor:
-    """Scale sounds, (batch, samples), to the root mean square of their clips.
-
-    Peaks are at most at full scale; a silent sound stays silent.
-    """
-    rms = [each.square().mean(dim=1, keepdim=True).sqrt() for each in (waveforms, sounds)]
-    louder = sounds * (rms[0] / rms[1].clamp_min(1e-9))
-    louder = torch.where(rms[1] > 1e-9, louder, sounds)
-    return louder / louder.abs().amax(dim=1, keepdim=True).clamp_min(1.0)

@@ -102,7 +102,7 @@ def per_class(scores: pd.DataFrame) -> Figure:
     ----------
     scores : as ``decisions.per_class`` returns it; its index names the rows.
     """
-    scores = scores.sort_values("F1", ascending=False)
+    scores = scores.sort_values("F1")[::-1]
     figure, ax = plt.subplots(figsize=(7, 1.2 + 0.2 * len(scores)))
     places = rows.name(ax, scores.index, fontsize=7)
     ax.hlines(places, scores["recall low"], scores["recall high"], color=COLOURS[1], alpha=0.35,

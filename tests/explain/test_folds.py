@@ -49,6 +49,11 @@ def explain(data, runs, only=()):
     return folds.explain_fold(data, PROFILE, runs, runs.parent / "fold1", only)
 
 
+def test_a_name_that_is_no_method_is_refused(data, runs):
+    with pytest.raises(ValueError, match="no method is called Grad-Kam; choose of components"):
+        explain(data, runs, only=("Grad-Kam",))
+
+
 def note_judged(monkeypatch, stop_after=1000):
     """Return a list that grows with every method that is judged from now on, until a stop."""
     calls, judge = [], folds.judge

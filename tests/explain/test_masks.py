@@ -14,7 +14,7 @@ from esc_lib.data.esc50 import read_clips
 from esc_lib.dictionaries.gather import Gathered
 from esc_lib.dictionaries.statistics import Statistics
 from esc_lib.explain.components import fit_divergence
-from esc_lib.explain.masks import cut_out, level_matched, lift, share, stretch
+from esc_lib.explain.masks import cut_out, lift, share, stretch
 from esc_lib.layers.hooks import mel_magnitude, pool_frames, record, reduce_frequency
 from esc_lib.models.se_cnn import SECNN
 from esc_lib.sound.log_mel import LogMel
@@ -223,15 +223,3 @@ def test_beyond_the_reach_of_the_frames_there_is_silence():
     sound = cut_out(LogMel(SMALL), long, torch.ones_like(random_masks(0, n=1)))
     torch.testing.assert_close(sound[:, :reach], long[:, :reach], rtol=0, atol=1e-5)
     assert (sound[:, reach:] == 0).all()
-
-
-def test_level_matched_keeps_the_level_below_full_scale():
-    clips = torch.stack([torch.sin(torch.arange(800.0)), torch.ones(800), torch.ones(800)])
-    click, silence = torch.zeros(800), torch.zeros(800)
-    click[3] = 0.2
-    kept = clips.clone()
-    found = level_matched(torch.stack([0.01 * clips[0], click, silence]), clips)
-    torch.testing.assert_close(found[0], clips[0])
-    assert found[1].abs().max() == 1 and found[1, 3] == 1  # a click cannot be as loud
-    assert torch.equal(found[2], silence)
-    assert torch.equal(clips, kept)
