@@ -99,10 +99,8 @@ def make_forms(
     Parameters
     ----------
     name : str, of the network, and of its files.
-    model : SECNN
     data : Data; some of its training clips calibrate the 8-bit form.
     profile : Profile, for its front end.
-    folder : Path
 
     Returns
     -------
@@ -129,7 +127,6 @@ def costs(forms: list[Form], data: Data, front_end: LogMel, repeats: int = 50) -
     Parameters
     ----------
     forms : list of Form
-    data : Data
     front_end : LogMel on the CPU.
     repeats : int, timed calls.
 

@@ -162,7 +162,6 @@ def receptive_field(model: SECNN, *, after_pool: bool) -> int:
 
     Parameters
     ----------
-    model : SECNN
     after_pool : bool, behind block 5's pooling, or before it.
     """
     field, stride = 1, 1

@@ -126,7 +126,6 @@ def quantise_int8(
 
     Parameters
     ----------
-    onnx_path, target : Path
     calibration_features : iterable of float array, shape (batch, 1, mel, frames): training
         clips as the network sees them without augmentation, never test clips.
     reduce_range : bool

@@ -29,7 +29,6 @@ def stream(
     ----------
     model : callable, (1, 1, mel, frames) to logits (1, classes): a network in evaluation mode on
         the front end's device, or a function around :func:`onnx_logits`.
-    front_end : LogMel
     waveform : float tensor, shape (samples,), full scale 1, at the front end's sample rate.
     window_s : float, length of a window in s, at most what the front end sees; a shorter one is
         padded like a short clip (or use ``front_end.of_frames``).
@@ -108,11 +107,9 @@ def listen(
 
     Parameters
     ----------
-    form : Form
     front_end : LogMel on the CPU; its frames are the window's.
     waveform : float tensor, shape (samples,).
     hop_s : float, from one window to the next, in s.
-    class_names : list of str
 
     Returns
     -------

@@ -97,7 +97,6 @@ class Explainer:
 
         Parameters
         ----------
-        choice : Choice, default: the explainer's own.
         alter : function of the kept atoms, (clips, atoms, frames) in {0, 1}, and the components:
             other atoms instead, for controls.
         """

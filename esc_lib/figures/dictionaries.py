@@ -45,7 +45,6 @@ def reconstructions(
     targets : array, shape (clips, mel, frames), magnitude.
     predictions : model name to array of the same shape.
     titles : one per clip.
-    settings : FrontEnd
     """
     columns = {"target V": targets, **predictions}
     figure, axes = plt.subplots(
@@ -90,7 +89,6 @@ def trace(snapshots: np.ndarray, epochs: list[int], settings: FrontEnd) -> Figur
     ----------
     snapshots : array, shape (epochs, mel, atoms), atoms in the order of the last snapshot.
     epochs : list of int
-    settings : FrontEnd
     """
     figure, axes = plt.subplots(
         2, len(epochs), figsize=(max(5, 1.25 * len(epochs)), 3.6), sharex="row", sharey="row",
@@ -208,7 +206,6 @@ def matches(
     templates : DataFrame, (mel, sources).
     w : array, shape (mel, atoms).
     found : DataFrame, a row per source: atom, cosine.
-    settings : FrontEnd
     """
     figure, axes = plt.subplots(3, 4, figsize=(10, 5), sharex=True, sharey=True)
     bands = np.arange(len(w)) + 0.5

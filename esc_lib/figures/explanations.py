@@ -34,7 +34,6 @@ def decision(
     relevance : array, shape (atoms, frames of the layer).
     w : array, shape (mel, atoms).
     mask : array, shape (mel, frames), in [0, 1].
-    settings : FrontEnd
     """
     shown = np.sort(np.argsort(-np.abs(relevance).sum(axis=1))[:12])
     centre = (np.arange(len(w))[:, None] * w[:, shown]).sum(0) / w[:, shown].sum(0).clip(1e-30)

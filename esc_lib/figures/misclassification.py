@@ -20,7 +20,6 @@ def errors(
     log_mel : array, shape (clips, mel, frames), standardised.
     cams : column title to array, shape (clips, mel, frames), in [0, 1].
     titles : one per clip: true class, predicted class, confidences.
-    settings : FrontEnd
     """
     n_columns = 1 + len(cams)
     figure, axes = plt.subplots(

@@ -19,7 +19,6 @@ def interval_rows(
     Parameters
     ----------
     table : DataFrame with the column `value`, low and high; the index names the rows.
-    value : str
     label : str, of the axis.
     reference : float, drawn as a dotted line.
     """

@@ -86,11 +86,9 @@ def spectrogram(
 
     Parameters
     ----------
-    ax : Axes
     values : array, shape (mel, frames) or any grid that covers the same time and bands.
     settings : FrontEnd, for the axes.
     vmin, vmax : float, limits of the colour scale: given, so that panels can share them.
-    cmap : str
     labels : bool, False leaves the axes bare, for small multiples.
     """
     extent = (0, duration_s(settings), 0, settings.n_mels)

@@ -31,7 +31,6 @@ def latency(run: Callable[[], object], repeats: int = 30, warm_up: int = 3) -> L
     Parameters
     ----------
     run : callable without arguments; on an accelerator it has to wait for the result.
-    repeats, warm_up : int
 
     Raises
     ------

@@ -26,7 +26,6 @@ class Chapter:
     Parameters
     ----------
     notebook : str, as in "05_dictionaries".
-    profile : str
     artifacts : str, where notebooks hand over; empty: below the project.
     changes : of the profile, as ``runs.variant`` takes them; None and 0 change nothing.
 

@@ -37,7 +37,6 @@ def publish(folder: Path, metrics: Mapping[str, Metric | float | str], notebook:
 
     Parameters
     ----------
-    folder : Path
     metrics : name to Metric, or to a plain value without unit. The ends of an interval are
         metrics, too: ``<name>_low`` and ``<name>_high``.
     notebook : str, recorded with each metric.

@@ -32,7 +32,6 @@ def record(profile: str, artifacts: Path, notebooks: list[Path], target: Path) -
 
     Parameters
     ----------
-    profile : str
     artifacts : Path of the study's artefacts.
     notebooks : list of Path of its executed notebooks.
     target : Path, ``results/<profile>``.

@@ -62,7 +62,6 @@ def fit(
     Parameters
     ----------
     data : Data, with its split.
-    profile : Profile
     folder : Path; the state is kept in a folder of it named after the settings, the clips and the
         code, so that a run never goes on from another one's state.
     precision : str, Fabric's name; default: ``hardware.best_precision``.

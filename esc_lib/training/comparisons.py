@@ -100,7 +100,6 @@ def carry_out(
     Parameters
     ----------
     planned : list of Planned
-    data : Data
     folder : Path of the folder of all runs.
     recorded : Path of a recorded study, to read its runs of these clips instead of training.
 

@@ -75,8 +75,6 @@ def train(task: Task, epochs: int, path: Path | None = None) -> list[dict]:
 
     Parameters
     ----------
-    task : Task
-    epochs : int
     path : Path of the file that holds the state, so that a run that was stopped goes on from it.
         None saves nothing.
 

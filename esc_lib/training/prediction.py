@@ -28,7 +28,6 @@ def predict(
     Parameters
     ----------
     model, front_end : on one device.
-    data : Data
     rows : int array, shape (clips,).
     crop_frames : int, frames of an excerpt; 0 shows the network the whole clip.
     n_crops : int, evenly spaced excerpts; from more than one, the logarithm of the mean

@@ -54,7 +54,6 @@ def find_recorded(profile: Profile, recorded: Path, checksum: str = "") -> Path 
 
     Parameters
     ----------
-    profile : Profile
     recorded : Path of a recorded study.
     checksum : str, of the sound, as ``provenance.checksum_of``, if the run has to be of it.
     """

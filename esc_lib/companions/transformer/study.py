@@ -110,7 +110,8 @@ class Study:
         """Return the small network before it learned anything."""
         torch.manual_seed(self.profile.training.seed)
         n_mels = self.profile.front_end.n_mels
-        return small_ast(len(self.data.class_names), n_mels, self.settings.n_frames)
+        network = small_ast(len(self.data.class_names), n_mels, self.settings.n_frames)
+        return network.to(memory_format=torch.channels_last)  # as initial_model lays out others
 
     def teach(self, fold: int, folder: Path) -> Pretrained:
         """Teach the small network without labels, on the training clips of a fold only.

@@ -43,7 +43,6 @@ def explorer(
     sounds : position of a clip to its waveform, shape (samples,), full scale 1; clips without one
         are silent, and paler.
     sr : int, Hz, of the sounds.
-    caption : str
 
     Raises
     ------

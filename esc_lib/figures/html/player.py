@@ -111,9 +111,7 @@ def of_clips(data, rows: np.ndarray, front_end: LogMel, lines: Iterable[str]) ->
 
     Parameters
     ----------
-    data : Data
     rows : int array, shape (clips,).
-    front_end : LogMel
     lines : one per clip, to stand above its file name.
     """
     batch = data.batch(rows, front_end.window.device)
@@ -131,7 +129,6 @@ def of_parts(
 
     Parameters
     ----------
-    front_end : LogMel
     parts : tensors, shape (clips, samples), full scale 1; the first holds the clips themselves.
     n_valid : int tensor, shape (clips,).
     titles : one str per clip.

@@ -43,7 +43,6 @@ def trace_slider(
     epochs : list of int, at which the snapshots were taken.
     name : str, the model.
     settings : FrontEnd, for the mel axis.
-    caption : str
 
     Raises
     ------
