@@ -411,7 +411,7 @@ def test_the_kept_weights_are_those_of_the_best_epoch(tmp_path, monkeypatch):
     monkeypatch.setattr(classifier, "_loss_and_accuracy", lambda *_: next(measured))
     fit = train(tmp_path / "four")
     assert fit.kept_epoch == 2
-    last = last_state(tmp_path / "four")["model"]
+    last = last_state(tmp_path / "four")["parts"]["model"]
     assert not torch.equal(fit.model.fc1.weight, last["fc1.weight"])
     two = train(tmp_path / "two", with_training(epochs=2))
     assert_same_state(dict(fit.model.state_dict()), dict(two.model.state_dict()))
