@@ -1,14 +1,12 @@
 """What the benchmarks share: options, synthetic clips, interleaved timing, tables."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os
 import platform
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +71,6 @@ def interleave(
     Parameters
     ----------
     contenders : name to what is timed; each is to be warm already.
-    repeats : int, rounds.
 
     Returns
     -------
@@ -92,11 +89,7 @@ def interleave(
 
 def spread(seconds: list[float]) -> dict[str, float]:
     """Return the columns by which a reader judges a median."""
-    return {
-        "seconds": float(np.median(seconds)),
-        "lowest": min(seconds),
-        "highest": max(seconds),
-    }
+    return {"seconds": float(np.median(seconds)), "lowest": min(seconds), "highest": max(seconds)}
 
 
 def environment() -> dict[str, object]:
@@ -113,7 +106,7 @@ def environment() -> dict[str, object]:
         "load at the start": round(os.getloadavg()[0], 2),
         "system": platform.platform(),
         "python": platform.python_version(),
-        **{package: _version(package) for package in PACKAGES},
+        **{package: version(package) for package in PACKAGES},
     }
 
 
@@ -136,13 +129,6 @@ def report(
     content = {"settings": settings, "environment": dict(found), "rows": rows, **totals}
     text = json.dumps(content, indent=1, default=str) + "\n"
     write_atomically(arguments.json, lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _processor() -> str:

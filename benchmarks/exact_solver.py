@@ -6,8 +6,6 @@ objective. H is synthetic: channels that share factors, smooth in time, half of 
 ReLU, as a layer of the network gives them.
 """
 
-from __future__ import annotations
-
 import sys
 from importlib.metadata import version
 

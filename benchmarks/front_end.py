@@ -6,8 +6,6 @@ librosa. librosa computes one clip at a time, as the thesis does, and then as ma
 as torch has threads, each in a process of its own.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 

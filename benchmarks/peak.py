@@ -5,9 +5,6 @@ that training uses here (float32 where there is none). Its work is 3 x 2 x multi
 backward pass computes two products, for inputs and for weights, where the forward pass has one.
 """
 
-from __future__ import annotations
-
-import contextlib
 from collections.abc import Callable
 
 import torch
@@ -16,7 +13,7 @@ from torch import nn
 from benchmarks import _timing
 from esc_lib.config import FrontEnd, Network
 from esc_lib.efficiency.network_cost import cost
-from esc_lib.machine.hardware import best_device, best_precision, keep_freed_memory
+from esc_lib.machine.hardware import autocast, best_device, best_precision, keep_freed_memory
 from esc_lib.models.se_cnn import SECNN
 
 N_CLASSES = 50
@@ -29,9 +26,7 @@ def multiplication(size: int, dtype: torch.dtype, device: torch.device) -> Calla
     return lambda: torch.mm(left, right, out=product)
 
 
-def training_step(
-    model: nn.Module, batch: int, dtype: torch.dtype, device: torch.device
-) -> Callable[[], object]:
+def training_step(model: nn.Module, batch: int, device: torch.device) -> Callable[[], object]:
     """Return forward, loss and backward of one batch of noise."""
     settings = FrontEnd()
     model = model.to(device, memory_format=torch.channels_last).train()
@@ -40,8 +35,7 @@ def training_step(
     labels = torch.randint(N_CLASSES, (batch,), device=device)
 
     def step() -> None:
-        reduced = torch.autocast(device.type, dtype)
-        with reduced if dtype != torch.float32 else contextlib.nullcontext():
+        with autocast(device):
             logits = model(features)
         model.zero_grad()
         nn.functional.cross_entropy(logits.float(), labels).backward()
@@ -82,7 +76,7 @@ def main() -> None:
             runs[name] = multiplication(size, dtype, device)
             flop[name], dtypes[name] = 2 * size**3, dtype
     network = f"training step of {arguments.batch} clips, {_name(step_dtype)}"
-    runs[network] = training_step(model, arguments.batch, step_dtype, device)
+    runs[network] = training_step(model, arguments.batch, device)
     flop[network], dtypes[network] = 3 * 2 * multiply_adds * arguments.batch, step_dtype
 
     for run in runs.values():  # twice: the first call chooses and compiles kernels
@@ -94,9 +88,9 @@ def main() -> None:
         times = _timing.spread(values)
         rate = flop[name] / times["seconds"] / 1e9
         rows.append({"contender": name, "dtype": _name(dtypes[name]), "gflop_per_s": rate, **times})
-    peaks = {row["dtype"]: 0.0 for row in rows}
+    peaks: dict[str, float] = {}
     for row in rows[:-1]:
-        peaks[row["dtype"]] = max(peaks[row["dtype"]], row["gflop_per_s"])
+        peaks[row["dtype"]] = max(peaks.get(row["dtype"], 0.0), row["gflop_per_s"])
     for row in rows:
         row["share_of_peak"] = row["gflop_per_s"] / peaks[row["dtype"]]
 

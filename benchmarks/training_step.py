@@ -13,8 +13,6 @@ How memory is allocated is settled for a whole process, so every measurement has
 take turns.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math
@@ -31,13 +29,12 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from benchmarks import _timing
 from esc_lib.config import Augmentation, FrontEnd, Network, get_profile
-from esc_lib.machine.hardware import best_device, best_precision, keep_freed_memory
+from esc_lib.machine.hardware import autocast, best_device, best_precision, keep_freed_memory
 from esc_lib.models.se_cnn import SECNN
 from esc_lib.sound.augment import augment_waveforms, mixup
 from esc_lib.sound.log_mel import LogMel, librosa_log_mel
 
 LEARNING_RATE = 1e-3  # thesis, section 4.6
-DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "32-true": torch.float32}
 
 
 # --------------------------------------------------------------------------- the thesis's way
@@ -49,9 +46,6 @@ class Clips(Dataset):
     Parameters
     ----------
     waveforms : float32 array, shape (clips, samples), full scale 1.
-    labels : int64 array, shape (clips,).
-    settings : FrontEnd
-    augmentation : Augmentation
     """
 
     def __init__(
@@ -149,7 +143,7 @@ def thesis_step(arguments: argparse.Namespace, device: torch.device) -> Callable
 
 
 def our_step(arguments: argparse.Namespace, device: torch.device) -> Callable[[], float]:
-    """Return a function that does one step as ``training.loop`` does and returns its loss."""
+    """Return a function that does one step as ``training.classifier`` does and returns its loss."""
     keep_freed_memory()
     settings, network, n_classes = study(arguments)
     augmentation = Augmentation()
@@ -163,8 +157,7 @@ def our_step(arguments: argparse.Namespace, device: torch.device) -> Callable[[]
     torch.manual_seed(0)
     model = SECNN(n_classes, network).to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=True)
-    dtype = DTYPES[best_precision()]
-    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+    scaler = torch.amp.GradScaler(device.type, enabled=best_precision() == "16-mixed")
     rng = np.random.default_rng(0)
     generator = torch.Generator(device).manual_seed(0)
 
@@ -178,7 +171,7 @@ def our_step(arguments: argparse.Namespace, device: torch.device) -> Callable[[]
         weight = torch.from_numpy(share).float().to(device)
         features, targets = mixup(features, one_hot[rows], weight, partner)
         features = features.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        with autocast(device):
             logits = model(features)
         loss = nn.functional.cross_entropy(logits.float(), targets)
         optimizer.zero_grad()

@@ -1,40 +1,22 @@
 """Every number of the study: frozen settings, and the named profiles made of them."""
 
-from __future__ import annotations
-
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """Settings of the log-mel front end; time-frequency lengths in samples.
+    """Settings of the log-mel front end, by default the thesis's; lengths in samples."""
 
-    Attributes
-    ----------
-    sr : int
-        Sample rate in Hz.
-    n_fft, win_length, hop_length : int
-        FFT length, Hann window length and hop in samples.
-    n_mels : int
-        Number of mel bands (Slaney scale, area-normalised, as librosa's default).
-    f_min_hz, f_max_hz : float
-        Edges of the filter bank in Hz.
-    n_frames : int
-        Frames every spectrogram is cut or padded to.
-    top_db : float
-        Floor below each clip's maximum in dB (librosa's default for ``power_to_db``).
-    """
-
-    sr: int = 44_100
+    sr: int = 44_100  # Hz
     n_fft: int = 2048
-    win_length: int = 2048
+    win_length: int = 2048  # of a Hann window
     hop_length: int = 512
-    n_mels: int = 128
+    n_mels: int = 128  # Slaney scale, area-normalised: librosa's default
     f_min_hz: float = 20.0
     f_max_hz: float = 22_050.0
-    n_frames: int = 431
-    top_db: float = 80.0
+    n_frames: int = 431  # five seconds; what every spectrogram is cut or padded to
+    top_db: float = 80.0  # floor below each clip's maximum; librosa's default for power_to_db
 
     @property
     def n_samples(self) -> int:
@@ -61,58 +43,29 @@ class Network:
 class Augmentation:
     """What happens to training clips; the defaults are the thesis's (section 4.2.2).
 
-    Attributes
-    ----------
-    probability : float
-        Chance of noise, and independently of a time shift, per clip and epoch.
-    snr_db : float
-        Signal-to-noise ratio of the added noise in dB.
-    noise_exponents : tuple of float
-        Power falls as 1 / f**exponent: 0 white, 1 pink, 2 brown; one is drawn per clip.
-    max_shift : float
-        Largest shift as a share of the clip's length; the shift is not circular.
-    mixing : str
-        "mixup" blends spectrograms, "between_class" sounds, "none" nothing.
-    mix_alpha : float
-        Both parameters of the Beta distribution that the blend is drawn from; 1 is uniform.
-    max_stretch : float
-        Largest change of speed at constant pitch, as a natural logarithm, drawn per batch.
-    max_mask : float
-        Widest masked stripe as a share of the mel bands, and another one of the frames.
-    transform_probability : float
-        Chance of a low- or high-pass, of another gain in a segment, and of a cyclic shift, each
-        independently, per clip and epoch.
-
-    Notes
-    -----
     A random gain of the whole clip is missing on purpose: standardisation removes it.
     """
 
-    probability: float = 0.3
+    probability: float = 0.3  # of noise, and independently of a time shift, per clip and epoch
     snr_db: float = 15.0
+    # power falls as 1 / f**exponent: white, pink or brown, one drawn per clip
     noise_exponents: tuple[float, ...] = (0.0, 1.0, 2.0)
-    max_shift: float = 0.2
-    mixing: str = "mixup"
-    mix_alpha: float = 0.2
+    max_shift: float = 0.2  # share of the clip's length, either way, not circular
+    mixing: str = "mixup"  # blends spectrograms; "between_class" blends sounds, "none" nothing
+    mix_alpha: float = 0.2  # both parameters of the blend's Beta distribution; 1 is uniform
+    # largest change of speed at constant pitch, as a natural logarithm, drawn per batch
     max_stretch: float = 0.0
-    max_mask: float = 0.0
+    max_mask: float = 0.0  # widest masked stripe, as a share of the bands; another of the frames
+    # of a low- or high-pass, another gain in a segment, a cyclic shift: each per clip and epoch
     transform_probability: float = 0.0
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training in which the network sees excerpts of one length.
+    """A part of the training in which the network sees excerpts of one length."""
 
-    Attributes
-    ----------
-    share : float
-        Share of the epochs.
-    crop_frames : int
-        Frames of the excerpt drawn from each clip; 0 takes the whole clip.
-    """
-
-    share: float = 1.0
-    crop_frames: int = 0
+    share: float = 1.0  # of the epochs
+    crop_frames: int = 0  # of the excerpt drawn from each clip; 0: the whole clip
 
 
 @dataclass(frozen=True)
@@ -120,35 +73,24 @@ class Recipe:
     """How a network is trained; the defaults are the thesis's (section 4.6).
 
     What the thesis leaves open (patience, factor, Beta) is set here.
-
-    Attributes
-    ----------
-    optimizer : str
-        "adam" or "adamw".
-    schedule : str
-        "plateau" lowers the rate when the validation loss stalls, stops early and keeps the best
-        validation epoch; "one_cycle" rises and falls once and keeps the last epoch, so that
-        nothing is chosen on validation clips.
-    ema_decay : float
-        Decay per step of the running mean of the weights that is kept instead of them; 0: none.
-    stages : tuple of Stage
-    test_crops : int
-        Excerpts over which predictions are averaged; 1 reads the whole clip once.
     """
 
     name: str = "thesis"
     batch_size: int = 32
-    optimizer: str = "adam"
+    optimizer: str = "adam"  # or "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
+    # "plateau" lowers the rate when the validation loss stalls, stops early and keeps the best
+    # validation epoch; "one_cycle" rises and falls once and keeps the last epoch, so that nothing
+    # is chosen on validation clips
     schedule: str = "plateau"
     plateau_factor: float = 0.5
     plateau_patience: int = 8
     stop_patience: int = 60
     label_smoothing: float = 0.0
-    ema_decay: float = 0.0
+    ema_decay: float = 0.0  # per step, of the running mean of weights that is kept; 0: no mean
     stages: tuple[Stage, ...] = (Stage(),)
-    test_crops: int = 1
+    test_crops: int = 1  # excerpts that a prediction averages; 1 reads the whole clip once
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
@@ -164,7 +106,7 @@ RECIPES: dict[str, Recipe] = {
             schedule="one_cycle",
             label_smoothing=0.1,
             ema_decay=0.98,
-            stages=(Stage(0.8, 128), Stage(0.2, 216)),
+            stages=(Stage(0.8, 128), Stage(0.2, 216)),  # 1.5 s, then 2.5 s of five
             test_crops=5,
             augmentation=Augmentation(
                 probability=0.0, mix_alpha=1.0, max_stretch=0.2, max_mask=1 / 6
@@ -179,49 +121,37 @@ class Training:
     """One training run: which recipe, for how long, on which clips, from which seed."""
 
     recipe: Recipe = RECIPES["strong"]
-    epochs: int = 300
+    epochs: int = 300  # the thesis's
     protocol: str = "source_grouped"
-    validation_share: float = 0.2
+    validation_share: float = 0.2  # the thesis's
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Dictionaries:
-    """Settings of the three constrained dictionaries; an epoch is ``steps_per_epoch`` Adam steps.
-
-    The thesis gives the number of epochs and the trace interval; the rest is ours. Of the weights
-    of the smoothness penalty, `smoothness`, the one with the least error on validation clips is
-    taken.
-    """
+    """Settings of the three constrained dictionaries; what the thesis leaves open is ours."""
 
     layer: str = "conv_block4"
-    epochs: int = 200
-    steps_per_epoch: int = 5
-    trace_every: int = 20
+    epochs: int = 200  # the thesis's, which does not say what an epoch is
+    steps_per_epoch: int = 5  # of Adam
+    trace_every: int = 20  # the thesis's pictures
     learning_rate: float = 0.2
+    # weights of the smoothness penalty: the one with the least error on validation clips is taken
     smoothness: tuple[float, ...] = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """How much of each comparison a profile affords.
+    """How much of each comparison a profile affords; where it says 0 or None, the profile's own."""
 
-    Attributes
-    ----------
-    folds, seeds, recipes : tuples; the profile's own network is trained for each combination.
-    published_epochs : int of the same networks where all clips outside the test fold train, as
-        in published accuracies; 0: the profile's own. Recipes that need validation are left out.
-    network : Network of the comparisons (protocols, ablation); None: the profile's own.
-    epochs, peer_epochs : int of the comparisons, and of the peers; 0: the profile's own.
-    protocol_folds, ablation_folds, peer_folds : tuples of folds for each comparison.
-    """
-
-    folds: tuple[int, ...] = (1, 2, 3, 4, 5)
+    folds: tuple[int, ...] = (1, 2, 3, 4, 5)  # each with each of `seeds` and `recipes`
     seeds: tuple[int, ...] = (0, 1)
     recipes: tuple[str, ...] = ("thesis", "strong")
+    # of the same networks where all clips outside the test fold train, as in published accuracies;
+    # recipes that need validation are left out
     published_epochs: int = 0
-    network: Network | None = None
-    epochs: int = 0
+    network: Network | None = None  # of the comparisons (protocols, ablation)
+    epochs: int = 0  # of the comparisons
     peer_epochs: int = 0
     protocol_folds: tuple[int, ...] = (1, 2, 3, 4, 5)
     ablation_folds: tuple[int, ...] = (1, 2, 3, 4, 5)
@@ -230,16 +160,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Efficiency:
-    """How smaller networks are made.
+    """How smaller networks are made."""
 
-    Attributes
-    ----------
-    epochs : int, of fine-tuning after pruning, and of a narrow network with and without a teacher.
-    keep : tuple of float, shares of the channels that pruning keeps.
-    """
-
-    epochs: int = 10
-    keep: tuple[float, ...] = (0.75, 0.5)
+    epochs: int = 10  # after pruning, and of a narrow network with and without a teacher
+    keep: tuple[float, ...] = (0.75, 0.5)  # of the channels, in eighths: gates stay whole
 
 
 @dataclass(frozen=True)
@@ -268,28 +192,31 @@ class Profile:
         return asdict(self)
 
 
+NARROW = Network(channels=(16, 32, 64, 128, 256), hidden=512)  # a quarter of the thesis's width
+# the thesis's window and hop in seconds
 _FRONT_END_16K = FrontEnd(sr=16_000, n_fft=1024, win_length=743, hop_length=186, f_max_hz=8_000.0)
 _FRONT_END_DEMO = FrontEnd(
     sr=16_000, n_fft=1024, win_length=1024, hop_length=256, n_mels=64,
-    f_max_hz=8_000.0, n_frames=188,
+    f_max_hz=8_000.0, n_frames=188,  # three seconds
 )  # fmt: skip
 
 PROFILES: dict[str, Profile] = {
     profile.name: profile
     for profile in (
-        Profile(
+        Profile(  # so small that all notebooks take minutes on two processor cores
             "demo",
             "procedural clips",
             "MIT",
             procedural=True,
             front_end=_FRONT_END_DEMO,
-            network=Network(channels=(8, 16, 32, 64, 128), hidden=256),
+            network=Network(channels=(8, 16, 32, 64, 128), hidden=256),  # an eighth of the width
             training=Training(epochs=24),
             dictionaries=Dictionaries(steps_per_epoch=3),
             evidence=Evidence(
-                folds=(1, 2),
+                folds=(1, 2),  # one has no spread
                 seeds=(0,),
                 recipes=("strong",),
+                # a rehearsal: one epoch leaves networks near chance
                 published_epochs=1,
                 epochs=1,
                 peer_epochs=1,
@@ -308,8 +235,8 @@ PROFILES: dict[str, Profile] = {
             evidence=Evidence(
                 seeds=(0,),
                 recipes=("strong",),
-                published_epochs=80,
-                network=Network(channels=(16, 32, 64, 128, 256), hidden=512),
+                published_epochs=80,  # as many as there were hours for
+                network=NARROW,
                 ablation_folds=(1, 2),
             ),
             efficiency=Efficiency(keep=(0.5,)),
@@ -318,6 +245,22 @@ PROFILES: dict[str, Profile] = {
         Profile("esc50-16k", "ESC-50, 16 kHz 8-bit copy", "CC BY-NC 3.0", front_end=_FRONT_END_16K),
     )
 }
+
+
+def variant(settings, **changes):
+    """Return settings with changes, each made where it belongs: here, or in a part of these.
+
+    Examples
+    --------
+    >>> changed = variant(PROFILES["demo"], test_fold=2, seed=1, batch_size=8, mixing="none")
+    >>> changed.training.seed, changed.training.recipe.augmentation.mixing
+    (1, 'none')
+    """
+    for part in ("training", "recipe", "augmentation"):
+        if hasattr(settings, part):
+            inner = {key: changes.pop(key) for key in list(changes) if not hasattr(settings, key)}
+            changes[part] = variant(changes.get(part, getattr(settings, part)), **inner)
+    return replace(settings, **changes)
 
 
 def restore(kind: type, saved: dict):

@@ -1,7 +1,5 @@
 """What it costs to listen: every form of a classifier, timed and judged on the same clips."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,17 +9,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from esc_lib.config import RECIPES, Network, Profile
+from esc_lib.config import RECIPES, Network, Profile, variant
 from esc_lib.data.clips import Data
 from esc_lib.efficiency import onnx
 from esc_lib.efficiency.network_cost import multiply_adds
 from esc_lib.efficiency.pruning import settings_of
 from esc_lib.evaluation.intervals import accuracy
 from esc_lib.machine import hardware
-from esc_lib.machine.timing import latency, real_time_factor
+from esc_lib.machine.timing import latency
 from esc_lib.models.se_cnn import SECNN
 from esc_lib.sound.log_mel import LogMel
-from esc_lib.training import checkpoint, runs
+from esc_lib.training import checkpoint
 
 ENGINES = TORCH, ONNX, INT8 = ("PyTorch", "ONNX", "ONNX, 8 bit")
 N_CALIBRATION = 64  # training clips that fix the ranges of 8-bit activations
@@ -52,7 +50,7 @@ def short_training(profile: Profile, network: Network, epochs: int) -> Profile:
     strong = RECIPES["strong"]
     stages = (replace(strong.stages[0], share=1.0),)
     recipe = replace(strong, name="strong, short", ema_decay=0.0, stages=stages)
-    return replace(runs.variant(profile, epochs=epochs, recipe=recipe), network=network)
+    return variant(profile, network=network, epochs=epochs, recipe=recipe)
 
 
 # --------------------------------------------------------------------------- forms of a network
@@ -60,18 +58,11 @@ def short_training(profile: Profile, network: Network, epochs: int) -> Profile:
 
 @dataclass(frozen=True)
 class Form:
-    """A network in the file that an engine runs.
+    """A network in the file that an engine runs."""
 
-    Attributes
-    ----------
-    network, engine : str, what it is called, and one of `ENGINES`.
-    model : SECNN that the file was made from.
-    path : Path of the file.
-    """
-
-    network: str
-    engine: str
-    model: SECNN
+    network: str  # what it is called
+    engine: str  # one of `ENGINES`
+    model: SECNN  # that the file was made from
     path: Path
 
     def classifier(self, threads: int = 1) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -98,15 +89,15 @@ def make_forms(
 
     Parameters
     ----------
-    name : str, of the network, and of its files.
-    data : Data; some of its training clips calibrate the 8-bit form.
-    profile : Profile, for its front end.
+    name : of the network, and of its files.
+    data : some of its training clips calibrate the 8-bit form.
+    profile : for its front end.
 
     Returns
     -------
     dict of engine to Form.
     """
-    suffixes = dict(zip(ENGINES, (".safetensors", ".onnx", ".int8.onnx"), strict=True))
+    suffixes = {TORCH: ".safetensors", ONNX: ".onnx", INT8: ".int8.onnx"}
     found = {e: Form(name, e, model, folder / f"{name}{suffixes[e]}") for e in ENGINES}
     settings = replace(profile, network=settings_of(model))
     checkpoint.save(found[TORCH].path, model, settings, data.class_names)
@@ -126,19 +117,18 @@ def costs(forms: list[Form], data: Data, front_end: LogMel, repeats: int = 50) -
 
     Parameters
     ----------
-    forms : list of Form
-    front_end : LogMel on the CPU.
-    repeats : int, timed calls.
+    front_end : on the CPU.
+    repeats : timed calls.
 
     Returns
     -------
     DataFrame, indexed by network and engine: parameters, multiply_adds, file_mb, front_end_ms
         (median), clip_ms (median, from waveform to logits), first_quartile_ms, third_quartile_ms,
-        real_time_factor (of the clip's own length).
+        real_time_factor (clip_ms over the clip's own length; below 1 keeps up).
     """
     waveform, n_valid = data.batch(data.split.validation[:1])
     own = front_end.settings
-    rows = []
+    rows = {}
     with hardware.torch_threads(1):
         alone = latency(lambda: front_end.features(waveform, n_valid), repeats)
         for form in forms:
@@ -146,21 +136,17 @@ def costs(forms: list[Form], data: Data, front_end: LogMel, repeats: int = 50) -
             whole = latency(
                 lambda classify=classify: classify(front_end.features(waveform, n_valid)), repeats
             )
-            rows.append(
-                {
-                    "parameters": sum(p.numel() for p in form.model.parameters()),
-                    "multiply_adds": multiply_adds(form.model, own.n_mels, own.n_frames),
-                    "file_mb": form.path.stat().st_size / 1e6,
-                    "front_end_ms": alone.median_ms,
-                    "clip_ms": whole.median_ms,
-                    "first_quartile_ms": whole.first_quartile_ms,
-                    "third_quartile_ms": whole.third_quartile_ms,
-                    "real_time_factor": real_time_factor(
-                        whole.median_ms / 1e3, n_valid.item() / own.sr
-                    ),
-                }
-            )
-    return pd.DataFrame(rows, index=_index(forms))
+            rows[form.network, form.engine] = {
+                "parameters": sum(p.numel() for p in form.model.parameters()),
+                "multiply_adds": multiply_adds(form.model, own.n_mels, own.n_frames),
+                "file_mb": form.path.stat().st_size / 1e6,
+                "front_end_ms": alone.median_ms,
+                "clip_ms": whole.median_ms,
+                "first_quartile_ms": whole.first_quartile_ms,
+                "third_quartile_ms": whole.third_quartile_ms,
+                "real_time_factor": whole.median_ms / 1e3 / (n_valid.item() / own.sr),
+            }
+    return _table(rows)
 
 
 def features_of(data: Data, front_end: LogMel, rows: np.ndarray) -> torch.Tensor:
@@ -195,21 +181,15 @@ def accuracy_table(decided: pd.DataFrame, labels: np.ndarray, sources: np.ndarra
         found = accuracy(classes == labels, sources)
         rows[form] = dict(zip(("accuracy", "low", "high"), found, strict=True))
         rows[form]["agreement"] = 100 * float((classes == first).mean())
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    table.index = decided.columns
-    return table.rename_axis(["network", "engine"])
+    return _table(rows)
 
 
 def presented(table: pd.DataFrame) -> pd.DataFrame:
-    """Return costs joined with accuracies as text, units in the heads, each interval in its cell.
+    """Return five columns of costs and two of decisions as text, each interval in its cell.
 
     Parameters
     ----------
-    table : DataFrame of :func:`costs` joined with :func:`accuracy_table`.
-
-    Returns
-    -------
-    DataFrame with five columns of costs and two of decisions.
+    table : :func:`costs` joined with :func:`accuracy_table`.
     """
 
     def spread(middle: str, low: str, high: str) -> list[str]:
@@ -230,6 +210,6 @@ def presented(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _index(forms: list[Form]) -> pd.MultiIndex:
-    names = [(form.network, form.engine) for form in forms]
-    return pd.MultiIndex.from_tuples(names, names=["network", "engine"])
+def _table(rows: dict[tuple[str, str], dict]) -> pd.DataFrame:
+    index = pd.MultiIndex.from_tuples(list(rows), names=["network", "engine"])
+    return pd.DataFrame(list(rows.values()), index=index)

@@ -1,7 +1,5 @@
 """What the network costs: parameters, multiply-adds, memory, and how far a unit sees."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,22 +18,14 @@ from esc_lib.models.se_cnn import BLOCKS, SECNN, ConvBlock, component_of
 
 @dataclass(frozen=True)
 class Cost:
-    """Totals for one clip, as torchinfo counts them (MB are 10**6 bytes, float32).
-
-    Attributes
-    ----------
-    parameters : int
-    multiply_adds : int
-    input_mb, forward_mb, parameter_mb : float
-    components : DataFrame, a row per component: parameters, multiply_adds, output_mb.
-    """
+    """Totals for one clip, as torchinfo counts them (MB are 10**6 bytes, float32)."""
 
     parameters: int
     multiply_adds: int
     input_mb: float
     forward_mb: float
     parameter_mb: float
-    components: pd.DataFrame
+    components: pd.DataFrame  # a row per component: parameters, multiply_adds, output_mb
 
     @property
     def total_mb(self) -> float:
@@ -92,9 +82,9 @@ def side_by_side(
 
     Parameters
     ----------
-    networks : mapping of name to network of log-mel spectrograms; they stay as they are.
-    n_mels, n_frames : int, size of a whole clip's spectrogram.
-    batch : int, clips in a training step.
+    networks : of log-mel spectrograms, by name; they stay as they are.
+    n_mels, n_frames : size of a whole clip's spectrogram.
+    batch : clips in a training step.
 
     Returns
     -------
@@ -162,7 +152,7 @@ def receptive_field(model: SECNN, *, after_pool: bool) -> int:
 
     Parameters
     ----------
-    after_pool : bool, behind block 5's pooling, or before it.
+    after_pool : behind block 5's pooling, or before it.
     """
     field, stride = 1, 1
     for name in BLOCKS:
@@ -177,7 +167,7 @@ def receptive_field(model: SECNN, *, after_pool: bool) -> int:
     return field
 
 
-def receptive_field_by_gradient(*, after_pool: bool, size: int = 320) -> int:
+def receptive_field_by_gradient(*, after_pool: bool) -> int:
     """Measure the same by the extent of one output unit's gradient on the input.
 
     The blocks are rebuilt narrow, with positive weights and average instead of maximum pooling,
@@ -193,7 +183,8 @@ def receptive_field_by_gradient(*, after_pool: bool, size: int = 320) -> int:
     with torch.no_grad():
         for parameter in stack.parameters():
             parameter.fill_(0.5)
-    image = torch.ones(1, 1, size, size, dtype=torch.float64, requires_grad=True)
+    # so large that the field of a unit in the middle touches no edge
+    image = torch.ones(1, 1, 320, 320, dtype=torch.float64, requires_grad=True)
     maps = stack(image)
     middle = maps.shape[-1] // 2
     (gradient,) = torch.autograd.grad(maps[0, 0, middle, middle], image)

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 INPUT, OUTPUT = "features", "logits"
 
-# --------------------------------------------------------------------------------------- ONNX
-
 
 def export_onnx(
     model: nn.Module, path: Path, n_mels: int, n_frames: int, *, free_frames: bool = True
@@ -34,12 +32,11 @@ def export_onnx(
 
     Parameters
     ----------
-    model : nn.Module, (batch, 1, mel, frames) to (batch, classes), on any device; unchanged.
-    path : Path, replaced only when the new file is whole.
-    n_mels, n_frames : int, mel bands, fixed in the file, and frames of the example to follow.
-    free_frames : bool
-        Let the file take any number of frames, as the SE-CNN does from 32 on; the batch is
-        always free. False fixes `n_frames`, for networks that take no other.
+    model : (batch, 1, mel, frames) to (batch, classes), on any device; unchanged.
+    path : replaced only when the new file is whole.
+    n_mels, n_frames : mel bands, fixed in the file, and frames of the example to follow.
+    free_frames : let the file take any number of frames, as the SE-CNN does from 32 on; the batch
+        is always free. False fixes `n_frames`, for networks that take no other.
 
     Raises
     ------
@@ -111,11 +108,7 @@ def onnx_logits(session: onnxruntime.InferenceSession, features: np.ndarray) -> 
 
 
 def quantise_int8(
-    onnx_path: Path,
-    target: Path,
-    calibration_features: Iterable[np.ndarray],
-    *,
-    reduce_range: bool = True,
+    onnx_path: Path, target: Path, calibration_features: Iterable[np.ndarray]
 ) -> None:
     """Write an ONNX file of :func:`export_onnx` again with integer weights and maps.
 
@@ -126,11 +119,8 @@ def quantise_int8(
 
     Parameters
     ----------
-    calibration_features : iterable of float array, shape (batch, 1, mel, frames): training
-        clips as the network sees them without augmentation, never test clips.
-    reduce_range : bool
-        Weights of 7 bits. Where an x86 processor lacks VNNI, sums of two 8-bit products
-        overflow silently; the default is right everywhere.
+    calibration_features : float arrays, shape (batch, 1, mel, frames): training clips as the
+        network sees them without augmentation, never test clips.
 
     Raises
     ------
@@ -177,7 +167,9 @@ def quantise_int8(
                 op_types_to_quantize=["Conv", "Relu", "MaxPool", "Gemm"],
                 nodes_to_exclude=[last],
                 per_channel=True,
-                reduce_range=reduce_range,
+                # weights of 7 bits: where an x86 processor lacks VNNI, sums of two 8-bit products
+                # overflow silently
+                reduce_range=True,
                 activation_type=tools.QuantType.QUInt8,
                 weight_type=tools.QuantType.QInt8,
             )
@@ -192,7 +184,7 @@ def _require(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise ImportError(
-            f"deployment: package {name!r} is missing; install the extra 'esc-lib[deploy]'."
+            f"onnx: package {name!r} is missing; install the extra 'esc-lib[deploy]'."
         ) from error
 
 
@@ -203,10 +195,8 @@ def _require_file(where: str, path: Path) -> None:
 
 def _fitting(where: str, features: np.ndarray, shape: list[int | str]) -> np.ndarray:
     """Return `features` as float32 if it has the shape of the file; a str is a free axis."""
-    fixed = [axis if isinstance(axis, int) else None for axis in shape]
-    if len(features.shape) != len(fixed) or any(
-        wanted not in (None, size) for wanted, size in zip(fixed, features.shape)
-    ):
+    free = [size if isinstance(axis, str) else axis for axis, size in zip(shape, features.shape)]
+    if len(features.shape) != len(shape) or free != list(features.shape):
         wanted = ", ".join(map(str, shape))
         raise ValueError(
             f"{where}: features have the shape {tuple(features.shape)}, the file takes ({wanted})."

@@ -1,7 +1,5 @@
 """Narrower networks out of wide ones: structured pruning."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -26,13 +24,13 @@ def prune_channels(model: SECNN, keep: float) -> SECNN:
 
     Parameters
     ----------
-    model : SECNN, unchanged.
-    keep : float, in (0, 1], a multiple of 1 / se_reduction: share of the filters of each of the
+    model : unchanged.
+    keep : in (0, 1], a multiple of 1 / se_reduction: share of the filters of each of the
         ten convolutions. Parameters and multiply-adds of a block fall as its square.
 
     Returns
     -------
-    pruned : SECNN, on the same device and in the same mode, an ordinary network of
+    pruned : on the same device and in the same mode, an ordinary network of
         ``settings_of(pruned)``. It has to be fine-tuned: the running statistics behind a
         narrowed convolution are those of the wide one.
 
@@ -73,8 +71,7 @@ def prune_channels(model: SECNN, keep: float) -> SECNN:
     narrow = Network(channels, reduction, settings.hidden, settings.dropout)
     weights = model.state_dict()
     inputs = torch.zeros(1, dtype=torch.long)  # the one channel of the features
-    for i in range(len(BLOCKS)):
-        block = BLOCKS[i]
+    for i, block in enumerate(BLOCKS):
         for layer in ("1", "2"):
             scales = weights[f"{block}.bn{layer}.weight"].abs().cpu()
             # a stable order, so that equal scales give the same network everywhere

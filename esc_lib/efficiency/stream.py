@@ -1,7 +1,5 @@
 """Listening to a long recording, window by window."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -27,17 +25,17 @@ def stream(
 
     Parameters
     ----------
-    model : callable, (1, 1, mel, frames) to logits (1, classes): a network in evaluation mode on
-        the front end's device, or a function around :func:`onnx_logits`.
+    model : (1, 1, mel, frames) to logits (1, classes): a network in evaluation mode on the front
+        end's device, or a function around :func:`onnx_logits`.
     waveform : float tensor, shape (samples,), full scale 1, at the front end's sample rate.
-    window_s : float, length of a window in s, at most what the front end sees; a shorter one is
-        padded like a short clip (or use ``front_end.of_frames``).
-    hop_s : float, distance between the starts of two windows in s.
+    window_s : length of a window, at most what the front end sees; a shorter one is padded like a
+        short clip (or use ``front_end.of_frames``).
+    hop_s : from the start of a window to that of the next.
 
     Yields
     ------
-    start_s, probabilities : float, and tensor of shape (classes,). A recording shorter than a
-        window gives one; what is left behind the last whole window is not read.
+    start_s, probabilities : the latter of shape (classes,). A recording shorter than a window
+        gives one; what is left behind the last whole window is not read.
 
     Raises
     ------
@@ -107,9 +105,8 @@ def listen(
 
     Parameters
     ----------
-    front_end : LogMel on the CPU; its frames are the window's.
-    waveform : float tensor, shape (samples,).
-    hop_s : float, from one window to the next, in s.
+    front_end : on the CPU; its frames are the window's.
+    waveform, hop_s : as for :func:`stream`.
 
     Returns
     -------

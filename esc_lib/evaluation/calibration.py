@@ -5,8 +5,6 @@ References
 guo2017calibration, naeini2015obtaining, brier1950verification, broecker2007increasing
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
@@ -25,7 +23,7 @@ def reliability(confidence: np.ndarray, right: np.ndarray, n_bins: int = N_BINS)
     ----------
     confidence : array, shape (clips,), probability of the predicted class.
     right : bool array, shape (clips,).
-    n_bins : int, equally wide; a bin holds its lower edge, the last one both.
+    n_bins : equally wide; a bin holds its lower edge, the last one both.
 
     Returns
     -------
@@ -58,9 +56,7 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, n_bins: int = N
 
     Parameters
     ----------
-    confidence : array, shape (clips,), probability of the predicted class.
-    right : bool array, shape (clips,).
-    n_bins : int, equally wide.
+    confidence, right, n_bins : as for :func:`reliability`.
 
     References
     ----------
@@ -70,7 +66,7 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, n_bins: int = N
 
 
 def error_if_calibrated(
-    confidence: np.ndarray, right: np.ndarray, n_draws: int = 5000, n_bins: int = N_BINS
+    confidence: np.ndarray, right: np.ndarray, n_draws: int = 5000
 ) -> tuple[float, float]:
     """Return what the calibration error of a calibrated classifier would be by chance.
 
@@ -79,20 +75,20 @@ def error_if_calibrated(
 
     Parameters
     ----------
-    confidence, right : as for :func:`calibration_error`.
+    confidence, right : as for :func:`reliability`.
 
     Returns
     -------
-    mean : float, of its calibration error.
-    p : float, share of such classifiers whose error is no less than the observed one.
+    mean : of its calibration error.
+    p : share of such classifiers whose error is no less than the observed one.
 
     References
     ----------
     broecker2007increasing
     """
     rng = np.random.default_rng(0)
-    errors = _errors(confidence, rng.random((n_draws, len(confidence))) < confidence, n_bins)
-    observed = calibration_error(confidence, right, n_bins)
+    errors = _errors(confidence, rng.random((n_draws, len(confidence))) < confidence, N_BINS)
+    observed = calibration_error(confidence, right)
     return float(errors.mean()), float((1 + (errors >= observed).sum()) / (1 + n_draws))
 
 

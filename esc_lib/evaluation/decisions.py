@@ -1,7 +1,5 @@
 """What a classifier decides: confusion, ROC, classes, recordings."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from string import ascii_uppercase
 
@@ -33,8 +31,7 @@ def confused_pairs(
     ----------
     labels, predicted : int arrays, shape (clips,).
     sources : array, shape (clips,), the source recording of each clip.
-    names : class names.
-    at_most : int, up to 26.
+    at_most : up to 26.
 
     Returns
     -------
@@ -86,21 +83,13 @@ def per_class(labels: np.ndarray, predicted: np.ndarray, names: list[str]) -> pd
 
 @dataclass(frozen=True)
 class Roc:
-    """A ROC curve and its bootstrap.
+    """A ROC curve and its bootstrap."""
 
-    Attributes
-    ----------
-    false_positive, true_positive : arrays, shape (thresholds,), rates.
-    area : float in [0, 1], under the curve; more is better, 0.5 is guessing.
-    interval : 95 % interval of the area.
-    band : array, shape (2, rates), 95 % limits of the true positive rate at each of ``GRID``.
-    """
-
-    false_positive: np.ndarray
+    false_positive: np.ndarray  # rates, shape (thresholds,)
     true_positive: np.ndarray
-    area: float
-    interval: tuple[float, float]
-    band: np.ndarray
+    area: float  # under the curve, in [0, 1]; more is better, 0.5 is guessing
+    interval: tuple[float, float]  # of the area, 95 %
+    band: np.ndarray  # shape (2, rates): 95 % limits of true_positive at each of ``GRID``
 
 
 def roc(
@@ -114,7 +103,7 @@ def roc(
     probabilities : array, shape (clips, classes).
     draws : array, shape (draws, clips), as :func:`source_draws` returns it; those without a clip
         of the class, or without one of the rest, are left out.
-    label : int; None pools the decisions of all classes (micro-average).
+    label : None pools the decisions of all classes (micro-average).
     """
     n_classes = probabilities.shape[1]
     hits = np.eye(n_classes, dtype=bool)[labels]
@@ -161,23 +150,17 @@ def by_recording(
 class Clustering:
     """How errors gather in source recordings, and how they would by chance.
 
-    Attributes
-    ----------
-    pairs : int, pairs of wrong clips that share a recording; with the number of errors given, it
-        rises and falls with the variance of errors per recording.
-    pairs_by_chance : float, their mean where errors are shuffled among the clips of each class.
-    p : float, probability of as many pairs or more by such shuffling.
-    worst : int, recordings in the worst tenth.
-    share, share_by_chance : float in [0, 1], share of all errors that they make up, and its mean
-        over the shuffles, each with the worst recordings of its own.
+    Chance is the mean over shuffles of the errors among the clips of each class.
     """
 
+    # of wrong clips that share a recording; with the number of errors given, it rises and falls
+    # with the variance of errors per recording
     pairs: int
     pairs_by_chance: float
-    p: float
-    worst: int
-    share: float
-    share_by_chance: float
+    p: float  # probability of as many pairs or more by such shuffling
+    worst: int  # recordings in the worst tenth
+    share: float  # of all errors that they make up, in [0, 1]
+    share_by_chance: float  # each shuffle has worst recordings of its own
 
 
 def error_clustering(
@@ -219,16 +202,12 @@ def error_clustering(
 
 
 def variance_between_classes(values: np.ndarray, labels: np.ndarray) -> float:
-    """Return the share of the variance over clips that lies between class means, in [0, 1].
+    """Return the share of the variance over clips that lies between class means; 0 if none varies.
 
     Parameters
     ----------
     values : array, shape (clips, channels); variances are summed over channels.
     labels : int array, shape (clips,).
-
-    Returns
-    -------
-    float; 0 where nothing varies.
     """
     total = values.var(axis=0).sum()
     if total == 0:

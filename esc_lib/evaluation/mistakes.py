@@ -1,7 +1,5 @@
 """Which decisions went wrong, and against which class each decision is to be explained."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 
@@ -14,9 +12,8 @@ def described(decisions: pd.DataFrame, probabilities: np.ndarray, names: list[st
 
     Parameters
     ----------
-    decisions : DataFrame with label, predicted and category, a row per clip.
+    decisions : a row per clip: label, predicted, category.
     probabilities : array, shape (clips, classes), of the same clips.
-    names : class names.
 
     Returns
     -------
@@ -45,7 +42,7 @@ def ranked(decisions: pd.DataFrame, pairs: list[tuple[str, str]]) -> pd.DataFram
 
     Parameters
     ----------
-    decisions : DataFrame, as :func:`described` returns it.
+    decisions : as :func:`described` returns it.
     pairs : of (true category, predicted category).
     """
     wrong = decisions[decisions.wrong]

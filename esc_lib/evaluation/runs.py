@@ -14,7 +14,7 @@ def accuracy_table(judged: pd.DataFrame, part: str) -> pd.DataFrame:
 
     Parameters
     ----------
-    judged : DataFrame, a row per run and clip: label, part, fold, seed, filename, src_file, right,
+    judged : a row per run and clip: label, part, fold, seed, filename, src_file, right,
         right_whole.
     """
     rows = {}
@@ -25,7 +25,7 @@ def accuracy_table(judged: pd.DataFrame, part: str) -> pd.DataFrame:
         rows[label] = {
             "runs": len(by_run),
             "mean": by_run.mean(),
-            "sd": by_run.std(ddof=1) if len(by_run) > 1 else np.nan,
+            "sd": by_run.std(),  # none of a single run
             "clips": len(clips),
             "pooled": pooled,
             "low": low,
@@ -35,7 +35,7 @@ def accuracy_table(judged: pd.DataFrame, part: str) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def optimism(judged: pd.DataFrame, n_draws: int = 2000, seed: int = 0) -> pd.DataFrame:
+def optimism(judged: pd.DataFrame) -> pd.DataFrame:
     """Return by how many points validation flatters the test, for each of two protocols.
 
     Intervals (95 %) are percentiles of a bootstrap over source recordings. The row "difference" is
@@ -60,7 +60,7 @@ def optimism(judged: pd.DataFrame, n_draws: int = 2000, seed: int = 0) -> pd.Dat
         gap = {label: share[label, "validation"] - share[label, "test"] for label in protocols}
         return gap | {"difference": gap["random_clips"] - gap["source_grouped"]}
 
-    weights = source_draws(judged.src_file.to_numpy(), n_draws, seed)
+    weights = source_draws(judged.src_file.to_numpy())
     draws = pd.DataFrame(gaps(weight) for weight in weights)
     found = pd.DataFrame({"optimism": gaps(np.ones(len(judged)))})
     found[["low", "high"]] = draws.quantile([0.025, 0.975]).T
@@ -78,15 +78,10 @@ def against(judged: pd.DataFrame, base: str, part: str = "validation") -> pd.Dat
     wide = table.pivot_table(index=clip, columns="label", values="right", sort=False).astype(float)
     rows = {}
     for label in wide:
-        both = wide[[label, base]].dropna() if label != base else wide[[base, base]].dropna()
-        sources = both.index.get_level_values("src_file")
-        values = both.to_numpy()
-        difference, low, high = paired_difference(values[:, 0], values[:, 1], sources)
-        rows[label] = {
-            "accuracy": 100 * wide[label].mean(),
-            "difference": difference,
-            "low": low,
-            "high": high,
-            "clips": len(both),
-        }
+        both = wide.index[wide[[label, base]].notna().all(axis=1)]
+        one, other = wide.loc[both, label], wide.loc[both, base]
+        found = paired_difference(one, other, both.get_level_values("src_file"))
+        rows[label] = {"accuracy": 100 * wide[label].mean()}
+        rows[label] |= dict(zip(("difference", "low", "high"), found, strict=True))
+        rows[label]["clips"] = len(both)
     return pd.DataFrame.from_dict(rows, orient="index")

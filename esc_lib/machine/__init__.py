@@ -1,4 +1,3 @@
 """Files, devices, processes, provenance: what any program of this kind needs."""
 
 from esc_lib.machine.files import write_atomically
-from esc_lib.machine.hardware import best_device, torch_threads

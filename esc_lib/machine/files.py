@@ -1,14 +1,10 @@
 """Files and folders that are there whole or not at all."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-
-import torch
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -36,10 +32,11 @@ def made_once(path: Path, identity: str, make: Callable[[], dict]) -> dict:
 
     Parameters
     ----------
-    path : Path, the file to keep it in; it is replaced if `identity` is another.
-    identity : str, says what decides the content.
-    make : function without arguments.
+    path : the file to keep it in; it is replaced if `identity` is another.
+    identity : says what decides the content.
     """
+    import torch  # only here: the task graph, which writes files too, starts without it
+
     kept = torch.load(path, weights_only=True) if path.is_file() else {}
     if kept.get("identity") != identity:
         kept = {"identity": identity} | make()

@@ -1,18 +1,11 @@
 """One fingerprint of code, settings and data: the key of every cache and every run."""
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-
-import numpy as np
-import pandas as pd
-import torch
-from torch import nn
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,16 +35,17 @@ def fingerprint(*parts: object, code: str | Path | Iterable[str | Path] = ()) ->
 
 
 def _add(digest, part: object) -> None:
-    if isinstance(part, nn.Module):
+    if _is(part, "torch.nn", "Module"):
         part = part.state_dict()
-    if isinstance(part, torch.Tensor):
+    if _is(part, "torch", "Tensor"):
         part = part.detach().cpu().contiguous()
+        torch = sys.modules["torch"]
         part = (part.view(torch.int16) if part.dtype == torch.bfloat16 else part).numpy()
-    if isinstance(part, pd.DataFrame):
+    if _is(part, "pandas", "DataFrame"):
         part = part.to_csv()
-    if isinstance(part, np.ndarray):
+    if _is(part, "numpy", "ndarray"):
         digest.update(f"{part.dtype}{part.shape}".encode())
-        digest.update(np.ascontiguousarray(part))
+        digest.update(part if part.flags.c_contiguous else part.tobytes())
     elif isinstance(part, Mapping):
         for key, value in part.items():
             digest.update(repr(key).encode())
@@ -63,6 +57,11 @@ def _add(digest, part: object) -> None:
     else:
         digest.update(repr(part).encode())
     digest.update(b"|")
+
+
+def _is(part: object, library: str, kind: str) -> bool:
+    """Say what a part is without importing the library: what has not been imported made no part."""
+    return library in sys.modules and isinstance(part, getattr(sys.modules[library], kind))
 
 
 @cache
@@ -87,30 +86,25 @@ def parse(source: Path) -> ast.Module:
         sys.exit(f"parse: {source} line {error.lineno} is not valid Python: {error.msg}.")
 
 
-def imported_files(source: Path, root: Path = ROOT, package: str = "esc_lib") -> list[Path]:
+def imported_files(source: Path, root: Path = ROOT) -> list[Path]:
     """Return the files of the package that `source` imports, directly or through one another.
 
     A name that a room hands on leads to the module that defines it, and of a room that is imported
     as a whole only what is used of it counts.
     """
-    found, waiting = {}, [source]
+    found, waiting = set(), {source}
     while waiting:
-        for file in _imports(waiting.pop(), root, package):
-            if file not in found:
-                found[file] = None
-                waiting.append(file)
+        file = waiting.pop()
+        new = _imports(file, file.read_text(encoding="utf-8"), root) - found
+        found |= new
+        waiting |= new
     return sorted(found)
 
 
-def _imports(source: Path, root: Path, package: str) -> set[Path]:
-    """Return the files that one file imports names from."""
-    _ = parse(source)  # says which file, if it is not Python
-    return _imports_of_text(source.read_text(encoding="utf-8"), root, package)
-
-
 @cache
-def _imports_of_text(text: str, root: Path, package: str) -> set[Path]:
-    tree, files = ast.parse(text), set()
+def _imports(source: Path, text: str, root: Path) -> set[Path]:
+    """Return the files that one file imports names from; its text is a key of the cache."""
+    tree, files = parse(source), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             named = [(name.name, name.asname or name.name) for name in node.names]
@@ -119,7 +113,7 @@ def _imports_of_text(text: str, root: Path, package: str) -> set[Path]:
         else:
             continue
         for name, alias in named:
-            if name.split(".")[0] == package:
+            if name.split(".")[0] == "esc_lib":
                 files |= _of_name(name, root, lambda alias=alias: _used_of(tree, alias))
     return files
 
@@ -136,13 +130,9 @@ def _of_name(name: str, root: Path, used=lambda: None) -> set[Path]:
         return {place.with_suffix(".py")}
     face = place / "__init__.py"
     if face.is_file():
-        handed = _handed_on(face)
         names = used()
-        chosen = handed if names is None else names
-        files = set()
-        for attribute in chosen:
-            files |= _of_name(f"{name}.{attribute}", root)
-        return files or {face}
+        chosen = _handed_on(face) if names is None else names
+        return set().union(*(_of_name(f"{name}.{each}", root) for each in chosen)) or {face}
     above, _, attribute = name.rpartition(".")
     if not above:
         return set()

@@ -1,7 +1,5 @@
 """Where to compute, and with what precision."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import sys
@@ -41,8 +39,7 @@ def keep_freed_memory() -> None:
     """
     if not sys.platform.startswith("linux"):
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, -1)
         mallopt(_M_TOP_PAD, 256 * 1024**2)

@@ -1,7 +1,5 @@
 """Where a number comes from: settings, data, versions, machine."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform
@@ -19,9 +17,8 @@ def provenance(settings: dict, waveforms: torch.Tensor, wall_s: float) -> dict:
 
     Parameters
     ----------
-    settings : dict of plain types.
     waveforms : int16 tensor, shape (clips, samples), to be fingerprinted.
-    wall_s : float, training time in s.
+    wall_s : time that training took, in s.
     """
     return {
         "profile": settings,

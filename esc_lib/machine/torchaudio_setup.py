@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 SUFFIX = ".disabled"
+SHARED_OBJECTS = (".so", ".dylib", ".pyd", ".dll")
 
 
 def import_error() -> str:
@@ -31,12 +32,11 @@ def set_up(folder: Path | None = None) -> str:
 
     Parameters
     ----------
-    folder : Path, torchaudio's ``lib``; default: where the installed package has it
+    folder : torchaudio's ``lib``; default: where the installed package has it.
 
     Returns
     -------
-    str
-        One line: what was found and done.
+    One line: what was found and done.
 
     Raises
     ------
@@ -51,14 +51,12 @@ def set_up(folder: Path | None = None) -> str:
     error = import_error()
     if not error:
         return "torchaudio: imports as it is, nothing to do"
-    if not error.startswith("OSError"):
-        raise RuntimeError(f"torchaudio: import fails with {error}; reinstall torch and torchaudio")
-    renamed = [
-        path.rename(path.with_name(path.name + SUFFIX))
-        for pattern in ("*.so", "*.dylib", "*.pyd", "*.dll")
-        for path in sorted(folder.glob(pattern))
-    ]
-    error = import_error()
+    renamed = []
+    if error.startswith("OSError"):
+        for path in sorted(folder.glob("*")):
+            if path.suffix in SHARED_OBJECTS:
+                renamed.append(path.rename(path.with_name(path.name + SUFFIX)))
+        error = import_error()
     if error:
         for path in renamed:
             path.rename(path.with_name(path.name.removesuffix(SUFFIX)))

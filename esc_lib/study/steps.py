@@ -1,4 +1,7 @@
-"""The steps of a study: data, execution, the book's source, its HTML, the record."""
+"""The steps of a study: data, execution, the book's source, its HTML, the record.
+
+What only one step needs is imported there: the task graph, which knows them all, starts at once.
+"""
 
 import hashlib
 import json
@@ -12,11 +15,8 @@ from pathlib import Path
 import nbformat
 from sphinx_external_toc.parsing import parse_toc_yaml
 
-from esc_lib.data import prepare
 from esc_lib.machine.files import put_in_place, write_atomically
 from esc_lib.machine.fingerprint import ROOT
-from esc_lib.study import record
-from esc_lib.study.batch import run_notebook
 from esc_lib.study.notebook import head, parameter_names, repository, to_notebook
 from esc_lib.study.options import Options
 
@@ -34,6 +34,8 @@ def data_note(options: Options) -> Path:
 
 def make_data(options: Options) -> None:
     """Have the data made or fetched, and note what it is; unchanged data leaves the note as is."""
+    from esc_lib.data import prepare
+
     try:
         folder = prepare(options.profile, options.data).resolve()
         table = (folder / "meta" / "esc50.csv").read_bytes()
@@ -65,6 +67,8 @@ def parameters_of(options: Options, stem: str) -> dict:
 
 def execute(options: Options, stem: str) -> None:
     """Run one notebook of the profile."""
+    from esc_lib.study.batch import run_notebook
+
     source = options.sources[stem]
     parameters = parameters_of(options, stem)
     if "data_folder" in parameter_names(to_notebook(source)):
@@ -95,6 +99,8 @@ def staged(options: Options) -> dict[Path, Path]:
 
 def assemble(options: Options) -> None:
     """Lay out the book's source afresh, so that nothing stale stays in it."""
+    from esc_lib.study import record
+
     shutil.rmtree(options.build / "book", ignore_errors=True)
     for source, target in staged(options).items():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -151,6 +157,8 @@ def build_html(options: Options) -> None:
 
 def make_record(options: Options) -> None:
     """Put the study into results/."""
+    from esc_lib.study import record
+
     notebooks = [options.executed(stem) for stem in options.sources]
     target = ROOT / "results" / options.profile
     try:

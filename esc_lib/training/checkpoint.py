@@ -1,7 +1,5 @@
 """Weights on disk: safetensors, tied to the settings they were trained with."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -17,13 +15,8 @@ from esc_lib.models.se_cnn import SECNN
 
 def save(path: Path, model: SECNN, profile: Profile, class_names: list[str]) -> None:
     """Write weights as safetensors, with the settings they belong to."""
-    settings = {
-        "front_end": profile.as_dict()["front_end"],
-        "network": profile.as_dict()["network"],
-        "class_names": class_names,
-    }
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-    metadata = {"settings": json.dumps(settings)}
+    metadata = {"settings": _settings(profile, class_names)}
     write_atomically(path, lambda p: save_file(tensors, p, metadata=metadata))
 
 
@@ -40,10 +33,7 @@ def load(path: Path, profile: Profile, class_names: list[str]) -> SECNN:
             saved = json.loads((file.metadata() or {}).get("settings", "{}"))
     except SafetensorError as error:
         raise ValueError(f"load: checkpoint {path} is damaged ({error}); train again.") from None
-    # through JSON once, so that tuples compare equal to the lists JSON knows
-    wanted = json.loads(json.dumps(profile.as_dict()))
-    wanted = {k: wanted[k] for k in ("front_end", "network")} | {"class_names": class_names}
-    for key, value in wanted.items():
+    for key, value in json.loads(_settings(profile, class_names)).items():
         if saved.get(key) != value:
             raise ValueError(
                 f"load: checkpoint {path} was made with another {key} than profile "
@@ -52,3 +42,10 @@ def load(path: Path, profile: Profile, class_names: list[str]) -> SECNN:
     model = SECNN(len(class_names), profile.network)
     model.load_state_dict(load_file(path))
     return model.eval().to(best_device(), memory_format=torch.channels_last)
+
+
+def _settings(profile: Profile, class_names: list[str]) -> str:
+    """Return what weights are tied to."""
+    own = profile.as_dict()
+    settings = {name: own[name] for name in ("front_end", "network")}
+    return json.dumps(settings | {"class_names": class_names})

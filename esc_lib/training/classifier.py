@@ -3,8 +3,6 @@
 Everything random in a step follows from (seed, epoch, step).
 """
 
-from __future__ import annotations
-
 import copy
 import inspect
 from dataclasses import dataclass, replace
@@ -61,10 +59,9 @@ def fit(
 
     Parameters
     ----------
-    data : Data, with its split.
-    folder : Path; the state is kept in a folder of it named after the settings, the clips and the
-        code, so that a run never goes on from another one's state.
-    precision : str, Fabric's name; default: ``hardware.best_precision``.
+    folder : the state is kept in a folder of it named after the settings, the clips and the code,
+        so that a run never goes on from another one's state.
+    precision : Fabric's name; default: ``hardware.best_precision``.
     start : network, a copy of which is trained further; default: the profile's with fresh weights.
     teacher : network in evaluation mode whose softened decisions are learned beside the labels.
 
@@ -109,10 +106,12 @@ class _Classifier(loop.Task):
             self.optimizer, self.recipe, profile.training.epochs * self.n_steps
         )
         self.wrapped, self.optimizer = self.fabric.setup(self.model, self.optimizer)
-        self.average = AveragedModel(
-            self.model, multi_avg_fn=recipes.running_mean(self.recipe.ema_decay), use_buffers=True
-        )
-        self.best = copy.deepcopy(self.model) if self.recipe.schedule == "plateau" else None
+        self.average = self.best = None
+        if self.recipe.ema_decay:
+            mean = recipes.running_mean(self.recipe.ema_decay)
+            self.average = AveragedModel(self.model, multi_avg_fn=mean, use_buffers=True)
+        if self.recipe.schedule == "plateau":
+            self.best = copy.deepcopy(self.model)
         self.teacher = None if teacher is None else teacher.to(self.fabric.device).eval()
         self.data = data.to(self.fabric.device)
         self.spans = sounding_span(self.data.waveforms)
@@ -121,18 +120,15 @@ class _Classifier(loop.Task):
 
     def parts(self) -> dict:
         """Return networks, optimiser, schedule and the scaler of gradients."""
-        parts = {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
+        parts = {"model": self.model, "average": self.average, "best": self.best}
+        parts |= {"optimizer": self.optimizer, "schedule": self.schedule}
         parts["scaler"] = self.fabric.strategy.precision
-        if self.recipe.ema_decay:
-            parts["average"] = self.average
-        if self.best is not None:
-            parts["best"] = self.best
-        return parts
+        return {name: part for name, part in parts.items() if part is not None}
 
     @property
     def current(self) -> nn.Module:
         """Return the network whose weights count: the running mean if there is one."""
-        return self.average.module if self.recipe.ema_decay else self.model
+        return self.model if self.average is None else self.average.module
 
     @property
     def kept(self) -> nn.Module:
@@ -164,15 +160,14 @@ class _Classifier(loop.Task):
         self.optimizer.step()
         if recipe.schedule == "one_cycle":
             self.schedule.step()
-        if recipe.ema_decay:
+        if self.average is not None:
             self.average.update_parameters(self.model)
         return len(rows), {"train_loss": mean_loss, "train_accuracy": correct / len(rows)}
 
     def loss(self, features, logits, targets) -> torch.Tensor:
         """Return the summed loss of a batch: against the labels, and a teacher if there is one."""
-        smoothing = self.recipe.label_smoothing
         loss = nn.functional.cross_entropy(
-            logits, targets, reduction="sum", label_smoothing=smoothing
+            logits, targets, reduction="sum", label_smoothing=self.recipe.label_smoothing
         )
         if self.teacher is None:
             return loss
@@ -195,7 +190,7 @@ class _Classifier(loop.Task):
         device = self.fabric.device
         generator = torch.Generator(device).manual_seed(int(sequence.generate_state(1)[0]))
         torch.manual_seed(int(sequence.generate_state(2)[1]) + self.fabric.global_rank)  # dropout
-        settings = self.recipe.augmentation
+        settings, sr = self.recipe.augmentation, self.profile.front_end.sr
 
         waveforms, n_valid = self.data.batch(rows, device)
         targets = self.labels[rows].to(device)
@@ -208,15 +203,10 @@ class _Classifier(loop.Task):
             starts = augment.crop_starts(self.spans[rows], n_samples, place)
             waveforms = augment.crop(waveforms, starts, n_samples)
             n_valid = torch.full_like(n_valid, n_samples)
-        waveforms = augment.augment_waveforms(
-            waveforms, n_valid, settings, self.profile.front_end.sr, generator
-        )
+        waveforms = augment.augment_waveforms(waveforms, n_valid, settings, sr, generator)
         if settings.transform_probability:
             waveforms = augment.transform_waveforms(
-                waveforms,
-                settings.transform_probability,
-                self.profile.front_end.sr,
-                generator,
+                waveforms, settings.transform_probability, sr, generator
             )
         mix = augment.draw_mix(len(rows), settings.mix_alpha, rng, device)
         if settings.mixing == "between_class":
@@ -234,13 +224,11 @@ class _Classifier(loop.Task):
         rows = self.data.split.validation
         if len(rows):
             with self.fabric.autocast():
-                logits = predict(
-                    self.current, self.front_end, self.data, rows, self.stage.crop_frames,
-                    spans=self.spans,
-                )  # fmt: skip
+                shown = self.front_end, self.data, rows, self.stage.crop_frames
+                logits = predict(self.current, *shown, spans=self.spans)
             loss, accuracy = _loss_and_accuracy(logits, self.data.labels[rows])
-        found = {"validation_loss": loss, "validation_accuracy": accuracy}
-        found["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        rate = self.optimizer.param_groups[0]["lr"]
+        found = {"validation_loss": loss, "validation_accuracy": accuracy, "learning_rate": rate}
         if self.best is not None:
             self.schedule.step(loss)
             if recipes.kept_epoch([*history, row | found], self.recipe) == row["epoch"]:

@@ -1,14 +1,11 @@
 """Which comparisons a study makes between training runs."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from esc_lib.config import RECIPES, Profile, Recipe, Stage
+from esc_lib.config import RECIPES, Profile, Recipe, Stage, variant
 from esc_lib.data.clips import Data
 from esc_lib.data.splits import COMPARED
 from esc_lib.machine.provenance import checksum_of
@@ -16,6 +13,18 @@ from esc_lib.models.peers import PEERS
 from esc_lib.training import runs
 
 GROUPS = ("folds", "protocols", "ablation", "peers")
+# What each lever of the ablation changes of a recipe.
+LEVERS = {
+    "no mixing": {"mixing": "none"},
+    "between-class mixing": {"mixing": "between_class"},
+    "no stretch": {"max_stretch": 0.0},
+    "no masks": {"max_mask": 0.0},
+    "noise and shift": {"probability": 0.3},  # as in the thesis's recipe
+    "whole clips": {"stages": (Stage(),), "test_crops": 1},
+    "hard labels": {"label_smoothing": 0.0},
+    "last weights": {"ema_decay": 0.0},
+    "plateau schedule": {"schedule": "plateau", "optimizer": "adam"},
+}
 
 
 @dataclass(frozen=True)
@@ -29,33 +38,30 @@ class Planned:
 
 def plan(profile: Profile) -> list[Planned]:
     """Return all runs that the profile's evidence asks for."""
-    evidence = profile.evidence
-    own_epochs = profile.training.epochs
+    evidence, usual = profile.evidence, profile.training.epochs
     narrow = replace(profile, network=evidence.network or profile.network)
-    small = runs.variant(narrow, epochs=evidence.epochs or own_epochs)
+    small = variant(narrow, epochs=evidence.epochs or usual)
+    published = variant(
+        profile, protocol="no_validation", epochs=evidence.published_epochs or usual
+    )
+    peer = variant(profile, epochs=evidence.peer_epochs or usual)
 
-    whole = {name: runs.variant(profile, recipe=RECIPES[name]) for name in evidence.recipes}
+    recipes = {name: RECIPES[name] for name in evidence.recipes}
+    whole = {name: variant(profile, recipe=recipe) for name, recipe in recipes.items()}
     whole |= {
-        f"{name}, no validation": runs.variant(
-            each, protocol="no_validation", epochs=evidence.published_epochs or own_epochs
-        )
-        for name, each in whole.items()
-        if each.training.recipe.schedule == "one_cycle"
+        f"{name}, no validation": variant(published, recipe=recipe)
+        for name, recipe in recipes.items()
+        if recipe.schedule == "one_cycle"
     }
-    protocols = {name: runs.variant(small, protocol=name) for name in COMPARED}
+    protocols = {name: variant(small, protocol=name) for name in COMPARED}
     levers = {
-        recipe.name: runs.variant(small, recipe=recipe)
-        for recipe in ablated(RECIPES["strong"])
+        recipe.name: variant(small, recipe=recipe) for recipe in ablated(RECIPES["strong"])
     }
-    levers["no gates"] = replace(small, network=replace(small.network, se_reduction=0))
-    levers["thesis recipe"] = runs.variant(small, recipe=RECIPES["thesis"])
-    peers = {name: replace(profile, architecture=name) for name in ("se_cnn", *PEERS)}
+    levers["no gates"] = variant(small, network=replace(small.network, se_reduction=0))
+    levers["thesis recipe"] = variant(small, recipe=RECIPES["thesis"])
+    peers = {name: variant(peer, architecture=name) for name in ("se_cnn", *PEERS)}
     if evidence.network:
-        peers["se_cnn, narrow"] = narrow
-    peers = {
-        name: runs.variant(peer, epochs=evidence.peer_epochs or own_epochs)
-        for name, peer in peers.items()
-    }
+        peers["se_cnn, narrow"] = variant(peer, network=evidence.network)
 
     comparisons = {
         "folds": (whole, evidence.seeds, evidence.folds),
@@ -64,7 +70,7 @@ def plan(profile: Profile) -> list[Planned]:
         "peers": (peers, (0,), evidence.peer_folds),
     }
     return [
-        Planned(group, label, runs.variant(each, test_fold=fold, seed=seed))
+        Planned(group, label, variant(each, test_fold=fold, seed=seed))
         for group, (variants, seeds, folds) in comparisons.items()
         for label, each in variants.items()
         for seed in seeds
@@ -72,22 +78,9 @@ def plan(profile: Profile) -> list[Planned]:
     ]
 
 
-def ablated(recipe: Recipe) -> Iterator[Recipe]:
-    """Yield the recipe, and the recipe with one lever changed at a time."""
-
-    def augmented(name: str, **changes) -> Recipe:
-        return replace(recipe, name=name, augmentation=replace(recipe.augmentation, **changes))
-
-    yield recipe
-    yield augmented("no mixing", mixing="none")
-    yield augmented("between-class mixing", mixing="between_class")
-    yield augmented("no stretch", max_stretch=0.0)
-    yield augmented("no masks", max_mask=0.0)
-    yield augmented("noise and shift", probability=0.3)
-    yield replace(recipe, name="whole clips", stages=(Stage(),), test_crops=1)
-    yield replace(recipe, name="hard labels", label_smoothing=0.0)
-    yield replace(recipe, name="last weights", ema_decay=0.0)
-    yield replace(recipe, name="plateau schedule", schedule="plateau", optimizer="adam")
+def ablated(recipe: Recipe) -> list[Recipe]:
+    """Return the recipe, and the recipe with one lever changed at a time."""
+    return [recipe, *(variant(recipe, name=name, **changes) for name, changes in LEVERS.items())]
 
 
 def carry_out(
@@ -99,9 +92,8 @@ def carry_out(
 
     Parameters
     ----------
-    planned : list of Planned
-    folder : Path of the folder of all runs.
-    recorded : Path of a recorded study, to read its runs of these clips instead of training.
+    folder : of all runs.
+    recorded : a recorded study, to read its runs of these clips instead of training.
 
     Raises
     ------
@@ -123,21 +115,18 @@ def carry_out(
             if not (run / "run.json").is_file():
                 continue
         found = pd.read_csv(run / "predictions.csv")
-        tables.append(
-            pd.DataFrame(
-                {
-                    "group": item.group,
-                    "label": item.label,
-                    "fold": item.profile.test_fold,
-                    "seed": item.profile.training.seed,
-                    "run": run.name,
-                    "part": found.part,
-                    "filename": found.filename,
-                    "right": found.predicted == found.label,
-                    "right_whole": found.whole_clip == found.label,
-                }
-            )
-        )
+        columns = {
+            "group": item.group,
+            "label": item.label,
+            "fold": item.profile.test_fold,
+            "seed": item.profile.training.seed,
+            "run": run.name,
+            "part": found.part,
+            "filename": found.filename,
+            "right": found.predicted == found.label,
+            "right_whole": found.whole_clip == found.label,
+        }
+        tables.append(pd.DataFrame(columns))
     if not tables:
         raise ValueError(
             f"carry_out: {recorded} holds no run of this profile on these very clips (settings "

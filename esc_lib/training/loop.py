@@ -23,18 +23,11 @@ SAVE_INTERVAL_S = 60.0  # a run that is killed loses at most about this much wor
 
 
 class Task:
-    """What is trained.
+    """What is trained."""
 
-    Attributes
-    ----------
-    name : str, of the progress bar.
-    fabric : Fabric
-    n_steps : int, steps of an epoch.
-    """
-
-    name = "training"
+    name = "training"  # of the progress bar
     fabric: Fabric
-    n_steps: int
+    n_steps: int  # of an epoch
 
     def parts(self) -> dict:
         """Return all that the rest of the run depends on: name to what has a ``state_dict``."""
@@ -75,8 +68,8 @@ def train(task: Task, epochs: int, path: Path | None = None) -> list[dict]:
 
     Parameters
     ----------
-    path : Path of the file that holds the state, so that a run that was stopped goes on from it.
-        None saves nothing.
+    path : file that holds the state, so that a run that was stopped goes on from it; None saves
+        nothing.
 
     Raises
     ------

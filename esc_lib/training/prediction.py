@@ -1,7 +1,5 @@
 """What a network makes of clips: logits over whole clips, or over evenly spaced excerpts."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import nn
@@ -45,9 +43,9 @@ def predict(
             views = _crops(front_end, waveforms, span.to(device), crop_frames, n_crops)
         else:
             views = [front_end.features(waveforms, n_valid)]
-        seen = [model(view).float().cpu() for view in views]
+        seen = torch.stack([model(view).float().cpu() for view in views])
         if len(seen) > 1:
-            seen = [torch.stack(seen).log_softmax(-1).logsumexp(0) - np.log(len(seen))]
+            seen = seen.log_softmax(-1).logsumexp(0, keepdim=True) - np.log(len(seen))
         logits.append(seen[0])
     model.train(was_training)
     return torch.cat(logits)

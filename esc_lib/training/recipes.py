@@ -29,17 +29,14 @@ def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return kind(groups, lr=recipe.learning_rate, fused=True)
 
 
-def schedule(optimizer, recipe: Recipe, n_steps: int):
+def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, n_steps: int):
+    """Return the recipe's schedule of the learning rate, over so many steps if it is one cycle."""
     if recipe.schedule == "plateau":
         return torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, factor=recipe.plateau_factor, patience=recipe.plateau_patience
         )
     return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        recipe.learning_rate,
-        total_steps=n_steps,
-        pct_start=0.15,
-        final_div_factor=100,
+        optimizer, recipe.learning_rate, n_steps, pct_start=0.15, final_div_factor=100
     )
 
 

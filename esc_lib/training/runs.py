@@ -4,18 +4,15 @@ A run's folder ``artifacts/runs/<name>/`` holds ``history.csv``, ``predictions.c
 ``model.safetensors`` and, written last, ``run.json``.
 """
 
-from __future__ import annotations
-
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
+from torch import nn
 
-from esc_lib.config import Profile, get_profile, restore
+from esc_lib.config import Profile, get_profile, restore, variant
 from esc_lib.data import splits
 from esc_lib.data.clips import Data
 from esc_lib.machine.distributed import is_first_process
@@ -45,8 +42,8 @@ def name_of(profile: Profile) -> str:
 
 def settings_of(profile: Profile) -> tuple:
     """Return the settings that decide a run; the recipe's name does not."""
-    unnamed = replace(profile.training, recipe=replace(profile.training.recipe, name=""))
-    return tuple(getattr(replace(profile, training=unnamed), name) for name in DECIDING)
+    unnamed = variant(profile, recipe=variant(profile.training.recipe, name=""))
+    return tuple(getattr(unnamed, name) for name in DECIDING)
 
 
 def find_recorded(profile: Profile, recorded: Path, checksum: str = "") -> Path | None:
@@ -54,8 +51,8 @@ def find_recorded(profile: Profile, recorded: Path, checksum: str = "") -> Path 
 
     Parameters
     ----------
-    recorded : Path of a recorded study.
-    checksum : str, of the sound, as ``provenance.checksum_of``, if the run has to be of it.
+    recorded : folder of a recorded study.
+    checksum : of the sound, as ``provenance.checksum_of``, if the run has to be of it.
     """
     for path in sorted(recorded.glob("runs/*/run.json")):
         record = record_of(path.parent)
@@ -74,13 +71,12 @@ def run(data: Data, profile: Profile, runs: Path) -> Path:
 
     Parameters
     ----------
-    data : Data; its own split is replaced by the one the profile asks for.
-    profile : Profile, with fold, seed, protocol, recipe and architecture.
-    runs : Path of the folder of all runs.
+    data : its own split is replaced by the one the profile asks for.
+    runs : folder of all runs.
 
     Returns
     -------
-    Path of the run's folder.
+    The run's folder.
     """
     data = split_for(data, profile)
     folder = runs / name_of(profile)
@@ -92,11 +88,9 @@ def run(data: Data, profile: Profile, runs: Path) -> Path:
     if not is_first_process():
         return folder
     _finish(folder, fit.model, fit.history, data, profile)
-    record = provenance(profile.as_dict(), data.waveforms, float(fit.history.seconds.sum())) | {
-        "identity": identity,
-        "kept_epoch": fit.kept_epoch,
-        "last_session_s": round(time.perf_counter() - started, 1),
-    }
+    record = provenance(profile.as_dict(), data.waveforms, float(fit.history.seconds.sum()))
+    record |= {"identity": identity, "kept_epoch": fit.kept_epoch}
+    record["last_session_s"] = round(time.perf_counter() - started, 1)
     save_json(folder / "run.json", record)
     return folder
 
@@ -107,11 +101,7 @@ def adopt(recorded: str | Path, data: Data, profile: Profile, runs: Path) -> Pat
     Parameters
     ----------
     recorded : folder with ``model.safetensors`` and the run's ``runs/<name>/``.
-    data, profile, runs : as for :func:`run`.
-
-    Returns
-    -------
-    Path of the run's folder.
+    data, profile, runs : as for :func:`run`, which returns the same.
 
     Raises
     ------
@@ -120,9 +110,10 @@ def adopt(recorded: str | Path, data: Data, profile: Profile, runs: Path) -> Pat
     ValueError
         If the weights belong to other settings or classes.
     """
-    source, weights = find_recorded(profile, Path(recorded)), Path(recorded) / "model.safetensors"
-    needed = weights, (source or Path(recorded) / "runs" / name_of(profile)) / "history.csv"
-    for path in needed:
+    recorded = Path(recorded)
+    source = find_recorded(profile, recorded) or recorded / "runs" / name_of(profile)
+    weights, history = recorded / "model.safetensors", source / "history.csv"
+    for path in (weights, history):
         if not path.is_file():
             raise FileNotFoundError(
                 f"adopt: {path} is missing; give the folder of a recorded run of this profile, "
@@ -132,8 +123,8 @@ def adopt(recorded: str | Path, data: Data, profile: Profile, runs: Path) -> Pat
     folder = runs / name_of(profile)
     folder.mkdir(parents=True, exist_ok=True)
     model = load(weights, profile, data.class_names)
-    _finish(folder, model, pd.read_csv(source / "history.csv"), data, profile)
-    save_json(folder / "run.json", record_of(source) | {"adopted_from": Path(recorded).name})
+    _finish(folder, model, pd.read_csv(history), data, profile)
+    save_json(folder / "run.json", record_of(source) | {"adopted_from": recorded.name})
     return folder
 
 
@@ -157,13 +148,14 @@ def split_for(data: Data, profile: Profile) -> Data:
 
 def _finish(folder: Path, model, history: pd.DataFrame, data: Data, profile: Profile) -> None:
     """Write what a run leaves behind, all but its record."""
-    _write_csv(folder / "history.csv", history)
-    _write_csv(folder / "predictions.csv", predict(model, data, profile))
+    tables = {"history.csv": history, "predictions.csv": predict(model, data, profile)}
+    for name, table in tables.items():
+        write_atomically(folder / name, lambda path, table=table: table.to_csv(path, index=False))
     if profile.architecture == "se_cnn":
         save(folder / "model.safetensors", model, profile, data.class_names)
 
 
-def predict(model: torch.nn.Module, data: Data, profile: Profile) -> pd.DataFrame:
+def predict(model: nn.Module, data: Data, profile: Profile) -> pd.DataFrame:
     """Return one row per validation and test clip: what the network makes of it.
 
     Columns are filename, fold, part, category, label, row, then ``predicted``, ``confidence`` and
@@ -175,28 +167,17 @@ def predict(model: torch.nn.Module, data: Data, profile: Profile) -> pd.DataFram
     front_end = LogMel(profile.front_end).to(device)
     rows = np.concatenate([data.split.validation, data.split.test])
     recipe = profile.training.recipe
-    views = {"crops": (recipe.stages[-1].crop_frames, recipe.test_crops), "whole": (0, 1)}
+    views = (recipe.stages[-1].crop_frames, recipe.test_crops), (0, 1)
     with autocast(device):
-        probabilities = {
-            name: prediction.predict(model, front_end, data, rows, *view).softmax(1).numpy()
-            for name, view in views.items()
-        }
-    crops = probabilities["crops"]
+        crops, whole = (
+            prediction.predict(model, front_end, data, rows, *view).softmax(1).numpy()
+            for view in views
+        )
     table = data.clips.loc[rows, ["filename", "fold", "part", "category", "label"]].assign(
         row=rows,
         predicted=crops.argmax(1),
         confidence=crops.max(1),
-        whole_clip=probabilities["whole"].argmax(1),
+        whole_clip=whole.argmax(1),
     )
     columns = [f"p_{name}" for name in data.class_names]
     return table.join(pd.DataFrame(crops.round(6), index=table.index, columns=columns))
-
-
-def variant(profile: Profile, **changes) -> Profile:
-    """Return the profile with other fold, architecture, seed, recipe, protocol, epochs, ..."""
-    own = {key: changes.pop(key) for key in list(changes) if hasattr(profile.training, key)}
-    return replace(profile, training=replace(profile.training, **own), **changes)
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    write_atomically(path, lambda scratch: table.to_csv(scratch, index=False))

@@ -1,5 +1,7 @@
 """What a fingerprint depends on: settings, data, and the code that is really used."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,3 +123,9 @@ def test_source_that_is_not_python_is_named(tmp_path):
     (tmp_path / "05_x.py").write_text("a = 1\nb = = 2\n")
     with pytest.raises(SystemExit, match=r"05_x.py line 2 is not valid Python"):
         parse(tmp_path / "05_x.py")
+
+
+def test_the_task_graph_starts_without_the_large_libraries():
+    command = "import esc_lib.machine.fingerprint, sys; print({'torch', 'pandas'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert done.stdout == "set()\n"

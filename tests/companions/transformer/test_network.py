@@ -203,21 +203,6 @@ def test_a_linear_probe_reads_what_the_classifier_reads():
 # -------------------------------------------------------------------------------------- costs
 
 
-def test_bytes_of_a_step_are_those_counted_by_hand():
-    network = nn.Sequential(nn.Linear(5, 3), nn.ReLU(), nn.Linear(3, 4))
-    network[0].weight.requires_grad_(False)
-    features, targets = torch.randn(8, 5), torch.zeros(8, dtype=torch.long)
-    cost = freezing.step_cost(network, features, targets, 1, mixed_precision=False)
-    assert cost["trainable"] == 3 + 3 * 4 + 4
-    assert cost["parameter_mb"] == pytest.approx(4 * (15 + 19) / 1e6)
-    assert cost["gradient_mb"] == pytest.approx(4 * 19 / 1e6)
-    assert cost["optimizer_mb"] == pytest.approx(2 * 4 * 19 / 1e6)  # Adam: two running means
-    # ReLU's result (8 x 3), which the second layer shares; cross-entropy: log-probabilities
-    # (8 x 4), targets (8 of 8 bytes) and their total weight (one float)
-    assert cost["activation_mb"] == pytest.approx((4 * 24 + 4 * 32 + 8 * 8 + 4) / 1e6)
-    assert np.isnan(cost["peak_mb"])
-
-
 def test_freezing_costs_less_and_leaves_the_network_as_it_was():
     network = ast.freeze(tiny(), "last2").eval()
     kept = copy.deepcopy(network.state_dict())
