@@ -1,5 +1,9 @@
 """Whether the classifier is right as often as it says: reliability, scores, one temperature.
 
+Everywhere `confidence` is the probability of the predicted class and `right` says whether that is
+the true one, both of shape (clips,); `probabilities` has the shape (clips, classes), `labels`,
+int, the shape (clips,).
+
 References
 ----------
 guo2017calibration, naeini2015obtaining, brier1950verification, broecker2007increasing
@@ -21,8 +25,6 @@ def reliability(confidence: np.ndarray, right: np.ndarray, n_bins: int = N_BINS)
 
     Parameters
     ----------
-    confidence : array, shape (clips,), probability of the predicted class.
-    right : bool array, shape (clips,).
     n_bins : equally wide; a bin holds its lower edge, the last one both.
 
     Returns
@@ -54,10 +56,6 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, n_bins: int = N
     bin's accuracy misses its confidence by chance, and either way counts as error. Drawing clips
     again adds to that, so the bootstrap gives no interval; see :func:`error_if_calibrated`.
 
-    Parameters
-    ----------
-    confidence, right, n_bins : as for :func:`reliability`.
-
     References
     ----------
     naeini2015obtaining
@@ -72,10 +70,6 @@ def error_if_calibrated(
 
     It has the same confidences and is right on each clip with that probability, one clip
     independent of the next; clips of one recording are not, which makes p too small.
-
-    Parameters
-    ----------
-    confidence, right : as for :func:`reliability`.
 
     Returns
     -------
@@ -118,10 +112,7 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return the temperature of least negative log-likelihood, between 0.05 and 20.
 
-    Parameters
-    ----------
-    probabilities : array, shape (clips, classes), of clips that nothing else is judged on.
-    labels : int array, shape (clips,).
+    The clips are to be some that nothing else is judged on.
 
     References
     ----------
@@ -143,8 +134,7 @@ def compare(
 
     Parameters
     ----------
-    labels : int array, shape (clips,).
-    before, after : arrays, shape (clips, classes), probabilities.
+    before, after : probabilities.
     draws : array, shape (draws, clips), as ``intervals.source_draws`` returns it.
 
     Returns

@@ -1,4 +1,9 @@
-"""What a classifier decides: confusion, ROC, classes, recordings."""
+"""What a classifier decides: confusion, ROC, classes, recordings.
+
+Everywhere `labels` and `predicted` are int arrays, shape (clips,), `probabilities` has the shape
+(clips, classes), `sources` names each clip's source recording, shape (clips,), and `draws`, shape
+(draws, clips), are those of :func:`intervals.source_draws`.
+"""
 
 from dataclasses import dataclass
 from string import ascii_uppercase
@@ -25,13 +30,7 @@ def confused_pairs(
     names: list[str],
     at_most: int = 10,
 ) -> pd.DataFrame:
-    """Return the pairs of classes confused most often, both ways counted together.
-
-    Parameters
-    ----------
-    labels, predicted : int arrays, shape (clips,).
-    sources : array, shape (clips,), the source recording of each clip.
-    at_most : up to 26.
+    """Return the pairs, up to 26, of classes confused most often, both ways counted together.
 
     Returns
     -------
@@ -99,10 +98,7 @@ def roc(
 
     Parameters
     ----------
-    labels : int array, shape (clips,).
-    probabilities : array, shape (clips, classes).
-    draws : array, shape (draws, clips), as :func:`source_draws` returns it; those without a clip
-        of the class, or without one of the rest, are left out.
+    draws : those without a clip of the class, or without one of the rest, are left out.
     label : None pools the decisions of all classes (micro-average).
     """
     n_classes = probabilities.shape[1]
@@ -171,12 +167,6 @@ def error_clustering(
     Errors are shuffled among the clips of each class: how hard a class is stays as it was, which
     of its clips are wrong becomes chance. The observed order counts as one of the shuffles.
 
-    Parameters
-    ----------
-    wrong : bool array, shape (clips,).
-    labels : int array, shape (clips,).
-    sources : array, shape (clips,), the source recording of each clip.
-
     References
     ----------
     phipson2010permutation
@@ -207,7 +197,6 @@ def variance_between_classes(values: np.ndarray, labels: np.ndarray) -> float:
     Parameters
     ----------
     values : array, shape (clips, channels); variances are summed over channels.
-    labels : int array, shape (clips,).
     """
     total = values.var(axis=0).sum()
     if total == 0:
@@ -227,7 +216,6 @@ def root_ratio(
     ----------
     above, below : arrays, shape (clips,), >= 0: squared errors over energies make a relative
         error, squared errors of two dictionaries the factor between their errors.
-    draws : array, shape (draws, clips), as :func:`source_draws` returns it.
     """
     counted = draws.any(axis=1)  # a class may be missing from a draw
     spread = np.sqrt((draws[counted] @ above) / (draws[counted] @ below))

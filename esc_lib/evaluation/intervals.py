@@ -1,4 +1,7 @@
-"""How sure a number is: intervals over source recordings."""
+"""How sure a number is: intervals over source recordings.
+
+Everywhere `sources`, shape (clips,), names the source recording of each clip.
+"""
 
 import numpy as np
 import pandas as pd
@@ -26,7 +29,6 @@ def accuracy(right: np.ndarray, sources: np.ndarray) -> tuple[float, float, floa
     Parameters
     ----------
     right : array, shape (clips,), bool, or the share of several networks that were right.
-    sources : array, shape (clips,), the source recording of each clip.
 
     Notes
     -----
@@ -55,10 +57,7 @@ def paired_difference(
 ) -> tuple[float, float, float]:
     """Return by how many points `one` is more often right than `other`, and its 95 % interval.
 
-    Parameters
-    ----------
-    one, other : arrays, shape (clips,), right or not on the same clips.
-    sources : array, shape (clips,), the source recording of each clip: they are drawn.
+    Both are of shape (clips,), right or not on the same clips; their recordings are drawn.
     """
     points = 100 * (np.asarray(one, float) - np.asarray(other, float))
     return mean_interval(points, source_draws(np.asarray(sources)))
@@ -68,10 +67,6 @@ def source_draws(sources: np.ndarray, n_draws: int = 2000, seed: int = 0) -> np.
     """Return how often each clip is in each draw of a bootstrap, shape (draws, clips).
 
     Whole source recordings are drawn, with replacement: clips cut from one are not independent.
-
-    Parameters
-    ----------
-    sources : array, shape (clips,), the source recording of each clip.
     """
     index, names = pd.factorize(sources)
     rng = np.random.default_rng(seed)

@@ -31,19 +31,13 @@ TEACHER_WEIGHT, TEACHER_TEMPERATURE = 0.7, 4.0
 
 @dataclass
 class Fit:
-    """Outcome of a training run.
+    """Outcome of a training run."""
 
-    Attributes
-    ----------
-    model : network in evaluation mode on the CPU, with the kept weights.
-    history : DataFrame, a row per epoch: epoch, train_loss, train_accuracy, validation_loss,
-        validation_accuracy (shares; NaN without validation clips), learning_rate, seconds.
-    kept_epoch : int, the epoch that the weights come from.
-    """
-
-    model: nn.Module
+    model: nn.Module  # in evaluation mode on the CPU, with the kept weights
+    # a row per epoch: epoch, train_loss, train_accuracy, validation_loss, validation_accuracy
+    # (shares; NaN without validation clips), learning_rate, seconds
     history: pd.DataFrame
-    kept_epoch: int
+    kept_epoch: int  # which the weights come from
 
 
 def fit(

@@ -12,7 +12,6 @@ from esc_lib.machine.provenance import checksum_of
 from esc_lib.models.peers import PEERS
 from esc_lib.training import runs
 
-GROUPS = ("folds", "protocols", "ablation", "peers")
 # What each lever of the ablation changes of a recipe.
 LEVERS = {
     "no mixing": {"mixing": "none"},
@@ -39,24 +38,20 @@ class Planned:
 def plan(profile: Profile) -> list[Planned]:
     """Return all runs that the profile's evidence asks for."""
     evidence, usual = profile.evidence, profile.training.epochs
-    narrow = replace(profile, network=evidence.network or profile.network)
-    small = variant(narrow, epochs=evidence.epochs or usual)
-    published = variant(
-        profile, protocol="no_validation", epochs=evidence.published_epochs or usual
-    )
+    published = variant(profile, epochs=evidence.published_epochs or usual)
     peer = variant(profile, epochs=evidence.peer_epochs or usual)
+    small = variant(profile, epochs=evidence.epochs or usual)
+    small = replace(small, network=evidence.network or profile.network)
 
     recipes = {name: RECIPES[name] for name in evidence.recipes}
     whole = {name: variant(profile, recipe=recipe) for name, recipe in recipes.items()}
     whole |= {
-        f"{name}, no validation": variant(published, recipe=recipe)
+        f"{name}, no validation": variant(published, recipe=recipe, protocol="no_validation")
         for name, recipe in recipes.items()
         if recipe.schedule == "one_cycle"
     }
     protocols = {name: variant(small, protocol=name) for name in COMPARED}
-    levers = {
-        recipe.name: variant(small, recipe=recipe) for recipe in ablated(RECIPES["strong"])
-    }
+    levers = {each.name: variant(small, recipe=each) for each in ablated(RECIPES["strong"])}
     levers["no gates"] = variant(small, network=replace(small.network, se_reduction=0))
     levers["thesis recipe"] = variant(small, recipe=RECIPES["thesis"])
     peers = {name: variant(peer, architecture=name) for name in ("se_cnn", *PEERS)}
@@ -88,12 +83,11 @@ def carry_out(
 ) -> pd.DataFrame:
     """Do the planned runs that are not done yet, and return one row per run and judged clip.
 
-    With a recorded study nothing is trained: runs that neither it nor `folder` holds are left out.
-
     Parameters
     ----------
     folder : of all runs.
-    recorded : a recorded study, to read its runs of these clips instead of training.
+    recorded : a recorded study, to read its runs of these clips: nothing is trained then, and runs
+        that neither it nor `folder` holds are left out.
 
     Raises
     ------

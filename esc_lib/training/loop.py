@@ -104,7 +104,8 @@ def _train_epoch(task: Task, state: _State, epochs: int) -> None:
     row = {"epoch": epoch} | state.means()
     row |= task.end(state.history, row)
     row["seconds"] = state.seconds + time.perf_counter() - started
-    state.next(row)
+    state.history.append(row)
+    state.clear()
     if epoch == epochs or task.stalled(state.history):
         state.save()
     else:
@@ -163,11 +164,6 @@ class _State:
     def means(self) -> dict[str, float]:
         """Return the weighted means of the epoch's steps."""
         return {name: total / self.weights[name] for name, total in self.sums.items()}
-
-    def next(self, row: dict) -> None:
-        """Close the epoch."""
-        self.history.append(row)
-        self.clear()
 
     def save_if_due(self) -> None:
         """Save if the last time is long ago by the clock of the first process."""

@@ -67,16 +67,11 @@ def find_recorded(profile: Profile, recorded: Path, checksum: str = "") -> Path 
 def run(data: Data, profile: Profile, runs: Path) -> Path:
     """Train and test the profile's network on its fold, unless that was done before.
 
-    The test clips are read once, after the last epoch.
+    The test clips are read once, after the last epoch. Returns the run's folder, in `runs`.
 
     Parameters
     ----------
     data : its own split is replaced by the one the profile asks for.
-    runs : folder of all runs.
-
-    Returns
-    -------
-    The run's folder.
     """
     data = split_for(data, profile)
     folder = runs / name_of(profile)
@@ -101,7 +96,7 @@ def adopt(recorded: str | Path, data: Data, profile: Profile, runs: Path) -> Pat
     Parameters
     ----------
     recorded : folder with ``model.safetensors`` and the run's ``runs/<name>/``.
-    data, profile, runs : as for :func:`run`, which returns the same.
+    data, profile, runs : as for :func:`run`.
 
     Raises
     ------
