@@ -216,7 +216,7 @@ CASES = {
         (np.arange(0, 360, 5), {"sphere": magnitude(72) / 1e3, "formula": magnitude(72) / 1e3},
          {"sphere": db(72)}),
     ],
-    "binaural.learning": [({"hybrid": LEARNT, "angular": LEARNT}, 5.0), ({"hybrid": LEARNT[:1]},)],
+    "binaural.learning": [(LEARNT, 5.0), (LEARNT[:1], 5.0)],
     "binaural.masking": [(MASKED,), (MASKED[:2],)],
     "binaural.responses": [(RNG.normal(size=(2, 2, 64)), 16_000, ["anechoic", "hall"])],
     "binaural.rollout": [
