@@ -93,9 +93,11 @@ figure = figures.smoothness(tried, chosen)
 # %% [markdown]
 # ## Three constraints, one optimum
 #
-# - **LinearNoBiasSoftplus**: any non-negative $W$.
-# - **MelConstrainedLinear**: each atom a triangle with learned centre, width and gain.
-# - **MelBasisTransform**: fixed Gaussians in a row, learned scales only.
+# - **LinearNoBiasSoftplus**: any non-negative $W_{fk} = \ln(1 + e^{\Theta_{fk}})$.
+# - **MelConstrainedLinear**: each atom a triangle with learned centre $c_k$, half-width $b_k$ and
+#   gain, $W_{fk} = g_k \max(0, 1 - |f - c_k| / b_k)$.
+# - **MelBasisTransform**: fixed Gaussians in a row, learned scales only,
+#   $W_{fk} = s_k \exp(-(f - \mu_k)^2 / 2 \sigma^2)$.
 #
 # The exact non-negative least-squares solution for the same $H$ is the yardstick. All are fitted on
 # training clips; one scale per channel, fixed there too, puts channels on a common level. What makes

@@ -1,4 +1,4 @@
-"""The task graph: what a notebook depends on, conversion, execution, the torchaudio remedy."""
+"""The task graph: what a notebook depends on, conversion, execution."""
 
 import os
 import shutil
@@ -9,7 +9,6 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from esc_lib.machine import torchaudio_setup
 from esc_lib.machine.fingerprint import ROOT
 from esc_lib.study import batch, notebook
 from esc_lib.study.steps import contents_without
@@ -121,29 +120,6 @@ def test_contents_leave_out_what_is_not_recorded():
     gone = [line.strip() for line in toc.splitlines() if line not in lines]
     assert gone == ["- file: notebooks/02_features", "- file: notebooks/13_efficiency"]
     assert contents_without(toc, []) == toc
-
-
-@pytest.mark.parametrize(
-    ("errors", "says", "names"),
-    [
-        ([""], "nothing to do", ["a.so"]),
-        (["OSError: no CUDA", ""], "1 CUDA shared objects set aside", ["a.so.disabled"]),
-    ],
-)
-def test_torchaudio_remedy_renames_on_that_error_alone(tmp_path, monkeypatch, errors, says, names):
-    (tmp_path / "a.so").touch()
-    monkeypatch.setattr(torchaudio_setup, "import_error", lambda: errors.pop(0))
-    assert says in torchaudio_setup.set_up(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == names
-
-
-@pytest.mark.parametrize("errors", [["ImportError: x"], ["OSError: x", "OSError: y"]])
-def test_torchaudio_remedy_that_does_not_help_is_undone(tmp_path, monkeypatch, errors):
-    (tmp_path / "a.so").touch()
-    monkeypatch.setattr(torchaudio_setup, "import_error", lambda: errors.pop(0))
-    with pytest.raises(RuntimeError, match="reinstall torch and torchaudio"):
-        torchaudio_setup.set_up(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.so"]
 
 
 def test_make_lists_its_targets():
