@@ -105,9 +105,9 @@ def coloured_noise(
 ) -> torch.Tensor:
     """Draw Gaussian noise, unit mean square, of power density ``1 / f**exponent`` above 20 Hz.
 
-    The exponents, (batch,), are 0 for white, 1 for pink, 2 for brown noise. Below 20 Hz there is
-    nothing: brown noise would otherwise spend nearly all its power where it is neither heard nor
-    seen by the front end, and a signal-to-noise ratio would mean little.
+    The exponents, (batch,), on the generator's device, are 0 for white, 1 for pink, 2 for brown
+    noise. Below 20 Hz there is nothing: brown noise would otherwise spend nearly all its power
+    where it is neither heard nor seen by the front end, and a signal-to-noise ratio mean little.
     """
     device = exponents.device
     white = torch.randn(len(exponents), n_samples, generator=generator, device=device)

@@ -127,8 +127,8 @@ def mixup(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Blend every item of a batch with another one, features and targets alike.
 
-    Weights and partners are :func:`draw_mix`'s; features may have any axes (zhang2018mixup,
-    equation 1).
+    Weights and partners are :func:`draw_mix`'s; features may have any axes, the targets' rows sum
+    to 1 (zhang2018mixup, equation 1).
     """
 
     def blend(values: torch.Tensor) -> torch.Tensor:
