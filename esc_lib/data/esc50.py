@@ -182,7 +182,7 @@ def major_category(clips: pd.DataFrame) -> pd.Series:
 
 
 def thesis_group(clips: pd.DataFrame) -> pd.Series:
-    """Return the thesis's group of each clip, or a procedural clip's class; missing if none fits."""
+    """Return the thesis's group of each clip (procedural: its class), missing where none fits."""
     return _group(clips, {t: name for name, targets in THESIS_GROUPS.items() for t in targets})
 
 
