@@ -14,18 +14,11 @@ from esc_lib.machine.files import write_atomically
 
 @dataclass(frozen=True)
 class Data:
-    """The clips of a study, ready for the device.
+    """The clips of a study, ready for the device."""
 
-    Attributes
-    ----------
-    clips : DataFrame, a row per clip (official columns, ``label``, ``path``, ``part``).
-    waveforms : int16 tensor, shape (clips, samples).
-    n_valid : int64 tensor, shape (clips,).
-    """
-
-    clips: pd.DataFrame
-    waveforms: torch.Tensor
-    n_valid: torch.Tensor
+    clips: pd.DataFrame  # a row per clip: official columns, label, path, part
+    waveforms: torch.Tensor  # int16, (clips, samples)
+    n_valid: torch.Tensor  # int64, (clips,), lengths in samples
 
     @property
     def labels(self) -> torch.Tensor:

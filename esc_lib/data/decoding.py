@@ -15,18 +15,11 @@ SILENCE_DB = -80.0
 
 @dataclass(frozen=True)
 class Decoded:
-    """Clips in memory.
+    """Clips in memory."""
 
-    Attributes
-    ----------
-    waveforms : int16 array, shape (clips, samples), zero beyond a clip's end.
-    n_valid : int64 array, shape (clips,), samples of each clip that were kept.
-    report : DataFrame, a row per clip: filename, sr (Hz), duration_s, peak_db, rms_db, silent.
-    """
-
-    waveforms: np.ndarray
-    n_valid: np.ndarray
-    report: pd.DataFrame
+    waveforms: np.ndarray  # int16, (clips, samples), zero beyond a clip's end
+    n_valid: np.ndarray  # int64, (clips,), samples of each clip that were kept
+    report: pd.DataFrame  # a row per clip: filename, sr (Hz), duration_s, peak_db, rms_db, silent
 
 
 def decode(clips: pd.DataFrame, sr: int, n_samples: int) -> Decoded:

@@ -88,19 +88,12 @@ def _start(filename, seed, sr, clip_s):
 
 
 def stems(filename, *, seed=0, sr=16000, clip_s=3.0):
-    """Render one clip as the waveforms that add up to it.
+    """Render one clip as the waveforms that add up to it, (samples,), full scale 1.
 
-    Parameters
-    ----------
-    filename : str, as in meta/esc50.csv
-    seed, sr, clip_s : settings of the set, see `write`; meta/demo.json keeps them as "render"
-
-    Returns
-    -------
-    stems : dict of arrays, shape (samples,), full scale 1
-        One entry per source of the clip's class, in the order of `CLASSES`, then "background".
-        Their sum is the clip before rounding to 16 bits: it differs from the file by at most half
-        a step, 0.5 / 32768.
+    The settings of the set, see `write`, stand in meta/demo.json as "render". There is one
+    waveform per source of the clip's class, in the order of `CLASSES`, then "background". Their
+    sum is the clip before rounding to 16 bits: it differs from the file by at most half a step,
+    0.5 / 32768.
 
     Raises
     ------
@@ -206,12 +199,8 @@ def write(folder, *, seed=0, sr=16000, clip_s=3.0, clips_per_class_per_fold=8):
     clips missing, is replaced. Work goes on in a hidden folder beside it, renamed at the
     end and removed on errors and Ctrl-C; one left by a hard kill can be deleted.
 
-    Parameters
-    ----------
-    seed : int, at least 0
-    sr : int, Hz, at least 16000
-    clip_s : float, s, 1 to 60; a few clips are shorter or longer (`SHORT`, `LONG`)
-    clips_per_class_per_fold : int, 1 to 99; 8 gives 400 clips
+    The seed is at least 0, sr at least 16000 Hz, clip_s 1 to 60 s (a few clips are shorter or
+    longer: `SHORT`, `LONG`), clips_per_class_per_fold 1 to 99; 8 gives 400 clips.
 
     Raises
     ------

@@ -20,20 +20,13 @@ LOWEST_BACKGROUND_HZ = 30.0
 
 @dataclass(frozen=True)
 class Source:
-    """A sound whose power spectrum is known; the powers of all its parts sum to 1.
+    """A sound whose power spectrum is known; the powers of all its parts sum to 1."""
 
-    Parameters
-    ----------
-    tones : tuple of (hz, power)
-        Partials; each is a Gaussian line with standard deviation `LINE_WIDTH` * hz.
-    bands : tuple of (low_hz, high_hz, tilt, power)
-        Noise with hard edges whose density changes by tilt dB per octave.
-    resonances : tuple of (centre_hz, width, power)
-        Noise whose power per octave is Gaussian over log frequency, standard deviation in octaves.
-    """
-
+    # (hz, power): partials, each a Gaussian line with standard deviation `LINE_WIDTH` * hz
     tones: tuple[tuple[float, float], ...] = ()
+    # (low_hz, high_hz, tilt, power): noise with hard edges, density changing by tilt dB per octave
     bands: tuple[tuple[float, float, float, float], ...] = ()
+    # (centre_hz, width, power): noise, power per octave Gaussian over log frequency, sd in octaves
     resonances: tuple[tuple[float, float, float], ...] = ()
 
 
@@ -115,18 +108,15 @@ def source_spectra(freqs_hz, *, resolution_hz=0.0):
 
     Parameters
     ----------
-    freqs_hz : array, shape (freq,), Hz, increasing
-        Centres of the bins; the edges lie halfway between neighbours.
-    resolution_hz : float, Hz, at least 0
-        Standard deviation of a Gaussian that widens the partials, to imitate an analysis window
-        (about 0.6 sr / win_length for a Hann window); 0 keeps their own width.
+    freqs_hz : array, shape (freq,), centres of the bins; the edges lie halfway between them.
+    resolution_hz : float, standard deviation of a Gaussian that widens the partials, to imitate an
+        analysis window (about 0.6 sr / win_length for a Hann window); 0 keeps their own width.
 
     Returns
     -------
-    spectra : DataFrame, shape (freq, sources), index Hz
-        Power in each bin, integrated exactly, so no narrow line falls between bins. A column sums
-        to 1 if the bins cover the source. Columns compare with the atoms of a power dictionary;
-        take the root for magnitudes, multiply from the left with a mel filter bank for mel bands.
+    DataFrame, shape (freq, sources), index Hz: the power in each bin, integrated exactly, so no
+        narrow line falls between bins; a column sums to 1 if the bins cover the source. Take the
+        root for magnitudes, multiply from the left with a mel filter bank for mel bands.
 
     Raises
     ------
@@ -168,16 +158,9 @@ def _rfft_edges(sr, n_fft):
 
 
 def render_source(name, n_samples, sr, rng, *, factor=1.0):
-    """Render a source alone, without envelope.
+    """Render a source alone, without envelope, (n_samples,), its frequencies times `factor`.
 
-    Parameters
-    ----------
-    sr : int, Hz; parts above sr / 2 are left out
-    factor : float, multiplies every frequency of the source
-
-    Returns
-    -------
-    waveform : array, shape (n_samples,), expected power 1 if all parts lie below sr / 2
+    Parts above sr / 2 are left out; the expected power is 1 if there are none.
 
     Raises
     ------

@@ -111,17 +111,10 @@ def unpack(archive: Path, parent: Path, root: str) -> Path:
 
 
 def read_clips(folder: str | Path, *, esc10_only: bool = False) -> pd.DataFrame:
-    """Read the table of clips and find each clip's file.
+    """Read the table of clips in a folder, ``meta/esc50.csv``, and find each clip in ``audio/``.
 
-    Parameters
-    ----------
-    folder : path with ``audio/`` and ``meta/esc50.csv``; a row's file may also end in .flac or
-        .ogg.
-
-    Returns
-    -------
-    DataFrame, a row per clip: the official columns, ``path`` and ``label`` (0 ... classes - 1, in
-    the order of ``target``).
+    Files may also end in .flac or .ogg. To the official columns come ``path`` and ``label``
+    (0 ... classes - 1, in the order of ``target``).
 
     Raises
     ------
@@ -189,10 +182,7 @@ def major_category(clips: pd.DataFrame) -> pd.Series:
 
 
 def thesis_group(clips: pd.DataFrame) -> pd.Series:
-    """Return the thesis's group of each clip, missing where no group fits.
-
-    Procedural clips keep their own class.
-    """
+    """Return the thesis's group of each clip (procedural: its class), missing where none fits."""
     return _group(clips, {t: name for name, targets in THESIS_GROUPS.items() for t in targets})
 
 

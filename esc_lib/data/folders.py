@@ -7,12 +7,10 @@ from esc_lib.data import demo, esc50
 
 
 def prepare(profile_name: str, data_folder: str | Path | None = None) -> Path:
-    """Return a folder in the official layout for a profile, made or fetched if need be.
+    """Return a folder in the official layout, ``audio/`` and ``meta/esc50.csv``, for a profile.
 
-    Parameters
-    ----------
-    data_folder : path to a folder with ``audio/`` and ``meta/esc50.csv``; default: the procedural
-        clips are written to ``data/demo``, ESC-50 is downloaded to ``data/ESC-50-master``.
+    Without a `data_folder` of one's own the procedural clips are written to ``data/demo``, and
+    ESC-50 is downloaded to ``data/ESC-50-master``.
 
     Raises
     ------

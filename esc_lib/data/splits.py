@@ -32,17 +32,15 @@ def split(
     validation_share: float = 0.2,
     seed: int = 0,
 ) -> Split:
-    """Hold out one fold for the test, and part of the other folds for validation.
+    """Hold out one fold for the test, and a share of the other folds' clips for validation.
 
     Parameters
     ----------
-    clips : DataFrame with ``fold``, ``label`` and ``src_file``.
     protocol : "source_grouped" keeps every source recording on one side, classes balanced;
         "random_clips" is the thesis's cut, stratified, blind to source recordings; "whole_fold"
         validates on the fold after the test fold, three train, and has no share or seed;
         "no_validation" trains on all there is outside the test fold, as published accuracies do;
         "no_test" is "source_grouped" without the test clips, for choices made beforehand.
-    validation_share : float, share of the clips outside the test fold.
 
     Raises
     ------

@@ -1,4 +1,8 @@
-"""What the atoms of a dictionary are: centres, classes that use them, sources that they match."""
+"""What the atoms of a dictionary are: centres, classes that use them, sources that they match.
+
+A dictionary `w` is (freq, atoms). The use of the atoms in clips is (clips, atoms), >= 0, the names
+of the clips' groups and source recordings are (clips,); clips without a group (NaN) are left out.
+"""
 
 import numpy as np
 import pandas as pd
@@ -15,14 +19,14 @@ def sort_by_centre(w: np.ndarray) -> np.ndarray:
 
 
 def centre_hz(w: np.ndarray, frequencies_hz: np.ndarray) -> np.ndarray:
-    """Return each atom's spectral centroid in Hz, (atoms,), of (freq, atoms); NaN if silent."""
+    """Return each atom's spectral centroid in Hz, (atoms,); NaN if silent."""
     total = w.sum(axis=0)
     centroid = frequencies_hz @ w / np.maximum(total, 1e-30)
     return np.where(total > 0, centroid, np.nan)
 
 
 def used(w: np.ndarray) -> np.ndarray:
-    """Return which atoms of (freq, atoms) reach a hundredth of the highest weight, bool (atoms,).
+    """Return which atoms reach a hundredth of the highest weight, bool (atoms,).
 
     With the rows of H on one level, the others add next to nothing.
     """
@@ -35,20 +39,12 @@ def used(w: np.ndarray) -> np.ndarray:
 def group_scores(use: np.ndarray, group: np.ndarray) -> pd.DataFrame:
     """Score how much more each atom is used in a group of clips than in all others.
 
-    Parameters
-    ----------
-    use : array, shape (clips, atoms), >= 0: an atom's use in a clip.
-    group : array of names, shape (clips,); clips without a group (NaN) are left out.
-
-    Returns
-    -------
-    DataFrame, a row per group, a column per atom: difference of means in units of the atom's
-        standard deviation over all clips; 0 for an atom that never varies.
+    There is a row per group and a column per atom: the difference of means in units of the atom's
+    standard deviation over all clips; 0 for an atom that never varies.
 
     Raises
     ------
-    ValueError
-        If the clips belong to fewer than two groups.
+    ValueError : the clips belong to fewer than two groups.
     """
     standard, names, label = _standardised(use, group)
     return pd.DataFrame(_scores(standard, label), index=names)
@@ -83,14 +79,9 @@ def significance(
 ) -> pd.DataFrame:
     """Return how often chance alone would give scores as large as those of :func:`group_scores`.
 
-    Parameters
-    ----------
-    use, group : as for :func:`group_scores`.
-    sources : array of names, shape (clips,): the source recording of each clip. Clips of one
-        recording resemble each other whatever their group, so they get a new group together.
-        Where a recording holds clips of several groups, its clips of each group are one unit, as
-        if they were recordings of their own.
-    n_draws : int, how often the groups are dealt out anew.
+    The groups are dealt out anew `n_draws` times. Clips of one recording resemble each other
+    whatever their group, so they get a new group together. Where a recording holds clips of
+    several groups, its clips of each group are one unit, as if they were recordings of their own.
 
     Returns
     -------
@@ -100,8 +91,7 @@ def significance(
 
     Raises
     ------
-    ValueError
-        If the clips belong to fewer than two groups.
+    ValueError : the clips belong to fewer than two groups.
 
     Notes
     -----
@@ -136,10 +126,8 @@ def significance(
 def source_templates(front_end: LogMel) -> pd.DataFrame:
     """Return the mel magnitude spectrum that each procedural source shows behind a front end.
 
-    Returns
-    -------
-    DataFrame, shape (mel, sources), index Hz: the root of each source's mel power at frequency
-        factor 1, scaled to unit norm; columns compare with the atoms of a dictionary of V.
+    Columns, with the index in Hz, compare with the atoms of a dictionary of V: the root of each
+    source's mel power at frequency factor 1, scaled to unit norm.
 
     Examples
     --------
@@ -158,21 +146,13 @@ def source_templates(front_end: LogMel) -> pd.DataFrame:
 def match(w: np.ndarray, templates: pd.DataFrame) -> pd.DataFrame:
     """Give every source an atom of its own, so that they are as similar as can be in total.
 
-    Parameters
-    ----------
-    w : array, shape (mel, atoms), >= 0.
-    templates : DataFrame, shape (mel, sources), >= 0, as from :func:`source_templates`.
-
-    Returns
-    -------
-    DataFrame, a row per source: ``atom``, its column of `w`, and ``cosine``, their similarity in
-        [0, 1], higher is better; a silent atom has cosine 0. The sum of the cosines is the
-        largest that any one-to-one assignment reaches.
+    Templates are those of :func:`source_templates`. For each source come ``atom``, its column of
+    `w`, and ``cosine``, their similarity in [0, 1], higher is better; a silent atom has cosine 0.
+    The sum of the cosines is the largest that any one-to-one assignment reaches.
 
     Raises
     ------
-    ValueError
-        If `w` and the templates differ in bands, or there are fewer atoms than templates.
+    ValueError : `w` and the templates differ in bands, or there are fewer atoms than templates.
 
     References
     ----------

@@ -33,12 +33,9 @@ def step_between_bands(w: torch.Tensor) -> float:
 def divergence_loss(
     v: torch.Tensor, h: torch.Tensor, beta: float, generator: torch.Generator
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return a loss for :func:`fit`: the beta divergence on frames drawn anew at every call.
+    """Return a loss for :func:`fit`: ``solvers.divergence`` on frames drawn anew at every call.
 
-    Parameters
-    ----------
-    v, h : tensors, shapes (clips, freq, frames) and (clips, atoms, frames).
-    beta : float, see ``solvers.divergence``.
+    V is (clips, freq, frames), H is (clips, atoms, frames).
     """
     v, h = v.transpose(0, 1).flatten(1), h.transpose(0, 1).flatten(1)  # (rows, clips x frames)
 
@@ -51,19 +48,12 @@ def divergence_loss(
 
 @dataclass(frozen=True)
 class Trace:
-    """A fitted dictionary and how it came about.
-
-    Attributes
-    ----------
-    epochs : list of int, where snapshots were taken; the last epoch is always among them.
-    snapshots : array, shape (snapshots, freq, atoms), W at those epochs.
-    errors : array, shape (epochs,), relative error on the training clips after each epoch.
-    """
+    """A fitted dictionary and how it came about."""
 
     model: Dictionary
-    epochs: list[int]
-    snapshots: np.ndarray
-    errors: np.ndarray
+    epochs: list[int]  # where snapshots were taken; the last epoch is always among them
+    snapshots: np.ndarray  # (snapshots, freq, atoms), W at those epochs
+    errors: np.ndarray  # (epochs,), relative error on the training clips after each epoch
 
 
 def fit(
@@ -74,14 +64,10 @@ def fit(
     smoothness: float = 0.0,
     loss: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> Trace:
-    """Fit a constrained dictionary with Adam; the learning rate falls to zero along half a cosine.
+    """Fit a dictionary, in place, with Adam; the learning rate falls to zero along half a cosine.
 
-    Parameters
-    ----------
-    model : Dictionary, fitted in place.
-    statistics : of the training clips.
-    smoothness : float, weight of :func:`smoothness_penalty`.
-    loss : function of W; default: the squared error on all training clips.
+    Statistics are of the training clips; the loss, of W, is by default the squared error on all of
+    them, and `smoothness` the weight of :func:`smoothness_penalty`.
     """
     loss = loss or (lambda w: squared_error(w, statistics))
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
@@ -105,18 +91,11 @@ def fit(
 
 @dataclass(frozen=True)
 class LayerFits:
-    """All dictionaries of one layer, fitted on training clips.
+    """All dictionaries of one layer, fitted on training clips."""
 
-    Attributes
-    ----------
-    scale : tensor, shape (atoms,), factor on every row of H.
-    traces : model name to Trace.
-    optimum : tensor, shape (freq, atoms), the exact solution, or None.
-    """
-
-    scale: torch.Tensor
-    traces: dict[str, Trace]
-    optimum: torch.Tensor | None
+    scale: torch.Tensor  # (atoms,), factor on every row of H
+    traces: dict[str, Trace]  # by the model's name
+    optimum: torch.Tensor | None  # (freq, atoms), the exact solution
 
     def dictionaries(self) -> dict[str, torch.Tensor]:
         """Return W of each model and the optimum, name to (freq, atoms)."""
@@ -160,12 +139,9 @@ def fit_layer(
 def try_smoothness(
     train: Statistics, validation: Statistics, settings: config.Dictionaries, seed: int
 ) -> pd.DataFrame:
-    """Fit the free dictionary with every weight of the smoothness penalty.
+    """Fit the free dictionary with every weight of the smoothness penalty, a row each.
 
-    Returns
-    -------
-    DataFrame, index weight; columns train and validation, relative errors, and step, as
-        :func:`step_between_bands` counts it.
+    Columns are train and validation, relative errors, and step, :func:`step_between_bands`.
     """
     rows, name = {}, LinearNoBiasSoftplus.__name__
     for weight in settings.smoothness:

@@ -19,20 +19,12 @@ from esc_lib.sound.log_mel import LogMel
 
 @dataclass(frozen=True)
 class Gathered:
-    """What some clips show of a network's layers.
+    """What some clips show of a network's layers, by their names."""
 
-    Attributes
-    ----------
-    statistics : layer name to Statistics of V and the layer's H.
-    noise : layer name to Statistics of V and uniform noise of H's shape, or empty.
-    h : layer name to H, float32 of shape (clips, atoms, frames), for the layers that were kept.
-    mel : float32 tensor, shape (clips, mel, frames of the finest layer): V, pooled that far.
-    """
-
-    statistics: dict[str, Statistics]
-    noise: dict[str, Statistics]
-    h: dict[str, torch.Tensor]
-    mel: torch.Tensor
+    statistics: dict[str, Statistics]  # of V and the layer's H
+    noise: dict[str, Statistics]  # of V and uniform noise of H's shape, or empty
+    h: dict[str, torch.Tensor]  # float32, (clips, atoms, frames), for the layers that were kept
+    mel: torch.Tensor  # float32, (clips, mel, frames of the finest layer): V, pooled that far
 
     def v(self, layer: str) -> torch.Tensor:
         """Return V on a layer's time grid, shape (clips, mel, frames)."""
@@ -52,12 +44,9 @@ def gather(
 ) -> Gathered:
     """Read the layers' H of some clips, batch by batch; only what is asked for is kept.
 
-    Parameters
-    ----------
-    layers : names of layers, the one with the most frames first.
-    keep : the layers whose H is kept clip by clip.
-    reduction : str, over frequency: "mean" or "max".
-    noise_seed : int, to sum up uniform noise in the place of every H, too.
+    Layers come with the one of most frames first. H is kept clip by clip for those in `keep`, and
+    reduced over frequency by "mean" or "max"; with a `noise_seed`, uniform noise in the place of
+    every H is summed up, too.
     """
     statistics, noise, mels = {}, {}, []
     kept: dict[str, list] = {layer: [] for layer in keep}
@@ -85,10 +74,8 @@ def gather_once(
 ) -> Gathered:
     """Do as :func:`gather`, or open what it found before for the same network, clips and choices.
 
-    Parameters
-    ----------
-    path : Path, the file to keep it in, named after what was chosen; it is replaced if network,
-        clips, choices or the code that computes it have changed since.
+    The file, named after what was chosen, is replaced if network, clips, choices or the code that
+    computes it have changed since.
     """
     known = (args, kwargs, front_end.settings, model, data.waveforms[rows], data.n_valid[rows])
     identity = fingerprint(*known, code=[__file__, inspect.getfile(type(model))])

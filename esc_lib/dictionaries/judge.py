@@ -26,42 +26,31 @@ def by_layer(
 ) -> pd.DataFrame:
     """Return relative errors on test clips, a row per layer, a column per way to come by W and H.
 
-    Parameters
-    ----------
-    fits : layer to its dictionaries, fitted on training clips.
-    hidden : (network, part) to what was gathered; networks "trained" and "untrained", the latter
-        with noise; parts "train" and "test".
+    The keys of `hidden` are (network, part): networks "trained" and "untrained", the latter with
+    noise; parts "train" and "test".
     """
     train, test = hidden["trained", "train"], hidden["trained", "test"]
     others = hidden["untrained", "train"], hidden["untrained", "test"]
     rows = {}
     for layer, fitted in fits.items():
         found = fitted.errors(test.statistics[layer])
-        found["free NMF"] = free_factorization(
-            train.v(layer), test.v(layer), len(fitted.scale), seed
-        )
-        for name, sums in (("untrained", "statistics"), ("noise", "noise")):
-            fit_on, error_on = (getattr(part, sums)[layer] for part in others)
+        both = train.v(layer), test.v(layer)
+        found["free NMF"] = free_factorization(*both, len(fitted.scale), seed)
+        for name, kind in (("untrained", "statistics"), ("noise", "noise")):
+            fit_on, error_on = (getattr(part, kind)[layer] for part in others)
             best = fit_layer(fit_on, settings, seed, models=())
             found[f"optimum, {name} H"] = best.errors(error_on)["optimum"]
-        found["mean spectrum"] = mean_spectrum_error(
-            train.statistics[layer], test.statistics[layer]
-        )
+        sums = train.statistics[layer], test.statistics[layer]
+        found["mean spectrum"] = mean_spectrum_error(*sums)
         rows[layer] = found
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def by_clip(fitted: LayerFits, part: Gathered, layer: str, clips: pd.DataFrame) -> pd.DataFrame:
-    """Return each dictionary's squared error on every clip.
+    """Return each dictionary's squared error, a column each, on every clip of a part.
 
-    Parameters
-    ----------
-    fitted, part, layer : of one layer, whose H `part` has kept.
-    clips : DataFrame, the rows of these clips, in their order.
-
-    Returns
-    -------
-    DataFrame with category and source, energy (of V), and a column per dictionary.
+    The part has kept the layer's H; `clips` are its rows, in their order. Beside the errors stand
+    category, source and energy (of V).
     """
     v, h = part.v(layer).double(), part.h[layer].double() * fitted.scale[:, None]
     table = pd.DataFrame(

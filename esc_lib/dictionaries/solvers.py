@@ -1,6 +1,6 @@
 """Solvers without a constraint but the sign: the best W >= 0, by squared error or a divergence.
 
-V is (freq, frames), H is (atoms, frames), both non-negative; H is given, except in
+V is (clips, freq, frames), H is (clips, atoms, frames), both non-negative; H is given, except in
 :func:`free_factorization`.
 
 References
@@ -56,16 +56,12 @@ def solve_exact(statistics: Statistics) -> torch.Tensor:
 def divergence(v: torch.Tensor, estimate: torch.Tensor, beta: float) -> torch.Tensor:
     """Return the mean beta divergence of `estimate` from `v`, any equal shapes, values >= 0.
 
-    Parameters
-    ----------
-    v, estimate : tensors; values below `FLOOR` count as `FLOOR`.
-    beta : float; 2 is half the squared error, 1 Kullback-Leibler, 0 Itakura-Saito, which sees
-        ratios only: a weak band counts as much as a strong one.
+    Values below `FLOOR` count as `FLOOR`. Beta 2 is half the squared error, 1 Kullback-Leibler, 0
+    Itakura-Saito, which sees ratios only: a weak band counts as much as a strong one.
 
     Raises
     ------
-    ValueError
-        If beta is none of the three.
+    ValueError : beta is none of the three.
 
     References
     ----------
@@ -89,11 +85,6 @@ def solve_divergence(
     No update makes the divergence larger. For beta 1 the problem is convex in W and the updates
     approach its optimum; for beta 0 it is not, and they approach a stationary point.
 
-    Parameters
-    ----------
-    v, h : tensors, shapes (clips, freq, frames) and (clips, atoms, frames).
-    beta : float, see :func:`divergence`.
-
     References
     ----------
     fevotte2011algorithms, section 4 (majorisation-minimisation).
@@ -115,10 +106,6 @@ def free_factorization(v: torch.Tensor, held_out: torch.Tensor, n_atoms: int, se
     W is learned from `v` by non-negative matrix factorisation; on held-out clips W stays and H is
     solved for; of many frames, `FRAMES` are drawn. As many atoms as there are bands, or more, can
     be one atom per band: no error.
-
-    Parameters
-    ----------
-    v, held_out : tensors, shape (clips, freq, frames).
 
     References
     ----------

@@ -20,21 +20,13 @@ import torch
 
 @dataclass(frozen=True)
 class Statistics:
-    """Sums over the frames of clips, in float64; ``+`` joins those of other clips.
+    """Sums over the frames of clips, in float64; ``+`` joins those of other clips."""
 
-    Attributes
-    ----------
-    gram : tensor, shape (atoms, atoms), H H^T.
-    cross : tensor, shape (freq, atoms), V H^T.
-    energy : tensor, scalar, ||V||^2.
-    sum_v, sum_h : tensors, shape (freq,) and (atoms,).
-    """
-
-    gram: torch.Tensor
-    cross: torch.Tensor
-    energy: torch.Tensor
-    sum_v: torch.Tensor
-    sum_h: torch.Tensor
+    gram: torch.Tensor  # (atoms, atoms), H H^T
+    cross: torch.Tensor  # (freq, atoms), V H^T
+    energy: torch.Tensor  # scalar, ||V||^2
+    sum_v: torch.Tensor  # (freq,)
+    sum_h: torch.Tensor  # (atoms,)
     n_frames: int
 
     @classmethod
@@ -43,8 +35,7 @@ class Statistics:
 
         Raises
         ------
-        ValueError
-            If the two differ in clips or frames, or a value is negative or not finite.
+        ValueError : the two differ in clips or frames, or a value is negative or not finite.
         """
         if v.shape[0] != h.shape[0] or v.shape[2] != h.shape[2]:
             raise ValueError(

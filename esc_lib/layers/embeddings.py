@@ -1,5 +1,8 @@
 """What each layer makes of whole clips: one point per clip, its neighbours, and maps of them.
 
+An embedding is an array, shape (clips, channels); classes, as indices, and the names of source
+recordings are arrays, shape (clips,). Near is a high cosine.
+
 References
 ----------
 vandermaaten2008tsne, mcinnes2018umap, venna2001neighborhood
@@ -33,12 +36,7 @@ EXCERPT_S, EXCERPT_SR, FADE_S = 1.5, 16_000, 0.01
 
 
 def evenly(classes: np.ndarray, at_most: int) -> np.ndarray:
-    """Draw positions of at most `at_most` clips, in order, no class preferred.
-
-    Parameters
-    ----------
-    classes : array, shape (clips,).
-    """
+    """Draw positions of at most `at_most` clips, in order, no class preferred."""
     order = np.random.default_rng(0).permutation(len(classes))
     rank_in_class = pd.Series(order).groupby(np.asarray(classes)[order]).cumcount()
     return np.sort(order[np.argsort(rank_in_class.to_numpy(), kind="stable")[:at_most]])
@@ -47,10 +45,8 @@ def evenly(classes: np.ndarray, at_most: int) -> np.ndarray:
 def embed(model: SECNN, front_end: LogMel, data: Data, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Return each layer's embedding of whole clips: its output, averaged over mel and frames.
 
-    Returns
-    -------
-    dict, name for readers to float32 array, shape (clips, channels): the five blocks, and the
-        hidden layer fc1 after its ReLU, >= 0, which the last linear layer reads.
+    Layers are the five blocks, and the hidden layer fc1 after its ReLU, >= 0, which the last
+    linear layer reads; the keys are their names for readers.
     """
     found: dict[str, list] = {name: [] for name in LAYERS.values()}
     for _, _, outputs in stream(model, front_end, data, rows, list(LAYERS)):
@@ -68,19 +64,12 @@ def neighbours_right(
 ) -> np.ndarray:
     """Say of each clip whether its `k` nearest neighbours vote for its class, bool (clips,).
 
-    Near is a high cosine. Clips cut from the same source recording do not vote. A tie goes to the
-    class whose first neighbour is nearer.
-
-    Parameters
-    ----------
-    embedding : array, shape (clips, channels).
-    labels : int array, shape (clips,), from 0.
-    sources : array, shape (clips,), the source recording of each clip.
+    Clips cut from the same source recording do not vote. A tie goes to the class whose first
+    neighbour is nearer.
 
     Raises
     ------
-    ValueError
-        If a clip has fewer than `k` others that may vote.
+    ValueError : a clip has fewer than `k` others that may vote.
     """
     _, source = np.unique(sources, return_inverse=True)
     same = source[:, None] == source
@@ -100,19 +89,12 @@ def neighbours_right(
 def nearest(queries: np.ndarray, bank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return for each query the nearest row of a bank and its cosine, both of shape (queries,).
 
-    Parameters
-    ----------
-    queries : array, shape (queries, hidden).
-    bank : array, shape (clips, hidden); compared in chunks, so that it may be large.
-
-    Returns
-    -------
-    rows of the bank, and cosines in [-1, 1]; 0 where one of the two is zero everywhere.
+    Both hold embeddings; the bank may be large. A cosine is 0 where one of the two is zero
+    everywhere.
 
     Raises
     ------
-    ValueError
-        If the bank has no rows, or rows of another length.
+    ValueError : the bank has no rows, or rows of another length.
     """
     if not len(bank) or bank.shape[1:] != queries.shape[1:]:
         raise ValueError(
@@ -140,16 +122,9 @@ def examples(
 ) -> pd.DataFrame:
     """Return the decisions with the clips of the bank that explain them by example.
 
-    Parameters
-    ----------
-    decisions : DataFrame with predicted and other (class indices), a row per query.
-    classes : int array, shape (clips,), of the bank.
-
-    Returns
-    -------
-    DataFrame, the same rows and columns, and: nearest_class, of the nearest clip of all; nearest_
-        and cosine_ followed by predicted and by other, the nearest clip of that class (row of the
-        bank) and its cosine.
+    Decisions have a row per query, with predicted and other (class indices). New columns are
+    nearest_class, of the nearest clip of all; nearest_ and cosine_ followed by predicted and by
+    other, the nearest clip of that class (row of the bank) and its cosine.
     """
     found = {"nearest_class": classes[nearest(queries, bank)[0]]}
     for name in ("predicted", "other"):
@@ -162,9 +137,7 @@ def examples(
 def agreement(decisions: pd.DataFrame) -> pd.DataFrame:
     """Count how often the nearest clip belongs to the class that was predicted.
 
-    Parameters
-    ----------
-    decisions : DataFrame with nearest_class, predicted and label (class indices), a row per clip.
+    Decisions have nearest_class, predicted and label (class indices), a row per clip.
 
     Returns
     -------
@@ -195,15 +168,11 @@ def agreement(decisions: pd.DataFrame) -> pd.DataFrame:
 def lay_out(embedding: np.ndarray, method: str) -> np.ndarray:
     """Return a map of the clips in the plane, shape (clips, 2), from cosine distances.
 
-    Parameters
-    ----------
-    embedding : array, shape (clips, channels).
-    method : "t-SNE" or "UMAP", with their usual settings; the map is the same every time.
+    t-SNE and UMAP have their usual settings; the map is the same every time.
 
     Raises
     ------
-    ValueError
-        If the method is unknown.
+    ValueError : the method is unknown.
     """
     n = len(embedding)
     if method == "t-SNE":
@@ -276,20 +245,14 @@ def measure(
 def excerpts(data: Data, rows: np.ndarray, sr: int) -> tuple[list[np.ndarray], int]:
     """Return the loudest part of each clip, for quick listening, and its sample rate.
 
-    Parameters
-    ----------
-    sr : int, Hz, of the clips; above 16 kHz they are resampled to it.
-
-    Returns
-    -------
-    list of float arrays, shape (samples,), full scale 1, faded at both ends; int, Hz.
+    Clips of more than 16 kHz are resampled to it. Parts are (samples,), full scale 1, faded at both
+    ends.
     """
     low_sr = min(sr, EXCERPT_SR)
     parts = []
     for row in rows:
         waveform = data.waveforms[row, : int(data.n_valid[row])].cpu().numpy() / 32768
-        part = audio.loudest(waveform, round(EXCERPT_S * sr))
-        part = audio.resample(part, sr, low_sr).copy()
+        part = audio.resample(audio.loudest(waveform, round(EXCERPT_S * sr)), sr, low_sr).copy()
         fade = np.linspace(0, 1, min(round(FADE_S * low_sr), len(part)))
         part[: len(fade)] *= fade
         part[len(part) - len(fade) :] *= fade[::-1]

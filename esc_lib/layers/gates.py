@@ -1,4 +1,7 @@
-"""What the SE gates do, and what the trained network loses when they are forced."""
+"""What the SE gates do, and what the trained network loses when they are forced.
+
+What belongs to a gate is found by its name; labels are int arrays, shape (clips,).
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -32,19 +35,11 @@ def se_gates(model: SECNN, front_end: LogMel, data: Data, rows: np.ndarray) -> d
 
 
 def describe(gates: dict[str, np.ndarray], labels: np.ndarray) -> pd.DataFrame:
-    """Return what each gate does, from its values over clips.
+    """Return what each gate does, a row each, from :func:`se_gates`'s values over clips.
 
-    Parameters
-    ----------
-    gates : gate name to its values, shape (clips, channels), as :func:`se_gates` returns them.
-    labels : int array, shape (clips,).
-
-    Returns
-    -------
-    DataFrame, a row per gate: mean and sd over clips and channels; in percent the values that are
-        closed (below `CLOSED_BELOW`), the channels that are so for every clip, the values at
-        exactly one half (what a gate gives whose hidden units are all silent), and the variance
-        between classes.
+    Columns are mean and sd over clips and channels; in percent the values that are closed (below
+    `CLOSED_BELOW`), the channels that are so for every clip, the values at exactly one half (what
+    a gate gives whose hidden units are all silent), and the variance between classes.
     """
     return pd.DataFrame(
         {
@@ -67,15 +62,12 @@ def forced_gates(
 ) -> Iterator[None]:
     """Give gates other values during the forward passes inside the block.
 
-    Parameters
-    ----------
-    values : gate name to the factor of its channels: one number for all of them, or an array of
-        shape (channels,) or (batch, channels).
+    A gate's value is one number for all its channels, or an array, shape (channels,) or (batch,
+    channels).
 
     Raises
     ------
-    ValueError
-        If the model has no gate of that name, or the values do not fit its channels.
+    ValueError : the model has no gate of that name, or the values do not fit its channels.
     """
     for gate, factors in values.items():
         if gate not in GATES:
@@ -101,12 +93,9 @@ def forced_gates(
 
 
 def resume(model: SECNN, layer: str, maps: torch.Tensor) -> torch.Tensor:
-    """Return the logits, (batch, classes), from the input of a layer: what lies before is not run.
+    """Return the logits, (batch, classes), from the input maps of a block or gate: `layer`.
 
-    Parameters
-    ----------
-    layer : name of a block or gate.
-    maps : tensor, shape (batch, channels, mel, frames), the layer's input.
+    What lies before is not run.
     """
     names = [name for name, _ in model.named_children()]
     for name in names[names.index(layer) :]:
@@ -126,15 +115,9 @@ def forced_logits(
 ) -> dict[str, torch.Tensor]:
     """Return the logits of whole clips under each set of forced gates.
 
-    All variants of a batch share the layers before the first forced gate.
-
-    Parameters
-    ----------
-    variants : name to what :func:`forced_gates` takes; an empty one leaves the network as it is.
-
-    Returns
-    -------
-    dict of name to float32 tensor on the CPU, shape (clips, classes), rows in the order given.
+    A variant is what :func:`forced_gates` takes; an empty one leaves the network as it is. All of
+    a batch share the layers before the first forced gate. Logits are float32 on the CPU, shape
+    (clips, classes), rows in the order given.
     """
     logits: dict[str, list] = {name: [] for name in variants}
     for _, _, maps in stream(model, front_end, data, rows, list(BEFORE.values())):
@@ -149,14 +132,9 @@ def forced_logits(
 def variants(means: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | np.ndarray]]:
     """Return what each gate, and all of them, are forced to, for :func:`forced_logits`.
 
-    Parameters
-    ----------
-    means : gate name to its mean value per channel over training clips, shape (channels,).
-
-    Returns
-    -------
-    dict, "as trained" first, then "se1, open" and so on: open is 1 in every channel, half is 0.5,
-        mean is `means`, which keeps a gate's weights and drops what it makes of the single clip.
+    "as trained" comes first, then "se1, open" and so on: open is 1 in every channel, half is 0.5,
+    mean is `means`, a gate's mean value per channel over training clips, which keeps a gate's
+    weights and drops what it makes of the single clip.
     """
     forced: dict[str, dict] = {"as trained": {}}
     for name, gates in [*((gate, (gate,)) for gate in GATES), ("all", GATES)]:
@@ -171,11 +149,7 @@ def compare(
 ) -> pd.DataFrame:
     """Compare decisions on the same clips with those of the first entry.
 
-    Parameters
-    ----------
-    logits : name to tensor, shape (clips, classes).
-    labels : int array, shape (clips,).
-    draws : array, shape (draws, clips), as ``intervals.source_draws`` returns it.
+    Logits are (clips, classes), draws those of ``intervals.source_draws``.
 
     Returns
     -------

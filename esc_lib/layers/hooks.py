@@ -20,20 +20,13 @@ def record(
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Collect the outputs of named layers during the forward passes inside the block.
 
-    Parameters
-    ----------
-    layers : names as in ``model.named_modules()``, for example "conv_block3" or "se2".
-    keep_graph : bool, whether gradients with respect to the outputs are wanted.
-
-    Yields
-    ------
-    dict, layer name to its latest output, shape (batch, channels, mel, frames), detached from the
-        graph unless it is to be kept.
+    Layers are named as in ``model.named_modules()``, for example "conv_block3" or "se2". The dict
+    holds the latest output of each, shape (batch, channels, mel, frames), detached from the graph
+    unless it is to be kept, for gradients with respect to the outputs.
 
     Raises
     ------
-    ValueError
-        If the model has no layer of that name.
+    ValueError : the model has no layer of that name.
     """
     modules = dict(model.named_modules())
     for layer in layers:
@@ -85,9 +78,7 @@ def mel_magnitude(front_end: LogMel, waveforms: torch.Tensor) -> torch.Tensor:
 def reduce_frequency(maps: torch.Tensor, how: str = "mean") -> torch.Tensor:
     """Reduce maps over frequency, (batch, channels, mel, frames) to (batch, channels, frames).
 
-    Parameters
-    ----------
-    how : "mean" (the study's choice) or "max".
+    The study's choice is "mean"; the other is "max".
     """
     if how == "mean":
         return maps.mean(dim=2)
@@ -112,8 +103,7 @@ def pool_frames(mel: torch.Tensor, n_frames: int) -> torch.Tensor:
 
     Raises
     ------
-    ValueError
-        If `n_frames` does not come out of repeated halving.
+    ValueError : `n_frames` does not come out of repeated halving.
     """
     step = frames_per_step(mel.shape[-1], n_frames) if n_frames <= mel.shape[-1] else 1
     if mel.shape[-1] // step != n_frames:

@@ -15,13 +15,8 @@ from torch.nn.functional import conv2d, interpolate, pad
 def deltas(log_mel: torch.Tensor) -> torch.Tensor:
     """Return the slope along the frames, per frame: least squares over librosa's nine frames.
 
-    Parameters
-    ----------
-    log_mel : tensor, shape (batch, 1, mel, frames); its outermost frames are repeated at the ends.
-
-    Notes
-    -----
-    d[t] = sum_n n x[t + n] / sum_n n^2, n from -4 to 4.
+    d[t] = sum_n n x[t + n] / sum_n n^2, n from -4 to 4; the outermost frames of (batch, 1, mel,
+    frames) are repeated at the ends.
     """
     offsets = torch.arange(-4, 5, device=log_mel.device, dtype=log_mel.dtype)
     kernel = (offsets / offsets.square().sum()).view(1, 1, 1, -1)
@@ -141,13 +136,9 @@ def _conv_bn_relu(in_channels: int, out_channels: int, size: int) -> list[nn.Mod
 class SmallAST(nn.Module):
     """Small audio spectrogram transformer, to be trained from scratch.
 
-    3 646 706 parameters with 50 classes; the published one has 86 million.
-
-    Parameters
-    ----------
-    n_mels, n_frames : int, size whose grid of patches has position embeddings of its own;
-        default: the mel bands of the front end, and about the excerpt that training sees. They
-        are interpolated to the grid of any other size.
+    3 646 706 parameters with 50 classes; the published one has 86 million. The grid of patches of
+    `n_mels` x `n_frames` has position embeddings of its own, interpolated for any other size; by
+    default it is the mel bands of the front end, and about the excerpt that training sees.
 
     Notes
     -----
@@ -210,8 +201,4 @@ class SmallAST(nn.Module):
         return self.head(self.encoder(sequence)[:, :2].mean(dim=1))
 
 
-PEERS = {
-    "piczak_cnn": PiczakCNN,
-    "acdnet_like": ACDNetLike,
-    "small_ast": SmallAST,
-}
+PEERS = {"piczak_cnn": PiczakCNN, "acdnet_like": ACDNetLike, "small_ast": SmallAST}

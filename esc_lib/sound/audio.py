@@ -1,4 +1,8 @@
-"""Sound itself: reading, resampling, length, coloured noise and time shift."""
+"""Sound itself: reading, resampling, length, coloured noise and time shift.
+
+In a batch, waveforms are (batch, samples), zero beyond a clip's end, and `n_valid`, int (batch,),
+are the clips' lengths in samples.
+"""
 
 import os
 from pathlib import Path
@@ -38,11 +42,7 @@ def _is_truncated(path: Path) -> bool:
 
 
 def read(path: str | Path) -> tuple[np.ndarray, int]:
-    """Read a WAV, FLAC or Ogg file as mono; return its waveform and sample rate.
-
-    Returns
-    -------
-    waveform : float32 array, shape (samples,), full scale is 1.
+    """Read a WAV, FLAC or Ogg file as mono; return its waveform, (samples,), and sample rate.
 
     Raises
     ------
@@ -103,19 +103,11 @@ def loudest(waveform: np.ndarray, n_samples: int) -> np.ndarray:
 def coloured_noise(
     exponents: torch.Tensor, n_samples: int, sr: int, generator: torch.Generator
 ) -> torch.Tensor:
-    """Draw Gaussian noise whose power density falls as ``1 / f**exponent`` above 20 Hz.
+    """Draw Gaussian noise, unit mean square, of power density ``1 / f**exponent`` above 20 Hz.
 
-    Below 20 Hz there is nothing: brown noise would otherwise spend nearly all its power where it
-    is neither heard nor seen by the front end, and a signal-to-noise ratio would mean little.
-
-    Parameters
-    ----------
-    exponents : tensor, shape (batch,): 0 white, 1 pink, 2 brown.
-    generator : torch.Generator on the device of `exponents`.
-
-    Returns
-    -------
-    noise : tensor, shape (batch, samples), zero mean, unit mean square.
+    The exponents, (batch,), on the generator's device, are 0 for white, 1 for pink, 2 for brown
+    noise. Below 20 Hz there is nothing: brown noise would otherwise spend nearly all its power
+    where it is neither heard nor seen by the front end, and a signal-to-noise ratio mean little.
     """
     device = exponents.device
     white = torch.randn(len(exponents), n_samples, generator=generator, device=device)
@@ -131,11 +123,7 @@ def add_noise(
 ) -> torch.Tensor:
     """Add `noise` at `snr_db` below each clip's own power, within the clip's own length.
 
-    Parameters
-    ----------
-    waveforms, noise : tensor, shape (batch, samples); zero beyond the clip's end.
-    n_valid : tensor of int, shape (batch,), the clip's length in samples.
-    snr_db : float, signal-to-noise ratio in dB; a silent clip stays silent.
+    A silent clip stays silent.
     """
     noise = noise * (torch.arange(noise.shape[-1], device=noise.device) < n_valid[:, None])
     gain = (_energy(waveforms) / _energy(noise).clamp_min(1e-12) / 10 ** (snr_db / 10)).sqrt()
@@ -143,15 +131,9 @@ def add_noise(
 
 
 def shift(waveforms: torch.Tensor, n_valid: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
-    """Move each clip by `offsets` samples (positive: later) and fill the gap with zeros.
+    """Move each clip by `offsets`, int (batch,), samples (positive: later); zeros fill the gap.
 
-    What is pushed over the clip's start or end is lost; nothing wraps around.
-
-    Parameters
-    ----------
-    waveforms : tensor, shape (batch, samples).
-    n_valid : tensor of int, shape (batch,), clip lengths in samples: they stay as they are.
-    offsets : tensor of int, shape (batch,).
+    The length stays: what is pushed over the clip's start or end is lost, nothing wraps around.
     """
     source = torch.arange(waveforms.shape[-1], device=waveforms.device) - offsets[:, None]
     n_valid = n_valid[:, None]
@@ -162,9 +144,7 @@ def shift(waveforms: torch.Tensor, n_valid: torch.Tensor, offsets: torch.Tensor)
 def level_matched(sounds: torch.Tensor, waveforms: torch.Tensor) -> torch.Tensor:
     """Scale each sound to the root mean square of its clip, peaks at most at full scale.
 
-    Parameters
-    ----------
-    sounds, waveforms : tensors, shape (batch, samples); a silent sound stays silent.
+    A silent sound stays silent.
     """
     rms = [each.square().mean(dim=1, keepdim=True).sqrt() for each in (waveforms, sounds)]
     louder = sounds * (rms[0] / rms[1].clamp_min(1e-9))
@@ -173,17 +153,10 @@ def level_matched(sounds: torch.Tensor, waveforms: torch.Tensor) -> torch.Tensor
 
 
 def sounding_span(waveforms: torch.Tensor) -> torch.Tensor:
-    """Return the first sounding sample of each clip, and the one after the last.
+    """Return the first sounding sample of each int16 clip and the one after the last, (clips, 2).
 
-    Many clips are a short sound followed by digital silence.
-
-    Parameters
-    ----------
-    waveforms : int16 tensor, shape (clips, samples).
-
-    Returns
-    -------
-    int64 tensor, shape (clips, 2); the whole clip where nothing sounds.
+    Many clips are a short sound followed by digital silence; where nothing sounds it is the whole
+    clip.
     """
     spans = []
     for waveform in waveforms:  # one by one: as floats at once they would not fit

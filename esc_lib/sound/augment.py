@@ -1,6 +1,7 @@
-"""Augmentation in batches on the device, on waveforms and on spectrograms.
+"""Augmentation in batches on the device, on waveforms and on spectrograms; inputs stay as they are.
 
-What is random comes from the caller's generators: the same ones give the same batch.
+What is random comes from the caller's generators, on the same device: the same ones give the same
+batch. Waveforms are (batch, samples), features (batch, 1, mel, frames), targets (batch, classes).
 """
 
 import numpy as np
@@ -18,17 +19,9 @@ def augment_waveforms(
     sr: int,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """Add noise to some clips and shift some clips, each independently.
+    """Add noise to some clips and shift some clips, each independently (thesis, section 4.2.2).
 
-    Parameters
-    ----------
-    waveforms : tensor, shape (batch, samples), zero beyond each clip's end; not modified.
-    n_valid : int tensor, shape (batch,), clip lengths in samples.
-    generator : torch.Generator on the same device.
-
-    References
-    ----------
-    Thesis, section 4.2.2.
+    Beyond each clip's length, `n_valid` (batch,), its waveform is zero.
     """
     batch, device = len(waveforms), waveforms.device
     chance = torch.rand(2, batch, generator=generator, device=device)
@@ -56,17 +49,9 @@ SEGMENT_SHARE, SEGMENT_GAIN_DB = (0.1, 0.5), 12.0
 def transform_waveforms(
     waveforms: torch.Tensor, probability: float, sr: int, generator: torch.Generator
 ) -> torch.Tensor:
-    """Filter, raise or lower a segment, and shift cyclically: each of them in some items.
+    """Filter, raise or lower a segment, and shift cyclically (gazneli2022eat, section 3.2).
 
-    Parameters
-    ----------
-    waveforms : tensor, shape (batch, samples); not modified.
-    probability : float, of each transform and item, independently.
-    generator : torch.Generator on the same device.
-
-    References
-    ----------
-    gazneli2022eat, section 3.2.
+    Each item meets each transform with the given probability, independently.
     """
 
     def uniform(low: float = 0.0, high: float = 1.0) -> torch.Tensor:
@@ -95,12 +80,9 @@ def transform_waveforms(
 def second_order(
     waveforms: torch.Tensor, corner_hz: torch.Tensor, low: torch.Tensor, sr: int
 ) -> torch.Tensor:
-    """Filter (batch, samples) with the magnitude of a Butterworth filter of order 2, zero phase.
+    """Filter with the magnitude of a Butterworth filter of order 2, zero phase.
 
-    Parameters
-    ----------
-    corner_hz : tensor, shape (batch, 1), -3 dB frequencies.
-    low : bool tensor, shape (batch, 1): low-pass where true, high-pass elsewhere.
+    The -3 dB frequencies are (batch, 1), and so is `low`: low-pass where true, else high-pass.
     """
     n_samples = waveforms.shape[1]
     hz = torch.fft.rfftfreq(2 * n_samples, 1 / sr, device=waveforms.device)
@@ -112,10 +94,7 @@ def second_order(
 def crop(waveforms: torch.Tensor, starts: torch.Tensor, n_samples: int) -> torch.Tensor:
     """Cut `n_samples` samples out of each clip, zeros where the excerpt leaves the clip.
 
-    Parameters
-    ----------
-    waveforms : tensor, shape (batch, samples).
-    starts : int tensor, shape (batch,), first sample of each excerpt; may be negative.
+    The first sample of each excerpt, `starts` (batch,), may be negative.
     """
     index = starts[:, None] + torch.arange(n_samples, device=waveforms.device)
     inside = (index >= 0) & (index < waveforms.shape[-1])
@@ -125,12 +104,8 @@ def crop(waveforms: torch.Tensor, starts: torch.Tensor, n_samples: int) -> torch
 def crop_starts(span: torch.Tensor, n_samples: int, place: torch.Tensor) -> torch.Tensor:
     """Return the first sample, shape (batch,), of an excerpt over the sounding part of each clip.
 
-    An excerpt shorter than that part lies within it, a longer one around it.
-
-    Parameters
-    ----------
-    span : int tensor, shape (batch, 2), see ``audio.sounding_span``.
-    place : tensor, shape (batch,), 0 is the earliest place and 1 the latest.
+    An excerpt shorter than that part, ``audio.sounding_span``, lies within it, a longer one around
+    it; `place`, (batch,), is 0 for the earliest place and 1 for the latest.
     """
     first, last = span[:, 0], span[:, 1] - n_samples
     return (torch.minimum(first, last) + place * (last - first).abs()).round().long()
@@ -141,10 +116,7 @@ def draw_mix(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw for every item its own share, from Beta(alpha, alpha), and the item it is mixed with.
 
-    Returns
-    -------
-    weight : float tensor, shape (batch,), share of the item itself, in [0, 1].
-    partner : int64 tensor, shape (batch,), a permutation.
+    The partners are a permutation; both are (batch,).
     """
     weight = torch.from_numpy(rng.beta(alpha, alpha, n_items)).float()
     return weight.to(device), torch.from_numpy(rng.permutation(n_items)).to(device)
@@ -155,15 +127,8 @@ def mixup(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Blend every item of a batch with another one, features and targets alike.
 
-    Parameters
-    ----------
-    features : tensor, shape (batch, ...).
-    targets : tensor, shape (batch, classes), rows sum to 1.
-    weight, partner : as :func:`draw_mix` returns them.
-
-    References
-    ----------
-    zhang2018mixup, equation 1.
+    Weights and partners are :func:`draw_mix`'s; features may have any axes, the targets' rows sum
+    to 1 (zhang2018mixup, equation 1).
     """
 
     def blend(values: torch.Tensor) -> torch.Tensor:
@@ -178,11 +143,7 @@ def between_class(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Add another sound of the batch to every sound, levels matched, as one hears two sources.
 
-    Parameters
-    ----------
-    waveforms : tensor, shape (batch, samples).
-    targets : tensor, shape (batch, classes).
-    weight, partner : as :func:`draw_mix` returns them.
+    Weights and partners are :func:`draw_mix`'s.
 
     References
     ----------
@@ -199,14 +160,7 @@ def mask_stripes(
 ) -> torch.Tensor:
     """Set one stripe of mel bands and one of frames to 0, the clip's mean, in every item.
 
-    Parameters
-    ----------
-    features : tensor, shape (batch, 1, mel, frames), standardised; not modified.
-    max_share : float, widest stripe as a share of its axis.
-
-    References
-    ----------
-    park2019specaugment, section 2.
+    The widest stripe is `max_share` of its axis (park2019specaugment, section 2).
     """
     for axis in (2, 3):
         size = features.shape[axis]
@@ -219,7 +173,7 @@ def mask_stripes(
 
 
 def resize(features: torch.Tensor, n_frames: int) -> torch.Tensor:
-    """Bring (batch, 1, mel, frames) to another number of frames: other speed, same pitch."""
+    """Bring features to another number of frames: other speed, same pitch."""
     if features.shape[3] == n_frames:
         return features
     return nn.functional.interpolate(features, (features.shape[2], n_frames), mode="bilinear")

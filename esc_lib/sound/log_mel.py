@@ -90,17 +90,10 @@ class LogMel(nn.Module):
         return (1 + n_valid // self.settings.hop_length).clamp_max(self.settings.n_frames)
 
     def forward(self, waveforms: torch.Tensor, n_valid: torch.Tensor | None = None) -> torch.Tensor:
-        """Compute the log-mel spectrogram in dB.
+        """Return the log-mel spectrogram, (batch, mel, frames) in dB re 1, of (batch, samples).
 
-        Parameters
-        ----------
-        waveforms : float tensor, shape (batch, samples), full scale 1, zero beyond a clip's end.
-        n_valid : int tensor, shape (batch,), clip lengths in samples; default: the full width.
-
-        Returns
-        -------
-        log_mel : tensor, shape (batch, mel, frames), dB re 1; frames after a clip's end hold the
-            minimum of its own frames.
+        Waveforms have full scale 1 and are zero beyond a clip's end, `n_valid` (batch,), by
+        default the full width; frames after it hold the minimum of the clip's own frames.
         """
         if n_valid is None:
             n_valid = torch.full((len(waveforms),), waveforms.shape[-1], device=waveforms.device)
@@ -147,16 +140,9 @@ class LogMel(nn.Module):
 def standardise(log_mel: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     """Shift and scale each clip to zero mean and unit deviation: ``(x - mean) / (std + 1e-6)``.
 
-    Parameters
-    ----------
-    log_mel : tensor, shape (batch, mel, frames), dB.
-    inside : bool tensor, shape (batch, 1, frames): frames of the clip; only they set mean and
-        deviation, and the rest is filled with the minimum of the result.
-
-    Notes
-    -----
-    Thesis section 4.2.2. It cuts long clips after this step, we cut before it: a network that
-    sees five seconds is not told about the sixth.
+    Only frames `inside` the clip, bool (batch, 1, frames), set mean and deviation; the rest is
+    filled with the minimum of the result. Thesis section 4.2.2 cuts long clips after this step, we
+    cut before it: a network that sees five seconds is not told about the sixth.
     """
     count = inside.sum(dim=(1, 2), keepdim=True) * log_mel.shape[1]
     mean = (log_mel * inside).sum(dim=(1, 2), keepdim=True) / count
@@ -200,10 +186,6 @@ def librosa_difference_db(
     """Return the largest difference between ours and librosa's log-mel of one clip, in dB.
 
     Only points less than 60 dB below the clip's maximum are compared.
-
-    Parameters
-    ----------
-    waveform, n_valid : tensors, shapes (1, samples) and (1,).
     """
     kept, n_frames = waveform[0, : int(n_valid)], int(front_end.n_valid_frames(n_valid))
     reference = librosa_log_mel(front_end.settings, kept.cpu().numpy())[:, :n_frames]

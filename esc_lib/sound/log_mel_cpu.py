@@ -27,22 +27,13 @@ _compile = njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz", 
 
 
 class Plan(NamedTuple):
-    """What is computed once, in float32 unless it says otherwise.
+    """What is computed once, in float32 unless it says otherwise."""
 
-    Attributes
-    ----------
-    window : array, shape (n_fft,).
-    roots : complex64 array, shape (n_fft,), the roots of unity, clockwise.
-    first : int array, shape (mel,), the first bin of each mel band.
-    start : int array, shape (mel + 1,), where its weights start among all weights.
-    weights : array, the filters of all bands one after another, without zeros around them.
-    """
-
-    window: np.ndarray
-    roots: np.ndarray
-    first: np.ndarray
-    start: np.ndarray
-    weights: np.ndarray
+    window: np.ndarray  # (n_fft,)
+    roots: np.ndarray  # complex64, (n_fft,), the roots of unity, clockwise
+    first: np.ndarray  # int, (mel,), the first bin of each mel band
+    start: np.ndarray  # int, (mel + 1,), where its weights start among all weights
+    weights: np.ndarray  # the filters of all bands one after another, without zeros around them
 
 
 def plan(window: np.ndarray, mel_basis: np.ndarray) -> Plan:
