@@ -13,17 +13,12 @@ OVERSAMPLE = 4
 REACH = 14 * OVERSAMPLE  # 14 samples or 0.9 ms: no head is wider
 LAGS_S = np.arange(-REACH, REACH + 1) / (OVERSAMPLE * SR)  # positive where the left ear leads
 BAND_EDGES_HZ = (100, 300, 600, 1000, 1500, 2200, 3000, 4000, 5200, 6500, 8000)
-NEIGHBOURS = 15
 
 
 def gcc_phat(waveforms: torch.Tensor) -> torch.Tensor:
     """Return the correlation of two ears with all frequencies made equally strong.
 
-    It maps (batch, 2, samples), left ear first, to (batch, lags), at the lags of LAGS_S.
-
-    References
-    ----------
-    knapp1976generalized
+    It maps (batch, 2, samples), left ear first, to (batch, lags), at LAGS_S (knapp1976generalized).
     """
     n_fft = 2 * waveforms.shape[-1]
     left, right = torch.fft.rfft(waveforms, n_fft).unbind(1)
@@ -79,14 +74,14 @@ def look_up(cues: np.ndarray, head: Head) -> np.ndarray:
     differences. On a sphere a sound ahead and its mirror image behind differ by next to nothing.
     """
     own = np.stack([time_difference_s(head.responses), level_difference_db(head.responses)], 1)
-    own, cues = own / own.std(axis=0), cues / own.std(axis=0)
-    distance = np.square(cues[:, None] - own).sum(axis=2)
+    deviation = own.std(axis=0)
+    distance = np.square(cues[:, None] / deviation - own / deviation).sum(axis=2)
     return head.azimuths[distance.argmin(axis=1)]
 
 
 def neighbours():
     """Return what averages the points (x, y) of the 15 nearest scenes, near ones weighing more."""
-    return make_pipeline(StandardScaler(), KNeighborsRegressor(NEIGHBOURS, weights="distance"))
+    return make_pipeline(StandardScaler(), KNeighborsRegressor(15, weights="distance"))
 
 
 def trees():

@@ -53,16 +53,10 @@ def spherical_head(step_deg: int = 1, ear_deg: float = EAR_DEG, n_samples: int =
     Ears lie at `ear_deg` on the left and mirrored on the right; at 90 the sphere cannot tell front
     from back at all. Responses of `n_samples` are cut where they have rung out, after 3 ms.
 
-    Notes
-    -----
     H(mu, theta) = 1 / mu^2 sum_m i^(m - 1) (2 m + 1) P_m(cos theta) / h_m'(mu), with
     mu = 2 pi f a / c, theta the angle between source and ear, and h_m = j_m - i y_m, which goes
-    outwards in the time convention of ``numpy.fft``. Delays count from the centre of the head,
-    1 ms after the first sample.
-
-    References
-    ----------
-    duda1998range, for a source far away.
+    outwards in the time convention of ``numpy.fft`` (duda1998range, for a source far away). Delays
+    count from the centre of the head, 1 ms after the first sample.
     """
     azimuths = np.arange(0, 360, step_deg)
     n_fft = 8 * n_samples
@@ -96,21 +90,15 @@ def sphere_spectrum(hz: np.ndarray, angles: np.ndarray) -> np.ndarray:
 def woodworth_s(azimuths: np.ndarray) -> np.ndarray:
     """Return the interaural time difference in s of rays around a sphere with ears at 90 degrees.
 
-    Positive where the left ear leads. (a / c) (sin x + x), x the angle from the median plane.
-
-    References
-    ----------
-    kuhn1977model, who also gives 3 (a / c) sin x for low frequencies.
+    Positive where the left ear leads. (a / c) (sin x + x), x the angle from the median plane;
+    kuhn1977model also gives 3 (a / c) sin x for low frequencies.
     """
     aside = np.arcsin(np.sin(np.deg2rad(azimuths)))
     return HEAD_RADIUS_M / SPEED_OF_SOUND * (np.sin(aside) + aside)
 
 
 def time_difference_s(responses: np.ndarray, sr: int = SR) -> np.ndarray:
-    """Return by how many s the left ear leads: where the ears' correlation is highest.
-
-    Responses have the shape (directions, 2, samples).
-    """
+    """Return by how many s the left ear leads in (directions, 2, samples), by correlation."""
     n = responses.shape[-1]
     fine = np.fft.irfft(np.fft.rfft(responses, 2 * n), 2 * n * OVERSAMPLE)
     lags = correlation_lags(fine.shape[-1], fine.shape[-1])
@@ -127,18 +115,9 @@ def level_difference_db(responses: np.ndarray) -> np.ndarray:
 def read_ku100(path: Path) -> Head:
     """Read the responses of a Neumann KU 100 dummy head, and resample them.
 
-    The npz file holds ``hrir`` (azimuths, 2, samples), 48 kHz, left ear first, and ``azimuths`` in
-    degrees, anticlockwise as in the SOFA format.
-
-    Raises
-    ------
-    ValueError
-        If the file is missing or holds something else. That the first ear leads for sounds from
-        90 degrees is checked, too: a file that counts clockwise is refused.
-
-    References
-    ----------
-    bernschutz2013spherical
+    The npz file (bernschutz2013spherical) holds ``hrir`` (azimuths, 2, samples), 48 kHz, left ear
+    first, and ``azimuths`` in degrees, anticlockwise as in the SOFA format. ValueError if it is
+    missing, holds something else, or counts clockwise: at 90 degrees the first ear must lead.
     """
     wrong = (
         f"read_ku100: {path} {{}}; give ku100_circular.npz with 'hrir' (azimuths, 2, samples) "
@@ -154,8 +133,7 @@ def read_ku100(path: Path) -> Head:
     except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile):
         raise ValueError(wrong.format("is no such file")) from None
     if responses.ndim != 3 or responses.shape[:2] != (*azimuths.shape, 2):
-        shapes = f"holds shapes {responses.shape} and {azimuths.shape}"
-        raise ValueError(wrong.format(shapes))
+        raise ValueError(wrong.format(f"holds shapes {responses.shape} and {azimuths.shape}"))
     if not np.isfinite(responses).all() or not responses.any(axis=2).all():
         raise ValueError(wrong.format("holds silent responses, NaN or infinity"))
     order = np.argsort(azimuths % 360)

@@ -27,8 +27,7 @@ def mirrored(azimuths: np.ndarray) -> np.ndarray:
 def front_back_confused(estimated: np.ndarray, true: np.ndarray) -> np.ndarray:
     """Say whether an estimate is nearer to the mirror image of the truth; 0 or 1, or NaN.
 
-    It is NaN where the truth is within 15 degrees of the axis through the ears: there the question
-    has no meaning.
+    NaN where the question has no meaning: the truth within 15 degrees of the axis through the ears.
     """
     nearer = angular_error_deg(estimated, mirrored(true)) < angular_error_deg(estimated, true)
     aside = np.abs(np.cos(np.deg2rad(true))) < np.sin(np.deg2rad(ASIDE_DEG + 1e-6))
@@ -36,10 +35,9 @@ def front_back_confused(estimated: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 
 def judge(scenes: pd.DataFrame, estimated_deg: np.ndarray) -> pd.DataFrame:
-    """Return the scenes with estimated_deg and three verdicts.
+    """Return the scenes with estimated_deg and three verdicts: error_deg, confused, folded_deg.
 
-    Verdicts: error_deg; confused (see :func:`front_back_confused`); folded_deg, the error after
-    front and back are taken for the same.
+    See :func:`front_back_confused`; the last is the error with front and back taken for the same.
     """
     true = scenes.azimuth_deg.to_numpy(float)
     error = angular_error_deg(estimated_deg, true)
@@ -74,11 +72,9 @@ def errors(judged: dict[str, pd.DataFrame]) -> pd.DataFrame:
     rows = {}
     for system, table in judged.items():
         for room, of_room in table.groupby("room"):
-            error, low, high = _interval(of_room.error_deg, of_room.src_file)
+            mean = _interval(of_room.error_deg, of_room.src_file)
             rows[room, system] = {
-                "error": error,
-                "low": low,
-                "high": high,
+                **dict(zip(("error", "low", "high"), mean)),
                 "median": of_room.error_deg.median(),
                 "folded": of_room.folded_deg.mean(),
                 "confused": 100 * of_room.confused.mean(),
@@ -92,13 +88,13 @@ def against(judged: dict[str, pd.DataFrame], reference: str) -> pd.DataFrame:
 
     Columns: difference, low, high, in degrees. ValueError if a system judges other scenes.
     """
-    rows = {}
-    for system, table in judged.items():
-        if system == reference:
-            continue
-        for room, of_room in table.groupby("room"):
-            difference = paired(judged[reference].loc[of_room.index], of_room)
-            rows[room, system] = dict(zip(("difference", "low", "high"), difference))
+    names = ("difference", "low", "high")
+    rows = {
+        (room, system): dict(zip(names, paired(judged[reference].loc[of_room.index], of_room)))
+        for system, table in judged.items()
+        if system != reference
+        for room, of_room in table.groupby("room")
+    }
     return _by_room(rows)
 
 
@@ -124,9 +120,6 @@ def confusion(judged: pd.DataFrame, azimuths: np.ndarray) -> np.ndarray:
     """
     n = len(azimuths)
     counts = np.zeros((n, n))
-    rows, columns = (
-        np.round(judged[name].to_numpy(float) * n / 360).astype(int) % n
-        for name in ("azimuth_deg", "estimated_deg")
-    )
-    np.add.at(counts, (rows, columns), 1)
+    degrees = judged[["azimuth_deg", "estimated_deg"]].to_numpy(float)
+    np.add.at(counts, tuple(np.round(degrees * n / 360).astype(int).T % n), 1)
     return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

@@ -14,8 +14,6 @@ def squared_error(points: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 def angular_distance(points: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """Return the angle between directions in rad, averaged over scenes.
 
-    Notes
-    -----
     acos(p . t / |p| |t|) = atan2(|p x t|, p . t). The slope of acos is infinite where the two agree
     and where they are opposite; that of atan2 is finite everywhere but at p = 0, which is kept
     away from. It is zero at both ends.

@@ -60,12 +60,8 @@ def masking_table(
 ) -> pd.DataFrame:
     """Return angular errors after places were hidden: marked ones, unmarked ones, moved masks.
 
-    Parameters
-    ----------
-    spectrograms : tensor, shape (scenes, 2, bins, frames).
-    scenes : DataFrame, with azimuth_deg and src_file of each.
-    maps : name to array, shape (scenes, bins, frames): what is to be tested, and its rivals.
-    share, fill : how much is hidden, in (0, 1), and how, see :func:`hide`.
+    Of (scenes, 2, bins, frames), `share` in (0, 1) is hidden as :func:`hide` does; `scenes` have
+    azimuth_deg and src_file. `maps`, (scenes, bins, frames), are what is tested, and its rivals.
 
     Returns
     -------
@@ -77,13 +73,12 @@ def masking_table(
     draws = source_draws(scenes.src_file.to_numpy(), N_DRAWS)
     true = scenes.azimuth_deg.to_numpy(float)
 
-    def errors(seen: torch.Tensor) -> np.ndarray:
-        return angular_error_deg(azimuth_of(estimate(model, seen.split(64)).numpy()), true)
-
     def without(masks: np.ndarray) -> np.ndarray:
-        return errors(hide(spectrograms, masks, fill))
+        seen = hide(spectrograms, masks, fill).split(64)
+        return angular_error_deg(azimuth_of(estimate(model, seen).numpy()), true)
 
-    rows = {"nothing": dict(zip(ERROR, mean_interval(errors(spectrograms), draws)))}
+    whole = without(np.zeros((1, 1, 1), bool))
+    rows = {"nothing": dict(zip(ERROR, mean_interval(whole, draws)))}
     for name, values in maps.items():
         rng = np.random.default_rng(0)
         masks = marked(values, share)

@@ -1,8 +1,6 @@
 """BAST: a transformer that reads the spectrograms of two ears and says where a sound comes from.
 
-References
-----------
-kuang2022bast and the authors' public code, which settles what the text leaves open.
+By kuang2022bast and the authors' public code, which settles what the text leaves open.
 """
 
 import math
@@ -40,13 +38,12 @@ class Layer(nn.Module):
         query, key, value = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in projected.chunk(3, -1)
         )
-        attention = None
         if keep:
             scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
             attention = scores.float().softmax(-1)  # in half precision rows would not sum to one
             mixed = attention.to(value.dtype) @ value
         else:
-            mixed = functional.scaled_dot_product_attention(query, key, value)
+            attention, mixed = None, functional.scaled_dot_product_attention(query, key, value)
         x = x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
         hidden = self.dropout(functional.gelu(self.mlp_in(self.norm_mlp(x))))
         return x + self.dropout(self.mlp_out(hidden)), attention
@@ -73,8 +70,6 @@ class BAST(nn.Module):
 
     x points ahead, y to the left; the azimuth is atan2(y, x), whatever the distance from zero.
 
-    Notes
-    -----
     57.14 million parameters as published, 38.25 with a shared encoder, 76.04 with concatenation,
     whose central encoder is twice as wide. Patch embedding, positions and class token are shared
     by the ears. All tokens, the class token too, are averaged in the end.

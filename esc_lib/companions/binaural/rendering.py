@@ -28,12 +28,7 @@ def cut_excerpts(data: Data, sr: int, per_clip: int = 1) -> Excerpts:
     """Cut excerpts where the clips, of `sr` Hz, sound; they stay in the part their clip is in.
 
     The first excerpt of a clip is its loudest half second. Others are drawn among those with at
-    least a tenth of its energy. Clips without sound give none.
-
-    Raises
-    ------
-    ValueError
-        If no clip holds any sound.
+    least a tenth of its energy. Clips without sound give none; ValueError if none holds any.
     """
     rows, pieces = [], []
     for index, clip in enumerate(data.clips.itertuples()):
@@ -41,8 +36,7 @@ def cut_excerpts(data: Data, sr: int, per_clip: int = 1) -> Excerpts:
         waveform = data.waveforms[index, :n_valid].numpy().astype(np.float32) / 32768
         waveform = resample(waveform, sr, SR)
         waveform = np.pad(waveform, (0, max(0, N_SAMPLES - len(waveform))))
-        rng = np.random.default_rng([0, index])
-        for start in _starts(waveform, per_clip, rng):
+        for start in _starts(waveform, per_clip, np.random.default_rng([0, index])):
             piece = waveform[start : start + N_SAMPLES]
             strength = np.sqrt(np.mean(piece**2))
             if strength < 10 ** (SILENT_DB / 20):
@@ -76,17 +70,13 @@ def draw_scenes(
     """Draw where each excerpt of a part of the clips is heard.
 
     In each of `per_excerpt` rounds each excerpt gets a place and an azimuth. Rooms and azimuths
-    come up equally often, up to one. In a room of several seats it is one of `seats`.
+    come up equally often, up to one. In a room of several seats it is one of `seats`. ValueError if
+    the part, "train", "validation" or "test", has no excerpts, or a room none of the seats.
 
     Returns
     -------
     DataFrame, a row per scene: excerpt, place, azimuth (row numbers), azimuth_deg, room, seat,
     filename, src_file, category, part.
-
-    Raises
-    ------
-    ValueError
-        If the part, "train", "validation" or "test", has no excerpts, or a room none of the seats.
     """
     rng = np.random.default_rng([seed, sum(part.encode())])
     chosen = np.flatnonzero(excerpts.table.part == part)

@@ -1,8 +1,6 @@
 """Attention rollout: how far each patch reaches the output through all layers of attention.
 
-References
-----------
-abnar2020rollout; kuang2022bast for the two ears.
+By abnar2020rollout; by kuang2022bast for the two ears.
 """
 
 import numpy as np
@@ -35,15 +33,12 @@ def roll_out(
     token i of the output is made of, and sums to one. `start`, of that shape, says what the first
     layer's input is made of; without it each token is made of itself.
 
-    Notes
-    -----
     R_l = A_l R_(l - 1), where A_l is the fused attention plus the identity, each row divided by
     its own sum. Code in circulation divides by ``a.sum(dim=-1)`` without keeping the dimension,
     which divides columns by the sums of rows: no harm with the mean, whose rows all sum to two,
     but with "min" and "max" rows no longer sum to one.
     """
-    tokens = attention.shape[-1]
-    identity = torch.eye(tokens, device=attention.device)
+    identity = torch.eye(attention.shape[-1], device=attention.device)
     rolled = identity if start is None else start
     for layer in fuse_heads(attention.float(), how):
         mixed = layer + identity
@@ -95,8 +90,7 @@ def rollout_maps(
 ) -> dict[str, np.ndarray]:
     """Return the rollout of "TE-L", "TE-R" and "TE-C" laid on (scenes, 2, bins, frames).
 
-    Maps are float32, (scenes, bins, frames), 1 where a patch counts as much as the average one;
-    `how` fuses the heads.
+    Maps are float32, (scenes, bins, frames), 1 where a patch counts as much as the average one.
     """
     model.eval()
     device = next(model.parameters()).device

@@ -66,12 +66,8 @@ def room_responses(room: Room, head: Head, azimuths: np.ndarray, seat: int = 0) 
     Every reflection passes through the head's response for the direction it comes from.
     Responses are known on the horizontal circle only: a reflection from above or below takes the
     azimuth, ahead or behind as it is, from which a sound is as far to the side. Time differences
-    are right that way, the ear's outline is not.
-
-    Raises
-    ------
-    ValueError
-        If the room is too small for a circle of its distance, or too low.
+    are right that way, the ear's outline is not. ValueError if the room is too small for a circle
+    of its distance, or too low.
     """
     if not room.size_m:
         own = head.towards(azimuths)[..., :N_SAMPLES]
@@ -114,11 +110,8 @@ def image_sources(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return where the sound seems to come from, the source itself first, and how strong it is.
 
-    Offsets are m from the head, (images, 3); strengths are pressures at 1 m over the source's.
-
-    References
-    ----------
-    allen1979image; scheibler2018pyroomacoustics; desena2015modeling for the jitter.
+    Offsets are m from the head, (images, 3); strengths are pressures at 1 m over the source's. By
+    allen1979image and scheibler2018pyroomacoustics; desena2015modeling for the jitter.
     """
     last_s = min(N_SAMPLES / SR, 1.2 * room.rt60_s)  # or down by 72 dB
     reach_m = last_s * SPEED_OF_SOUND + room.distance_m
@@ -144,10 +137,9 @@ def _images(
     box.add_microphone(position.tolist())
     box.image_source_model()
     offsets, orders = box.sources[0].images.T - position, box.sources[0].orders
-    near = np.linalg.norm(offsets, axis=1) < reach_m
-    offsets, orders = offsets[near].astype(float), orders[near].astype(float)
-    rank = np.argsort(orders, kind="stable")
-    return offsets[rank], orders[rank]
+    near = np.flatnonzero(np.linalg.norm(offsets, axis=1) < reach_m)
+    rank = near[np.argsort(orders[near], kind="stable")]
+    return offsets[rank].astype(float), orders[rank].astype(float)
 
 
 @functools.cache
@@ -156,11 +148,7 @@ def reflection_of(room: Room) -> float:
 
     The formulas of Sabine and Eyring take for granted that sound goes everywhere alike. In a box
     it lingers along the long sides, so the share is found from the images' own decay instead.
-
-    Raises
-    ------
-    ValueError
-        If no wall gives that time.
+    ValueError if no wall gives that time.
     """
     corner = np.array([room.distance_m + 0.5, room.distance_m + 0.5, room.height_m])
     source = corner + np.array([0, room.distance_m, 0])
@@ -221,9 +209,7 @@ def as_azimuth(offsets: np.ndarray, turn_deg: float) -> np.ndarray:
 def reverberation_time_s(response: np.ndarray, sr: int) -> float:
     """Return the time for a decay of 60 dB, from the slope between -5 and -25 dB; 0 if too steep.
 
-    References
-    ----------
-    schroeder1965new
+    By schroeder1965new.
     """
     left = np.cumsum(np.square(response[::-1], dtype=float))[::-1]
     level = 10 * np.log10(np.maximum(left / left[0], 1e-12))

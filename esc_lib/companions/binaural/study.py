@@ -128,10 +128,8 @@ def judge_network(study: Study, model: BAST, scenes: pd.DataFrame) -> pd.DataFra
 
 def judge_rivals(study: Study, asked: dict[str, pd.DataFrame]) -> dict:
     """Let the rivals learn from training scenes; return name of scenes to rival to verdicts."""
-    settings = study.settings
-    train = draw_scenes(
-        study.excerpts, study.places, "train", settings.cue_rounds, range(settings.seats)
-    )
+    seats, rounds = range(study.settings.seats), study.settings.cue_rounds
+    train = draw_scenes(study.excerpts, study.places, "train", rounds, seats)
     heard = {
         read: {
             name: np.concatenate([read(batch) for batch in study.renderer.batches(scenes)])
@@ -143,11 +141,10 @@ def judge_rivals(study: Study, asked: dict[str, pd.DataFrame]) -> dict:
     for rival, (read, make) in RIVALS.items():
         machine = make().fit(heard[read][""], targets(train).numpy()) if make else None
         for name, scenes in asked.items():
-            of_scenes = heard[read][name]
-            if machine is None:
-                azimuths = cues.look_up(of_scenes, study.head)
+            if make:
+                azimuths = judging.azimuth_of(machine.predict(heard[read][name]))
             else:
-                azimuths = judging.azimuth_of(machine.predict(of_scenes))
+                azimuths = cues.look_up(heard[read][name], study.head)
             found[name][rival] = judging.judge(scenes, azimuths)
     return found
 

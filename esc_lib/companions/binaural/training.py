@@ -36,14 +36,8 @@ def fit(excerpts: Excerpts, places: Places, settings: Settings, folder: Path) ->
     """Train on the excerpts of the part "train", or go on where an earlier call was stopped.
 
     The last epoch's weights are kept: nothing is chosen. Validation scenes, one per excerpt at the
-    seats of the training, are the same in all epochs.
-
-    The state is kept in a folder of `folder` that is named after the settings, data and code.
-
-    Raises
-    ------
-    FloatingPointError
-        If the loss is not finite.
+    seats of the training, are the same in all epochs. The state is kept in a folder of `folder`
+    that is named after the settings, data and code. FloatingPointError if the loss is not finite.
     """
     task = _Localiser(excerpts, places, settings)
     path = folder / f"bast_{run_identity(excerpts, places, settings)}" / "last.pt"
@@ -104,8 +98,7 @@ class _Localiser(loop.Task):
 
     def begin(self, epoch: int) -> None:
         """Put every excerpt somewhere else, and seed dropout for the whole epoch."""
-        sequence = np.random.SeedSequence([self.settings.seed, epoch - 1])
-        seed = int(sequence.generate_state(1)[0])
+        seed = int(np.random.SeedSequence([self.settings.seed, epoch - 1]).generate_state(1)[0])
         scenes = self.draw("train", self.settings.per_excerpt, seed)
         self.scenes = scenes.sample(frac=1, random_state=seed)
         torch.manual_seed(seed)

@@ -27,28 +27,19 @@ class PatchGrid:
 
     Patches are counted from the lowest bands upwards, all of one row of bands first; token
     ``2 + patch`` is patch ``patch``.
-
-    Attributes
-    ----------
-    rows, columns : int, patches along mel and along the frames.
-    size, step : int, in bands and frames.
-    settings : FrontEnd, for Hz and s.
     """
 
-    rows: int
-    columns: int
-    size: int
-    step: int
-    settings: FrontEnd
+    rows: int  # patches along mel
+    columns: int  # patches along the frames
+    size: int  # of a patch, in bands and frames
+    step: int  # to the next one
+    settings: FrontEnd  # for Hz and s
 
     @classmethod
     def of(cls, network: SpectrogramAST, settings: FrontEnd, n_frames: int) -> Self:
         """Return the grid of a network on spectrograms of `n_frames`.
 
-        Raises
-        ------
-        ValueError
-            If the network steps differently along frequency and time.
+        ValueError if the network steps differently along frequency and time.
         """
         config = network.config
         if config.frequency_stride != config.time_stride:
@@ -63,13 +54,7 @@ class PatchGrid:
         return self.rows * self.columns
 
     def patch(self, row: int, column: int) -> int:
-        """Return the number of the patch in a row and a column.
-
-        Raises
-        ------
-        ValueError
-            If it lies outside the grid.
-        """
+        """Return the number of the patch in a row and a column; ValueError outside the grid."""
         if not (0 <= row < self.rows and 0 <= column < self.columns):
             raise ValueError(
                 f"PatchGrid.patch: row {row}, column {column} lie outside {self.rows} rows and "
@@ -108,10 +93,7 @@ class PatchGrid:
 def loudest_patches(log_mel: torch.Tensor, grid: PatchGrid, n: int) -> list[int]:
     """Return patches worth asking about: the loudest of each of `n` ranges of frequency, upwards.
 
-    Raises
-    ------
-    ValueError
-        If the grid has fewer than `n` rows.
+    ValueError if the grid has fewer than `n` rows.
     """
     if not 1 <= n <= grid.rows:
         raise ValueError(f"loudest_patches: n={n}; give a number from 1 to {grid.rows} rows.")
@@ -128,18 +110,10 @@ def loudest_patches(log_mel: torch.Tensor, grid: PatchGrid, n: int) -> list[int]
 def attentions(network: SpectrogramAST, features: torch.Tensor) -> torch.Tensor:
     """Return the attention of every layer and head, without dropout, on the CPU.
 
-    The network's mode and its way to compute attention are restored.
-
-    Parameters
-    ----------
-    features : tensor, shape (batch, 1, mel, frames). A clip of 500 patches takes 64 MB with 8
-        layers of 8 heads: a few clips at a time.
-
-    Returns
-    -------
-    attention : tensor, shape (layers, batch, heads, tokens, tokens); the last axis sums to 1. Row
-        is the token that asks, column the one it looks at; the first two are class and
-        distillation token.
+    It maps (batch, 1, mel, frames) to (layers, batch, heads, tokens, tokens), whose last axis sums
+    to 1. Row is the token that asks, column the one it looks at; the first two are class and
+    distillation token. A clip of 500 patches takes 64 MB with 8 layers of 8 heads: give a few at a
+    time. The network's mode and its way to compute attention are restored.
     """
     was_training, usual = network.training, network.config._attn_implementation
     network.eval()
@@ -154,10 +128,9 @@ def attentions(network: SpectrogramAST, features: torch.Tensor) -> torch.Tensor:
 
 
 def between_patches(attention: torch.Tensor) -> torch.Tensor:
-    """Leave class and distillation token out, and have rows sum to 1 again.
+    """Leave class and distillation token out of (..., tokens, tokens); rows sum to 1 again.
 
-    (..., tokens, tokens) become (..., patches, patches). A row that looked at the two tokens only
-    is 0.
+    A row that looked at the two tokens only is 0.
     """
     among = attention[..., N_SPECIAL:, N_SPECIAL:]
     return among / among.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(among.dtype).tiny)
@@ -166,14 +139,8 @@ def between_patches(attention: torch.Tensor) -> torch.Tensor:
 def mean_distance(among: torch.Tensor, distances: torch.Tensor) -> torch.Tensor:
     """Return how far a head looks, sum_k A[q, k] d[q, k], as a mean over the patches q that ask.
 
-    Parameters
-    ----------
-    among : tensor, shape (..., patches, patches), rows sum to 1.
-    distances : tensor, shape (patches, patches), of any unit.
-
-    References
-    ----------
-    dosovitskiy2021vit, appendix D.7.
+    Rows of (..., patches, patches) sum to 1; the unit is that of the distances, (patches, patches).
+    As in dosovitskiy2021vit, appendix D.7.
     """
     return (among * distances.to(among)).sum(dim=-1).mean(dim=-1)
 
@@ -181,16 +148,10 @@ def mean_distance(among: torch.Tensor, distances: torch.Tensor) -> torch.Tensor:
 def measure(attention: torch.Tensor, grid: PatchGrid) -> pd.DataFrame:
     """Measure how far and how widely every head looks, by the outcome of :func:`attentions`.
 
-    Returns
-    -------
-    DataFrame, a row per layer, clip and head, all counted from 1 but clips from 0: layer, clip,
+    It returns a row per layer, clip and head, all counted from 1 but clips from 0: layer, clip,
     head, and :data:`MEASURES`, means over the patches that ask. An entropy of 0 looks at one patch
-    only, the logarithm of the number of patches at all alike.
-
-    Raises
-    ------
-    ValueError
-        If the grid has another number of patches.
+    only, the logarithm of the number of patches at all alike. ValueError if the grid has another
+    number of patches.
     """
     if attention.shape[-1] != N_SPECIAL + len(grid):
         raise ValueError(
@@ -233,13 +194,8 @@ def uniform(grid: PatchGrid) -> dict[str, float]:
 def depth(measured: pd.DataFrame, layers: tuple[int, ...] = (1, 4, 8)) -> pd.DataFrame:
     """Say how attention changes from the first to the last of some layers, counted from 1.
 
-    Parameters
-    ----------
-    measured : DataFrame as from ``Study.look``, of any number of folds (column fold).
-
-    Returns
-    -------
-    DataFrame, index (network, measure): the mean over heads and clips at each layer ("l = 1"), and
+    `measured` is as from ``Study.look``, of any number of folds (column fold). The index is
+    (network, measure), columns are the mean over heads and clips at each layer ("l = 1"), and
     change, low, high: last minus first, with the 95 % interval over source recordings.
     """
     rows = {}

@@ -162,17 +162,9 @@ def heads(
     lies in the head that decides most clearly, and arcs lead to the patch that each head looks at
     most. Lines are the thicker, the more attention they stand for, on one scale.
 
-    Parameters
-    ----------
-    log_mel : array, shape (mel, frames), dB.
-    among : array, shape (layers, heads, patches, patches), of one clip, rows sum to 1.
-    queries : tuple of int, at most three patches.
-    layers : tuple of int, counted from 1.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer layers, or more than three queries.
+    The input is (mel, frames) in dB, `among` of one clip, (layers, heads, patches, patches), with
+    rows that sum to 1; layers are counted from 1. ValueError if there are fewer, or more than
+    three queries.
     """
     if max(layers) > len(among) or len(queries) > len(QUERY_COLOURS):
         raise ValueError(

@@ -48,21 +48,15 @@ def costs(
 ) -> pd.DataFrame:
     """Measure a training step with Adam at several levels of freezing, on copies of a network.
 
-    Parameters
-    ----------
-    network, features, targets : on the device to be measured, as for ``timing.step_cost``.
-    levels : tuple of str, as for ``network.freeze``; ratios are to the first.
-    repeats : int, steps that are timed, after one that is not.
-
-    Returns
-    -------
-    DataFrame, index level, with the columns of ``timing.step_cost``, ``time_ratio`` and
-    ``memory_ratio``, the latter of what training needs beyond the parameters.
+    All is on the device to be measured; `repeats` steps are timed, after one that is not. The index
+    is level, as for ``network.freeze``; columns are those of ``timing.step_cost``, and two ratios
+    to the first level: ``time_ratio`` and ``memory_ratio``, of what training needs beyond the
+    parameters.
     """
-    rows = []
-    for level in levels:
-        learning = freeze(copy.deepcopy(network), level).train()
-        rows.append(step_cost(learning, features, targets, repeats))
+    rows = [
+        step_cost(freeze(copy.deepcopy(network), level).train(), features, targets, repeats)
+        for level in levels
+    ]
     table = pd.DataFrame(rows, index=pd.Index(levels, name="level"))
     beyond = table[["gradient_mb", "optimizer_mb", "activation_mb"]].sum(axis=1)
     table["time_ratio"] = table.step_ms / table.step_ms.iloc[0]

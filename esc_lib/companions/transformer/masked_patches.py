@@ -24,9 +24,7 @@ class MaskedPatches(nn.Module):
     mask token would be. The publication cuts patches without overlap for this part of the
     training; here patch and step stay as they are.
 
-    References
-    ----------
-    gong2022ssast, section 2: clusters of patches, a head on their tokens, reconstruction;
+    By gong2022ssast, section 2: clusters of patches, a head on their tokens, reconstruction; by
     he2022mae for the squared error on hidden patches only.
     """
 
@@ -44,10 +42,8 @@ class MaskedPatches(nn.Module):
     def forward(self, features: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
         """Predict every patch from what is left, shape (batch, rows * columns, patch * patch).
 
-        Parameters
-        ----------
-        features : tensor, shape (batch, 1, mel, frames), standardised.
-        masked : bool tensor, shape (batch, rows, columns), True where a patch is hidden.
+        Features are standardised, (batch, 1, mel, frames); masked is bool, (batch, rows, columns),
+        True where a patch is hidden.
         """
         seen = features * ~self.hidden(features, masked)
         tokens = self.network.encoder(input_values_of(seen)).last_hidden_state
@@ -88,28 +84,13 @@ class MaskedPatches(nn.Module):
 
 
 def random_masks(
-    batch: int,
-    grid: tuple[int, int],
-    share: float,
-    cluster: int,
-    generator: torch.Generator,
+    batch: int, grid: tuple[int, int], share: float, cluster: int, generator: torch.Generator
 ) -> torch.Tensor:
     """Choose patches to hide, the same number in every item, in squares at random places.
 
-    Parameters
-    ----------
-    grid : (rows, columns) of patches.
-    share : float, in (0, 1); at least one patch is hidden and one is left.
-    cluster : int, odd, patches a side of a square; 1 hides single patches.
-
-    Returns
-    -------
-    masked : bool tensor, shape (batch, rows, columns).
-
-    Raises
-    ------
-    ValueError
-        If `share` or `cluster` is out of range.
+    It returns bool, (batch, rows, columns). The share is in (0, 1); at least one patch is hidden
+    and one is left. A cluster is an odd number of patches a side of a square; 1 hides single ones.
+    ValueError if one of them is out of range.
     """
     if not 0 < share < 1 or cluster < 1 or cluster % 2 == 0:
         raise ValueError(

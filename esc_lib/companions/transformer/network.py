@@ -25,23 +25,14 @@ class SpectrogramAST(nn.Module):
     pool : str
         "tokens": the classifier reads the mean of class and distillation token, as published.
         "patches": the mean of all patches, as after training without labels, which teaches the
-        two tokens nothing (gong2022ssast, section 2).
-
-    Raises
-    ------
-    ValueError
-        If `pool` is unknown.
+        two tokens nothing (gong2022ssast, section 2). ValueError for others.
 
     Notes
     -----
-    The publication reads (batch, frames, mel) with mean 0 and deviation 0.5 over all of its data;
-    here the features, (batch, 1, mel, frames), have mean 0 and deviation 1 per clip, so they are
-    transposed and halved. At the size of its table of positions this is the package's network,
-    number for number.
-
-    References
-    ----------
-    gong2021ast, section 2.
+    The publication (gong2021ast, section 2) reads (batch, frames, mel) with mean 0 and deviation
+    0.5 over all of its data; here the features, (batch, 1, mel, frames), have mean 0 and deviation
+    1 per clip, so they are transposed and halved. At the size of its table of positions this is the
+    package's network, number for number.
     """
 
     def __init__(self, network: ASTForAudioClassification, pool: str = "tokens"):
@@ -132,10 +123,7 @@ def input_values_of(features: torch.Tensor) -> torch.Tensor:
 def grid_size(config: ASTConfig, n_mels: int, n_frames: int) -> tuple[int, int]:
     """Return how many patches fit, (rows along mel, columns along frames).
 
-    Raises
-    ------
-    ValueError
-        If the spectrogram is smaller than a patch.
+    ValueError if the spectrogram is smaller than a patch.
 
     Examples
     --------
@@ -158,11 +146,8 @@ def full_ast(n_classes: int, n_frames: int = 512) -> SpectrogramAST:
     """Return the published network with random weights: width 768, 12 layers, 12 heads.
 
     85.76 million parameters with 50 classes. The table of positions has `n_frames`, by default
-    five seconds at the publication's hop of 10 ms, 600 patches; the published weights have 1024.
-
-    References
-    ----------
-    gong2021ast, sections 2 and 3.2.
+    five seconds at the publication's hop of 10 ms, 600 patches; the published weights have 1024
+    (gong2021ast, sections 2 and 3.2).
     """
     return _fresh(ASTConfig(num_labels=n_classes, max_length=n_frames))
 
@@ -180,14 +165,10 @@ def small_ast(
 ) -> SpectrogramAST:
     """Return a network small enough to be trained here: 8 layers of 8 heads.
 
-    Patches of 16 x 16 with a step of 10, as published.
-
-    Parameters
-    ----------
-    n_mels, n_frames : int, size of the table of positions: the input it sees most.
-    width : int, a multiple of `heads`; the MLP has four times as many units.
-    dropout : float, share of units dropped behind embeddings, attention and MLP in training.
-    pool : str, as for :class:`SpectrogramAST`; default: what suits training without labels.
+    Patches of 16 x 16 with a step of 10, as published. The table of positions has `n_mels` and
+    `n_frames`: the input it sees most. The width is a multiple of the heads; the MLP has four times
+    as many units. Dropout acts behind embeddings, attention and MLP. By default `pool` is what
+    suits training without labels.
 
     Examples
     --------
@@ -215,15 +196,9 @@ def pretrained(name: str, n_classes: int) -> SpectrogramAST:
     16 kHz with a hop of 10 ms. A front end of another rate or hop works, as positions are fitted,
     but makes less of these weights.
 
-    Parameters
-    ----------
-    name : str, on the Hugging Face hub, as :data:`PUBLISHED`, or a folder with ``config.json`` and
-        ``model.safetensors``. Other formats of weights are not read: they can hold code.
-
-    Raises
-    ------
-    ValueError
-        If the weights cannot be had: no connection, no such name, no such folder.
+    The name is one on the Hugging Face hub, as :data:`PUBLISHED`, or a folder with ``config.json``
+    and ``model.safetensors``. Other formats of weights are not read: they can hold code. ValueError
+    if the weights cannot be had: no connection, no such name, no such folder.
     """
     try:
         network = ASTForAudioClassification.from_pretrained(
@@ -252,17 +227,10 @@ def _fresh(config: ASTConfig, pool: str = "tokens") -> SpectrogramAST:
 def freeze(network: SpectrogramAST, level: str) -> SpectrogramAST:
     """Let a part of the network learn, in place, and freeze the rest; return the network itself.
 
-    Parameters
-    ----------
-    level : str
-        "full": everything learns. "frozen": the encoder is frozen, only the classifier (a
-        normalisation and a dense layer) learns. "last2", or another number: the last two layers,
-        the normalisation behind them and the classifier learn.
-
-    Raises
-    ------
-    ValueError
-        If the level is unknown, or asks for more layers than there are.
+    "full": everything learns. "frozen": the encoder is frozen, only the classifier (a normalisation
+    and a dense layer) learns. "last2", or another number: the last two layers, the normalisation
+    behind them and the classifier learn. ValueError if the level is unknown, or asks for more
+    layers than there are.
     """
     encoder = network.encoder
     last = {f"last{n}": n for n in range(1, len(encoder.layers) + 1)}

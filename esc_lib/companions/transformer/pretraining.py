@@ -18,16 +18,10 @@ from esc_lib.training import loop
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Outcome of :func:`pretrain`.
+    """Outcome of :func:`pretrain`."""
 
-    Attributes
-    ----------
-    model : MaskedPatches in evaluation mode on the CPU; ``model.network`` is what is fine-tuned.
-    history : DataFrame, a row per epoch: epoch, train_loss, validation_loss, seconds.
-    """
-
-    model: MaskedPatches
-    history: pd.DataFrame
+    model: MaskedPatches  # in evaluation mode, on the CPU; its network is what is fine-tuned
+    history: pd.DataFrame  # a row per epoch: epoch, train_loss, validation_loss, seconds
 
 
 def pretrain(
@@ -38,21 +32,12 @@ def pretrain(
     seed: int = 0,
     folder: Path | None = None,
 ) -> Pretrained:
-    """Teach a copy of the network to fill in hidden patches.
+    """Teach a copy of the network to fill in hidden patches of (clips, 1, mel, frames).
 
-    Parameters
-    ----------
-    features : tensor, shape (clips, 1, mel, frames), standardised.
-    validation : tensor like `features`, of clips that are only measured, always under the same
-        masks.
-    seed : int; order, masks and dropout of an epoch follow from it and the epoch.
-    folder : Path; the state is kept there, under a name that tells settings, clips, weights and
-        code apart, and a run that was stopped goes on from it. None saves nothing.
-
-    Raises
-    ------
-    FloatingPointError
-        If the loss is not finite.
+    Features are standardised; validation clips are only measured, always under the same masks.
+    Order, masks and dropout of an epoch follow from the seed and the epoch. The state is kept in
+    the folder, under a name that tells settings, clips, weights and code apart, and a run that was
+    stopped goes on from it; None saves nothing. FloatingPointError if the loss is not finite.
     """
     with torch.random.fork_rng():
         task = _FillingIn(network, features, validation, settings, seed)
@@ -89,7 +74,12 @@ class _FillingIn(loop.Task):
         self.n_steps = -(-len(features) // settings.pretraining_batch)
         torch.manual_seed(seed)
         self.model = MaskedPatches(copy.deepcopy(network).requires_grad_(True))
-        self.identity = self._identity()
+        self.identity = fingerprint(
+            (settings.pretraining_epochs, settings.pretraining_batch, settings.learning_rate),
+            (settings.weight_decay, settings.hidden_share, settings.hidden_cluster, seed),
+            (self.model.network.config.to_dict(), features, validation, self.model),
+            code=__file__,
+        )
         learning = [p for name, p in self.model.named_parameters() if ".classifier." not in name]
         self.optimizer = torch.optim.AdamW(
             learning, settings.learning_rate, weight_decay=settings.weight_decay
@@ -100,16 +90,6 @@ class _FillingIn(loop.Task):
         )
         _, self.optimizer = self.fabric.setup(self.model, self.optimizer)
         self.chance = _Chance(self.fabric.device)
-
-    def _identity(self) -> str:
-        own = self.settings
-        return fingerprint(
-            (own.pretraining_epochs, own.pretraining_batch, own.learning_rate, own.weight_decay),
-            (own.hidden_share, own.hidden_cluster, self.seed),
-            self.model.network.config.to_dict(),
-            (self.features, self.validation, self.model),
-            code=__file__,
-        )
 
     def parts(self) -> dict:
         """Return network, optimiser, schedule, the scaler of gradients, and the chance."""

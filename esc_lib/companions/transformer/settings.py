@@ -5,36 +5,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Settings:
-    """How the small network is taught, first without labels and then with them.
+    """How the small network is taught, first without labels and then with them."""
 
-    Attributes
-    ----------
-    folds : tuple of int, test folds; an encoder is taught for each.
-    n_frames : int, frames of an excerpt.
-    views : int, excerpts of a clip: all are learned from without labels, and tests average them.
-    hidden_share, hidden_cluster : without labels, this share of the patches is hidden, in squares
-        of so many (odd) patches a side.
-    pretraining_epochs, pretraining_batch : int, passes over all views of the training clips,
-        without labels, and views of a step.
-    weight_decay : float, AdamW's without labels.
-    epochs : int, passes over the training clips, with labels.
-    learning_rate : float, the highest of a rate that rises and falls once, where layers learn.
-    classifier_rate : float, the same where only the classifier learns.
-    full_batch : int, clips of a step of the full-size network that is timed; 0: none is.
-    """
+    folds: tuple[int, ...] = (1, 2, 3, 4, 5)  # for the test; an encoder is taught for each
+    n_frames: int = 216  # of an excerpt: half a clip, as in the strong recipe's last stage
+    # excerpts of a clip, as many as the strong recipe tests with: all are learned from without
+    # labels, and tests average them
+    views: int = 5
 
-    folds: tuple[int, ...] = (1, 2, 3, 4, 5)
-    n_frames: int = 216  # half a clip, as in the strong recipe's last stage
-    views: int = 5  # as many as the strong recipe tests with
+    # without labels: this share of the patches is hidden, in squares of so many (odd) a side
     hidden_share: float = 0.5
     hidden_cluster: int = 3  # single patches could be guessed from the edges of their neighbours
-    pretraining_epochs: int = 40
-    pretraining_batch: int = 32
-    weight_decay: float = 0.02  # as in the strong recipe
-    epochs: int = 100
-    learning_rate: float = 5e-4
-    classifier_rate: float = 3e-2  # larger steps did better on validation clips
-    full_batch: int = 16
+    pretraining_epochs: int = 40  # passes over all views of the training clips
+    pretraining_batch: int = 32  # views of a step
+    weight_decay: float = 0.02  # AdamW's, as in the strong recipe
+
+    epochs: int = 100  # passes over the training clips, with labels
+    learning_rate: float = 5e-4  # the highest of a rate that rises and falls once
+    # the same where only the classifier learns: larger steps did better on validation clips
+    classifier_rate: float = 3e-2
+    full_batch: int = 16  # clips of a step of the full-size network that is timed; 0: none is
 
 
 PROFILES = {

@@ -31,18 +31,11 @@ BATCH = 64  # clips that are cut at a time
 
 @dataclass(frozen=True)
 class Way:
-    """A way to make a classifier of an encoder.
+    """A way to make a classifier of an encoder."""
 
-    Attributes
-    ----------
-    name : str, in tables.
-    level : str, what learns, as for ``network.freeze``; "" fits a linear probe.
-    taught : bool, the encoder was taught without labels before; else it is fresh.
-    """
-
-    name: str
-    level: str
-    taught: bool = True
+    name: str  # in tables
+    level: str  # what learns, as for ``network.freeze``; "" fits a linear probe
+    taught: bool = True  # without labels before; else the encoder is fresh
 
 
 SCRATCH = Way("from scratch", FULL, False)
@@ -78,17 +71,9 @@ class Study:
         return runs.split_for(self.data, self.training_of(fold))
 
     def excerpts(self, rows: np.ndarray, n: int = 1, *, db: bool = False) -> torch.Tensor:
-        """Cut evenly spaced excerpts out of the sounding part of clips.
+        """Cut `n` evenly spaced excerpts out of the sounding part of clips; one from the middle.
 
-        Parameters
-        ----------
-        rows : int array, shape (clips,).
-        n : int, excerpts of a clip; one is cut from the middle.
-        db : bool, dB instead of features with mean 0 and deviation 1.
-
-        Returns
-        -------
-        tensor, shape (clips, n, 1, mel, frames).
+        It returns (clips, n, 1, mel, frames), in dB or with mean 0 and deviation 1.
         """
         made = LogMel(self.profile.front_end).of_frames(self.settings.n_frames)
         n_samples = made.settings.n_samples
@@ -116,8 +101,7 @@ class Study:
     def teach(self, fold: int, folder: Path) -> Pretrained:
         """Teach the small network without labels, on the training clips of a fold only.
 
-        Validation clips are measured; test clips are not touched. What is in `folder` is gone on
-        with.
+        Validation clips are measured; test clips are not touched. It goes on from the folder.
         """
         split = self.of_fold(fold).split
         views = self.excerpts(split.train, self.settings.views).flatten(0, 1)
@@ -130,10 +114,7 @@ class Study:
     ) -> tuple[SpectrogramAST, pd.DataFrame]:
         """Make a classifier of an encoder in one way, and judge it on validation and test clips.
 
-        Parameters
-        ----------
-        start : SpectrogramAST, its weights before; a fresh one or one that was taught.
-        folder : Path; what was trained and judged there before is not done again.
+        `start` is fresh or was taught; what the folder holds already is not done again.
 
         Returns
         -------
@@ -190,9 +171,7 @@ class Study:
     def look(self, networks: dict[str, SpectrogramAST], rows: np.ndarray) -> pd.DataFrame:
         """Measure where every head of some networks looks in the middle excerpts of clips.
 
-        Returns
-        -------
-        DataFrame like that of ``attention.measure``, with network and src_file.
+        The table is like that of ``attention.measure``, with network and src_file.
         """
         views = self.excerpts(rows)[:, 0]
         sources = self.data.clips.src_file.to_numpy()[rows]
