@@ -27,10 +27,9 @@ def read_spoken(folder: str | Path) -> Pictures:
     paths = sorted(recordings.glob("*.wav"))
     found = {path: match for path in paths if (match := WAV_NAME.fullmatch(path.name))}
     if not found:
-        raise ValueError(
-            f"read_spoken: {recordings} has no files named digit_speaker_index.wav; "
-            "give the folder of the Free Spoken Digit Dataset."
-        )
+        problem = f"{recordings} has no files named digit_speaker_index.wav"
+        wanted = "give the folder of the Free Spoken Digit Dataset"
+        raise ValueError(f"read_spoken: {problem}; {wanted}.")
     clips = np.stack([read_excerpt(path, DIGIT_FRONT_END) for path in found])
     labels = torch.tensor([int(match[1]) for match in found.values()])
     sources = np.array([match[2] for match in found.values()])

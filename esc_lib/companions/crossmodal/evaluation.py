@@ -121,9 +121,6 @@ def difference(first: pd.DataFrame, second: pd.DataFrame) -> dict:
     return named | {"over": "sources" if enough else "pictures"}
 
 
-# ------------------------------------------------------------------------------- attention
-
-
 def gammas(trained: Trained) -> dict[str, float]:
     """Return the weight of each network's attention; 0 is none. Empty without attention."""
     return {
@@ -143,9 +140,8 @@ def attention_to(tower: Tower, sounds: Pictures) -> torch.Tensor:
 def reach(weights: torch.Tensor) -> dict[str, float]:
     """Return how far places attend on average, as a share of what an even spread would give.
 
-    Frequency and time are rows and columns of the grid: 1 is an even spread, 0 a place that attends
-    to its own row or column only. Weights are (pictures, places, places / pool ** 2), of square
-    grids.
+    Weights are (pictures, places, places / pool ** 2). Frequency and time are rows and columns of
+    the square grid: 1 is an even spread, 0 a place that attends to its own row or column only.
     """
     sides = [round(n**0.5) for n in weights.shape[1:]]
     # (row, column) of every place, on one scale for queries and keys

@@ -60,9 +60,8 @@ def attention(
     maps = (seen**2 * asked).reshape(-1, seen, seen)
     top, n_columns = float(np.quantile(maps, 0.998)), 3
     n_rows = -(-(1 + len(queries)) // n_columns)
-    figure, axes = plt.subplots(
-        n_rows, n_columns, figsize=(10, 2.7 * n_rows), squeeze=False, sharex=True, sharey=True
-    )
+    shared = {"figsize": (10, 2.7 * n_rows), "sharex": True, "sharey": True}
+    figure, axes = plt.subplots(n_rows, n_columns, **shared)
     for ax in axes.flat[1 + len(queries) :]:
         ax.set_axis_off()
     size = np.array([settings.n_frames * settings.frame_s, settings.n_mels])  # s, bands
@@ -72,15 +71,14 @@ def attention(
     axes.flat[0].set_title("the sound and the places asked")
     style = {"color": "white", "ha": "center", "va": "center", "fontsize": 8, "fontweight": "bold"}
     box = {"boxstyle": "square,pad=0.15", "facecolor": "black", "edgecolor": "white"}
-    for number, place in enumerate(places, 1):
+    line = {"colors": "white", "linewidths": 0.5, "linestyles": "solid"}
+    for number, (ax, values, place) in enumerate(zip(axes.flat[1:], maps, places), 1):
         axes.flat[0].text(*place, str(number), bbox=box, **style)
-    for index, (ax, values, place) in enumerate(zip(axes.flat[1:], maps, places, strict=False)):
         image = spectrogram(ax, values, settings, vmin=0, vmax=top, cmap=MAP_CMAP)
-        line = {"colors": "white", "linewidths": 0.5, "linestyles": "solid"}
         ax.contour(*pixels, _db(picture, settings), levels=[OUTLINE_DB], **line)
         ax.scatter(*place, edgecolors="black", **QUERY | {"linewidths": 3.2})
         ax.scatter(*place, edgecolors="white", **QUERY)
-        ax.set_title(f"where place {index + 1} attends to")
+        ax.set_title(f"where place {number} attends to")
     figure.colorbar(image, ax=axes, label="weight / even spread", shrink=0.8, extend="max")
     figure.colorbar(level, ax=axes, label=LEVEL, shrink=0.8)
     for ax in axes.flat:
@@ -152,10 +150,7 @@ def accuracies(
 def resynthesis(
     picture: np.ndarray, again: np.ndarray, waveform: np.ndarray, settings: FrontEnd
 ) -> Figure:
-    """Show a generated spectrogram, the sound made from it, and that sound's own spectrogram.
-
-    Pictures are (64, 64) in [-1, 1], the waveform is (samples,).
-    """
+    """Show a spectrogram, (64, 64) in [-1, 1], a sound made from it, and that of the sound."""
     figure, axes = plt.subplots(1, 3, figsize=(10, 2.8))
     _sound(axes[0], picture, settings)
     time_s = np.arange(len(waveform)) / settings.sr
@@ -179,7 +174,6 @@ def _sound(ax: Axes, picture: np.ndarray, settings: FrontEnd, labels: bool = Tru
 
 def _image(ax: Axes, picture: np.ndarray) -> AxesImage:
     """Draw (channels, 64, 64) in [-1, 1], one or three channels."""
-    ax.set_xticks([])
-    ax.set_yticks([])
+    ax.set(xticks=[], yticks=[])
     shown = (picture.transpose(1, 2, 0) + 1) / 2
     return ax.imshow(shown if len(picture) == 3 else shown[..., 0], cmap="gray", vmin=0, vmax=1)

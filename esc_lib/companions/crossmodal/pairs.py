@@ -36,16 +36,13 @@ class Pictures:
 
 @dataclass(frozen=True)
 class PairSet:
-    """Two modalities of the same classes, each split in "train" and "test" by source.
-
-    The front end is that of the sounds' pictures.
-    """
+    """Two modalities of the same classes, each split in "train" and "test" by source."""
 
     name: str
     class_names: list[str]
     sounds: Mapping[str, Pictures]
     images: Mapping[str, Pictures]
-    front_end: FrontEnd
+    front_end: FrontEnd  # of the sounds' pictures
 
     def __post_init__(self):
         for modality in ("sounds", "images"):
@@ -92,10 +89,8 @@ def draw_partners(
         here = labels == label
         same, different = np.flatnonzero(others == label), np.flatnonzero(others != label)
         if not len(same) or not len(different):
-            raise ValueError(
-                f"draw_partners: class {label} has {len(same)} partners of its own class and "
-                f"{len(different)} of another; both are needed."
-            )
+            found = f"{len(same)} partners of its own class and {len(different)} of another"
+            raise ValueError(f"draw_partners: class {label} has {found}; both are needed.")
         matched[here] = rng.choice(same, here.sum())
         mismatched[here] = rng.choice(different, here.sum())
     return matched, mismatched

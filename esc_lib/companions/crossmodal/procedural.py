@@ -110,10 +110,9 @@ def make(n_per_class: int, n_sources: int, seed: int = 0) -> PairSet:
     """
     n_test = max(1, round(TEST_SHARE * n_sources))
     if n_test >= n_sources or n_per_class < n_sources:
-        raise ValueError(
-            f"make: {n_per_class} pictures a class of {n_sources} sources, {n_test} held out; "
-            "each source has to give one of each class, and some have to stay."
-        )
+        asked = f"{n_per_class} pictures a class of {n_sources} sources, {n_test} held out"
+        needed = "each source has to give one of each class, and some have to stay"
+        raise ValueError(f"make: {asked}; {needed}.")
     label, index = np.divmod(np.arange(10 * n_per_class), n_per_class)
     source = index % n_sources
     both = []

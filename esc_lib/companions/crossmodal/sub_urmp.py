@@ -50,10 +50,8 @@ def list_files(folder: str | Path, kind: str, part: str) -> list[tuple[int, Path
     for label, instrument in enumerate(INSTRUMENTS):
         place = root / kind / FOLDERS[part] / instrument
         if not (paths := sorted(place.glob(ending))):
-            raise ValueError(
-                f"list_files: no {ending} in {place}; Sub-URMP has "
-                f"img/{{train,validation}}/<instrument>/*.jpg and chunk/.../*.wav."
-            )
+            layout = "img/{train,validation}/<instrument>/*.jpg and chunk/.../*.wav"
+            raise ValueError(f"list_files: no {ending} in {place}; Sub-URMP has {layout}.")
         found += [(label, path) for path in paths]
     return found
 

@@ -214,8 +214,6 @@ def load(path: Path, pairs: PairSet) -> Trained:
         for name in HISTORIES:
             setattr(trained, name, pd.DataFrame(found["histories"][name]))
     except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"load: {path} is damaged or of other pairs ({str(error).splitlines()[0]}); "
-            "train again."
-        ) from None
+        problem = f"{path} is damaged or of other pairs ({str(error).splitlines()[0]})"
+        raise ValueError(f"load: {problem}; train again.") from None
     return trained
