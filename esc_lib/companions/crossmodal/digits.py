@@ -20,19 +20,16 @@ TEST_SHARE = 0.2  # of MNIST's test images, where there are no others
 def read_spoken(folder: str | Path) -> Pictures:
     """Read the Free Spoken Digit Dataset as log-mel pictures, speakers as their sources.
 
-    Parameters
-    ----------
-    folder : path to ``digit_speaker_index.wav`` files, or to a folder with ``recordings/``.
+    Its ``digit_speaker_index.wav`` files lie in the folder or in ``recordings/``.
     """
     folder = Path(folder)
     recordings = folder / "recordings" if (folder / "recordings").is_dir() else folder
-    found = {path: WAV_NAME.fullmatch(path.name) for path in sorted(recordings.glob("*.wav"))}
-    found = {path: match for path, match in found.items() if match}
+    paths = sorted(recordings.glob("*.wav"))
+    found = {path: match for path in paths if (match := WAV_NAME.fullmatch(path.name))}
     if not found:
-        raise ValueError(
-            f"read_spoken: {recordings} has no files named digit_speaker_index.wav; "
-            "give the folder of the Free Spoken Digit Dataset."
-        )
+        problem = f"{recordings} has no files named digit_speaker_index.wav"
+        wanted = "give the folder of the Free Spoken Digit Dataset"
+        raise ValueError(f"read_spoken: {problem}; {wanted}.")
     clips = np.stack([read_excerpt(path, DIGIT_FRONT_END) for path in found])
     labels = torch.tensor([int(match[1]) for match in found.values()])
     sources = np.array([match[2] for match in found.values()])
@@ -42,12 +39,10 @@ def read_spoken(folder: str | Path) -> Pictures:
 def read_idx(path: Path, what: str) -> np.ndarray:
     """Read a gzipped idx file of MNIST: "images", (n, 28, 28), or "labels", (n,), both uint8."""
     try:
-        with gzip.open(path) as file:
-            content = file.read()
+        content = gzip.decompress(path.read_bytes())
     except (OSError, EOFError) as error:
-        raise ValueError(
-            f"read_idx: {path} cannot be read ({error}); get the file of MNIST again."
-        ) from None
+        problem = f"{path} cannot be read ({error})"
+        raise ValueError(f"read_idx: {problem}; get the file of MNIST again.") from None
     expected, n_axes = IDX[what]
     try:
         magic, *shape = np.frombuffer(content, ">i4", 1 + n_axes)
@@ -60,20 +55,12 @@ def read_idx(path: Path, what: str) -> np.ndarray:
 
 
 def read_written(folder: str | Path, prefix: str) -> Pictures:
-    """Read MNIST's images as pictures of 64 x 64, one grey channel; each is its own source.
-
-    Parameters
-    ----------
-    folder : path with ``{prefix}-images-idx3-ubyte.gz`` and ``{prefix}-labels-idx1-ubyte.gz``.
-    prefix : "train" or "t10k".
-    """
+    """Read MNIST's "train" or "t10k" as pictures, one grey channel; each is its own source."""
     images = read_idx(Path(folder) / f"{prefix}-images-idx3-ubyte.gz", "images")
     labels = read_idx(Path(folder) / f"{prefix}-labels-idx1-ubyte.gz", "labels")
     if len(images) != len(labels):
-        raise ValueError(
-            f"read_written: {len(images)} images and {len(labels)} labels in {folder}; "
-            "take both files from one copy of MNIST."
-        )
+        found = f"{len(images)} images and {len(labels)} labels in {folder}"
+        raise ValueError(f"read_written: {found}; take both files from one copy of MNIST.")
     unit = torch.from_numpy(images.copy())[:, None].float() / 127.5 - 1
     unit = torch.nn.functional.interpolate(unit, SIDE, mode="bilinear", align_corners=False)
     sources = np.array([f"{prefix} {index}" for index in range(len(labels))])
@@ -87,18 +74,12 @@ def read_pairs(
 
     With MNIST's training images beside its test images, all of the latter are held out; without
     them a share.
-
-    Parameters
-    ----------
-    spoken, written : folders, see :func:`read_spoken` and :func:`read_written`.
-    test_speakers : speakers none of whose clips is trained on: some, not all, of those there are.
     """
     sounds = read_spoken(spoken)
     speakers = set(sounds.sources.tolist())
     if not test_speakers or not set(test_speakers) < speakers:
-        raise ValueError(
-            f"read_pairs: test_speakers={test_speakers}; name some, not all, of {sorted(speakers)}."
-        )
+        problem = f"test_speakers={test_speakers}; name some, not all, of {sorted(speakers)}"
+        raise ValueError(f"read_pairs: {problem}.")
     held_out = np.isin(sounds.sources, list(test_speakers))
     images = read_written(written, "t10k")
     if (Path(written) / "train-images-idx3-ubyte.gz").exists():

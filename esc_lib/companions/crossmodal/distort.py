@@ -18,13 +18,9 @@ MASK = 0.1  # widest stripe, as a share of a picture
 def distort(pictures: torch.Tensor, strength: float, rng: np.random.Generator) -> torch.Tensor:
     """Stretch, shift, brighten, tilt, cover with noise and mask each picture of a batch by chance.
 
-    What comes in from outside a picture is black. Every other picture gets no noise.
-
-    Parameters
-    ----------
-    pictures : float tensor, shape (batch, channels, 64, 64), in [-1, 1]; not modified. Columns
-        are time and rows are frequency.
-    strength : float, 0 for no change.
+    Pictures are (batch, channels, 64, 64) in [-1, 1], columns time and rows frequency, and stay as
+    they are; strength 0 is no change. What comes in from outside a picture is black. Every other
+    picture gets no noise.
 
     References
     ----------

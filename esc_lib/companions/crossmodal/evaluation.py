@@ -59,12 +59,10 @@ def generate(trained: Trained, inputs: Pictures, seed: int = 0) -> torch.Tensor:
 
 
 def verdicts(trained: Trained, judge: Judge, pairs: PairSet, part: str = "test") -> pd.DataFrame:
-    """Return what becomes of every input of a part, "train" or "test".
+    """Return what becomes of every input of a part, "train" or "test", a row each.
 
-    Returns
-    -------
-    DataFrame, a row per input: label, source, understood (what the encoder takes the input for),
-    judged (what the judge takes the generated picture for), right (judged is the label).
+    Columns are label, source, understood (what the encoder takes the input for), judged (what the
+    judge takes the generated picture for) and right (judged is the label).
     """
     inputs = pairs.sides(trained.settings.direction)[0][part]
     found = {
@@ -77,15 +75,11 @@ def verdicts(trained: Trained, judge: Judge, pairs: PairSet, part: str = "test")
 
 
 def accuracy(right: np.ndarray, sources: np.ndarray) -> dict:
-    """Return accuracy and its 95 % interval in percent, and what the interval is over.
+    """Return accuracy, low and high of its 95 % interval (%), pictures, sources and over.
 
-    Given which pictures are right, and the speaker, recording or writer that each comes from.
-
-    Returns
-    -------
-    dict: accuracy, low, high (%), pictures, sources, and over: "sources", a bootstrap of them, or
-    "pictures", Wilson's interval, where there are fewer than five sources. The latter says nothing
-    about other sources and is too short for them.
+    The interval is over "sources" (speakers, recordings, writers), a bootstrap of them, or where
+    there are fewer than five over "pictures", Wilson's: that one says nothing about other sources
+    and is too short for them.
     """
     n_sources = len(np.unique(sources))
     if n_sources >= ENOUGH_SOURCES:
@@ -114,12 +108,8 @@ def compare(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def difference(first: pd.DataFrame, second: pd.DataFrame) -> dict:
     """Return how many points more of the same inputs the first run gets right, with interval.
 
-    Both verdicts are on the same inputs in the same order, else ValueError.
-
-    Returns
-    -------
-    dict: difference, low, high (points of percent), over: "sources" or, if they are fewer than
-    five, "pictures": what the bootstrap draws.
+    These are difference, low and high, and over: "sources" or, if they are fewer than five,
+    "pictures", what the bootstrap draws. Inputs that are not the same in order raise ValueError.
     """
     if not first[["label", "source"]].equals(second[["label", "source"]]):
         raise ValueError("difference: the two runs judged different inputs; use the same part.")
@@ -129,9 +119,6 @@ def difference(first: pd.DataFrame, second: pd.DataFrame) -> dict:
     found = mean_interval(100 * gained, source_draws(drawn, DRAWS))
     named = dict(zip(("difference", "low", "high"), found, strict=True))
     return named | {"over": "sources" if enough else "pictures"}
-
-
-# ------------------------------------------------------------------------------- attention
 
 
 def gammas(trained: Trained) -> dict[str, float]:
@@ -153,23 +140,17 @@ def attention_to(tower: Tower, sounds: Pictures) -> torch.Tensor:
 def reach(weights: torch.Tensor) -> dict[str, float]:
     """Return how far places attend on average, as a share of what an even spread would give.
 
-    Frequency and time are rows and columns of the grid: 1 is an even spread, 0 a place that attends
-    to its own row or column only.
-
-    Parameters
-    ----------
-    weights : tensor, shape (pictures, places, places / pool ** 2), of square grids.
+    Weights are (pictures, places, places / pool ** 2). Frequency and time are rows and columns of
+    the square grid: 1 is an even spread, 0 a place that attends to its own row or column only.
     """
     sides = [round(n**0.5) for n in weights.shape[1:]]
     # (row, column) of every place, on one scale for queries and keys
     queries, keys = (
         torch.stack([torch.arange(n**2) // n, torch.arange(n**2) % n]).add(0.5) / n for n in sides
     )
-    shares = {}
-    for index, name in enumerate(("frequency", "time")):
-        apart = (queries[index][:, None] - keys[index]).abs()
-        shares[name] = float((weights * apart).sum(-1).mean() / apart.mean())
-    return shares
+    apart = (queries[:, :, None] - keys[:, None]).abs()  # (axes, places, places / pool ** 2)
+    shares = [float((weights * on_axis).sum(-1).mean() / on_axis.mean()) for on_axis in apart]
+    return dict(zip(("frequency", "time"), shares, strict=True))
 
 
 def places_to_ask(picture: np.ndarray, side: int) -> list[tuple[int, int]]:
@@ -183,12 +164,10 @@ def places_to_ask(picture: np.ndarray, side: int) -> list[tuple[int, int]]:
     sounding = np.flatnonzero(grid.max(axis=0) >= (grid.min() + grid.max()) / 2)
     span = (sounding[0], sounding[-1] + 1) if np.ptp(sounding) >= 2 else (0, side)
     edges = np.linspace(*span, 4).round().astype(int)
-    regions = [(0, slice(a, b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
-    regions.append((side // 2, slice(0, None)))
+    regions = [(0, a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
     found = []
-    for lowest, columns in regions:
-        part = grid[lowest:, columns]
-        row, column = np.unravel_index(part.argmax(), part.shape)
-        found.append((int(row) + lowest, int(column) + int(columns.start)))
-    quietest = np.unravel_index(grid.argmin(), grid.shape)
-    return [*found, (int(quietest[0]), int(quietest[1]))]
+    for lowest, start, end in [*regions, (side // 2, 0, side)]:
+        part = np.full_like(grid, -np.inf)
+        part[lowest:, start:end] = grid[lowest:, start:end]
+        found.append(part.argmax())
+    return [divmod(int(place), side) for place in [*found, grid.argmin()]]

@@ -13,21 +13,18 @@ from esc_lib.config import FrontEnd
 from esc_lib.figures.style import COLOURS, MAP_CMAP, spectrogram
 
 QUERY = {"marker": "s", "s": 45, "facecolors": "none", "linewidths": 1.8}
+LEVEL = "level below the peak (dB)"
 OUTLINE_DB = -25  # below the peak: what the outline on attention maps encloses
 
 
 def samples(rows: Mapping[str, np.ndarray], titles: list[str], settings: FrontEnd) -> Figure:
     """Show pictures in columns, a row per kind: what went in, what came out, a real one.
 
-    Parameters
-    ----------
-    rows : name of a row to its pictures, (columns, channels, 64, 64) in [-1, 1]; rows whose name
-        ends in "sound" are spectrograms, on one scale, the others images.
-    titles : of the columns.
+    Pictures of a row are (columns, channels, 64, 64) in [-1, 1]; rows whose name ends in "sound"
+    are spectrograms, on one scale, the others images.
     """
-    figure, axes = plt.subplots(
-        len(rows), len(titles), figsize=(10, 0.5 + 0.95 * len(rows)), squeeze=False
-    )
+    size = (10, 0.5 + 0.95 * len(rows))
+    figure, axes = plt.subplots(len(rows), len(titles), figsize=size, squeeze=False)
     shown = None
     for row, (name, pictures) in zip(axes, rows.items(), strict=True):
         for ax, picture in zip(row, pictures, strict=True):
@@ -40,13 +37,11 @@ def samples(rows: Mapping[str, np.ndarray], titles: list[str], settings: FrontEn
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title, fontsize=8)
     duration_s = settings.n_frames * settings.frame_s
-    figure.supxlabel(
-        f"of a sound: time, 0 to {duration_s:.2f} s, and frequency upwards, "
-        f"{settings.f_min_hz:g} to {settings.f_max_hz:g} Hz", fontsize=8,
-    )  # fmt: skip
+    band = f"{settings.f_min_hz:g} to {settings.f_max_hz:g} Hz"
+    label = f"of a sound: time, 0 to {duration_s:.2f} s, and frequency upwards, {band}"
+    figure.supxlabel(label, fontsize=8)
     if shown is not None:
-        bar = figure.colorbar(shown, ax=axes, shrink=0.8)
-        bar.set_label("level below the peak (dB)", fontsize=8)
+        figure.colorbar(shown, ax=axes, shrink=0.8).set_label(LEVEL, fontsize=8)
     return figure
 
 
@@ -55,24 +50,18 @@ def attention(
 ) -> Figure:
     """Show where chosen places of a spectrogram attend to.
 
-    Weights are shown as multiples of an even spread, on one scale that one weight in 500 exceeds;
-    the line encloses what is louder than 25 dB below the peak.
-
-    Parameters
-    ----------
-    picture : array, shape (64, 64), in [-1, 1].
-    weights : array, shape (places, places / pool ** 2), as ``Tower.attention_weights`` gives it.
-    queries : (row, column) of places on the attention's grid, row 0 the lowest band.
+    Weights, (places, places / pool ** 2), are shown as multiples of an even spread, on one scale
+    that one weight in 500 exceeds; the line encloses what is louder than 25 dB below the peak. The
+    picture is (64, 64) in [-1, 1]; queries are (row, column) on the attention's grid, row 0 the
+    lowest band.
     """
     side, seen = (round(n**0.5) for n in weights.shape)
-    maps = seen**2 * weights[[row * side + column for row, column in queries]]
-    maps = maps.reshape(-1, seen, seen)
-    top = float(np.quantile(maps, 0.998))
-    n_columns = 3
+    asked = weights[[row * side + column for row, column in queries]]
+    maps = (seen**2 * asked).reshape(-1, seen, seen)
+    top, n_columns = float(np.quantile(maps, 0.998)), 3
     n_rows = -(-(1 + len(queries)) // n_columns)
-    figure, axes = plt.subplots(
-        n_rows, n_columns, figsize=(10, 2.7 * n_rows), squeeze=False, sharex=True, sharey=True
-    )
+    shared = {"figsize": (10, 2.7 * n_rows), "sharex": True, "sharey": True}
+    figure, axes = plt.subplots(n_rows, n_columns, **shared)
     for ax in axes.flat[1 + len(queries) :]:
         ax.set_axis_off()
     size = np.array([settings.n_frames * settings.frame_s, settings.n_mels])  # s, bands
@@ -80,23 +69,18 @@ def attention(
     pixels = [(np.arange(n) + 0.5) / n * length for n, length in zip(picture.shape[::-1], size)]
     level = _sound(axes.flat[0], picture, settings)
     axes.flat[0].set_title("the sound and the places asked")
-    for number, place in enumerate(places, 1):
-        axes.flat[0].text(
-            *place, str(number), color="white", ha="center", va="center", fontsize=8,
-            fontweight="bold",
-            bbox={"boxstyle": "square,pad=0.15", "facecolor": "black", "edgecolor": "white"},
-        )  # fmt: skip
-    for index, (ax, values, place) in enumerate(zip(axes.flat[1:], maps, places, strict=False)):
+    style = {"color": "white", "ha": "center", "va": "center", "fontsize": 8, "fontweight": "bold"}
+    box = {"boxstyle": "square,pad=0.15", "facecolor": "black", "edgecolor": "white"}
+    line = {"colors": "white", "linewidths": 0.5, "linestyles": "solid"}
+    for number, (ax, values, place) in enumerate(zip(axes.flat[1:], maps, places), 1):
+        axes.flat[0].text(*place, str(number), bbox=box, **style)
         image = spectrogram(ax, values, settings, vmin=0, vmax=top, cmap=MAP_CMAP)
-        ax.contour(
-            *pixels, _db(picture, settings), levels=[OUTLINE_DB], colors="white",
-            linewidths=0.5, linestyles="solid",
-        )  # fmt: skip
+        ax.contour(*pixels, _db(picture, settings), levels=[OUTLINE_DB], **line)
         ax.scatter(*place, edgecolors="black", **QUERY | {"linewidths": 3.2})
         ax.scatter(*place, edgecolors="white", **QUERY)
-        ax.set_title(f"where place {index + 1} attends to")
+        ax.set_title(f"where place {number} attends to")
     figure.colorbar(image, ax=axes, label="weight / even spread", shrink=0.8, extend="max")
-    figure.colorbar(level, ax=axes, label="level below the peak (dB)", shrink=0.8)
+    figure.colorbar(level, ax=axes, label=LEVEL, shrink=0.8)
     for ax in axes.flat:
         ax.label_outer()
     for ax in axes.flat[1 + len(queries) - n_columns : n_columns * (n_rows - 1)]:
@@ -119,10 +103,8 @@ def history(encoder: pd.DataFrame, game: pd.DataFrame) -> Figure:
     )
     for index, (ax, column, label, line) in enumerate(lines):
         known = game[column].notna()  # the discriminator rests on some steps
-        ax.plot(
-            game.step[known], game[column][known], line, color=COLOURS[index], label=label,
-            linewidth=1.2,
-        )  # fmt: skip
+        steps, values = game.step[known], game[column][known]
+        ax.plot(steps, values, line, color=COLOURS[index], label=label, linewidth=1.2)
         ax.legend(fontsize=7)
     axes[1].set_ylabel("hinge loss")
     for margin in (-1, 1):
@@ -142,10 +124,8 @@ def accuracies(
     `chance` is the accuracy by guessing (%), of ours.
     """
     titles = {"S2I": "sound to image", "I2S": "image to sound"}
-    most = max(len(ours[key]) + len(published[key]) for key in ours)
-    figure, axes = plt.subplots(
-        1, len(ours), figsize=(10, 1.3 + 0.27 * most), sharex=True, squeeze=False
-    )
+    size = (10, 1.3 + 0.27 * max(len(ours[key]) + len(published[key]) for key in ours))
+    figure, axes = plt.subplots(1, len(ours), figsize=size, sharex=True, squeeze=False)
     for ax, (direction, table) in zip(axes[0], ours.items(), strict=True):
         n = len(table)
         for found, start, mark, colour, label in (
@@ -170,10 +150,7 @@ def accuracies(
 def resynthesis(
     picture: np.ndarray, again: np.ndarray, waveform: np.ndarray, settings: FrontEnd
 ) -> Figure:
-    """Show a generated spectrogram, the sound made from it, and that sound's own spectrogram.
-
-    Pictures are (64, 64) in [-1, 1], the waveform is (samples,).
-    """
+    """Show a spectrogram, (64, 64) in [-1, 1], a sound made from it, and that of the sound."""
     figure, axes = plt.subplots(1, 3, figsize=(10, 2.8))
     _sound(axes[0], picture, settings)
     time_s = np.arange(len(waveform)) / settings.sr
@@ -182,7 +159,7 @@ def resynthesis(
     image = _sound(axes[2], again, settings)
     for ax, title in zip(axes, ("as generated", "as a sound", "that sound's spectrogram")):
         ax.set_title(title)
-    figure.colorbar(image, ax=axes, label="level below the peak (dB)")
+    figure.colorbar(image, ax=axes, label=LEVEL)
     return figure
 
 
@@ -197,7 +174,6 @@ def _sound(ax: Axes, picture: np.ndarray, settings: FrontEnd, labels: bool = Tru
 
 def _image(ax: Axes, picture: np.ndarray) -> AxesImage:
     """Draw (channels, 64, 64) in [-1, 1], one or three channels."""
-    ax.set_xticks([])
-    ax.set_yticks([])
+    ax.set(xticks=[], yticks=[])
     shown = (picture.transpose(1, 2, 0) + 1) / 2
     return ax.imshow(shown if len(picture) == 3 else shown[..., 0], cmap="gray", vmin=0, vmax=1)

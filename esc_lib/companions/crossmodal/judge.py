@@ -50,10 +50,7 @@ def train_judge(pictures: Pictures, n_classes: int, steps: int) -> Judge:
 
 @torch.no_grad()
 def predict(network, pictures: torch.Tensor) -> np.ndarray:
-    """Return the likeliest class of each picture, by a judge or by an encoder's ``logits``.
-
-    Pictures are (pictures, channels, 64, 64) in [-1, 1].
-    """
+    """Return the likeliest class of each picture in [-1, 1], by a judge or an encoder's logits."""
     device = best_device()
     parts = [network(part.to(device)).argmax(1).cpu() for part in pictures.split(AT_ONCE)]
     return torch.cat(parts).numpy()

@@ -26,14 +26,10 @@ def _as_it_is(layer: nn.Module) -> nn.Module:
 class SelfAttention(nn.Module):
     """Add to every place what the places it attends to hold: ``x + gamma * softmax(g f') h``.
 
-    Parameters
-    ----------
-    wrap : what becomes of each convolution, spectral normalisation for example.
-    pool : int, keys and values are the maxima of squares of so many places a side: 1 for all
-        places, as published; 2, as in the public code of SAGAN, costs a quarter.
+    `wrap` is what becomes of each convolution, spectral normalisation for example. Keys and values
+    are the maxima of squares of `pool` places a side: 1 for all places, as published; 2, as in the
+    public code of SAGAN, costs a quarter.
 
-    Notes
-    -----
     f (keys) and g (queries) have an eighth of the channels, h (values) has all of them; each is a
     1x1 convolution. ``gamma`` starts at 0, and with it the layer as the identity. Products are not
     divided by the root of the width. The public code of SA-CMGAN has 4x4 kernels, batch
@@ -50,9 +46,7 @@ class SelfAttention(nn.Module):
     zhang2019sagan, equations 1 to 3
     """
 
-    def __init__(
-        self, channels: int, wrap: Callable[[nn.Module], nn.Module] = _as_it_is, pool: int = 1
-    ):
+    def __init__(self, channels: int, wrap: Callable = _as_it_is, pool: int = 1):
         super().__init__()
         self.pool = nn.MaxPool2d(pool) if pool > 1 else nn.Identity()
         inner = max(1, channels // 8)
@@ -89,10 +83,8 @@ def stage_channels(settings: Settings) -> dict[int, int]:
     {64: 16, 128: 32, 256: 64, 512: 128}
     """
     if settings.attention not in (*STAGES, None):
-        raise ValueError(
-            f"stage_channels: attention={settings.attention!r} is no stage; choose one of {STAGES} "
-            "or None."
-        )
+        problem = f"stage_channels: attention={settings.attention!r} is no stage"
+        raise ValueError(f"{problem}; choose one of {STAGES} or None.")
     return {stage: max(8, round(stage * settings.width)) for stage in STAGES}
 
 
@@ -104,26 +96,21 @@ class Tower(nn.Sequential):
 
     def __init__(self, in_channels: int, settings: Settings, spectral: bool):
         super().__init__()
-        channels = stage_channels(settings)
-        self.wrap = spectral_norm if spectral else _as_it_is
+        channels, wrap = stage_channels(settings), spectral_norm if spectral else _as_it_is
         before = in_channels
-        for name, stage, stride in (
-            ("conv1", 64, 2), ("conv2", 128, 2), ("conv3", 256, 2), ("conv4", 256, 1),
-            ("conv5", 512, 2),
-        ):  # fmt: skip
-            normalised = not spectral and name != "conv1"
-            self.add_module(name, self._block(before, channels[stage], stride, normalised))
-            before = channels[stage]
-            if stage == settings.attention and name != "conv3":  # of two of 256, the second
-                self.attention = SelfAttention(before, self.wrap, settings.pool)
+        for number, stage in enumerate((64, 128, 256, 256, 512), 1):
+            after, stride = channels[stage], 1 if number == 4 else 2
+            normalised = not spectral and number > 1
+            # an even kernel keeps the size at stride 1 with one zero before and two behind
+            pad = nn.ZeroPad2d((1, 1, 1, 1) if stride == 2 else (1, 2, 1, 2))
+            conv = wrap(nn.Conv2d(before, after, 4, stride, bias=not normalised))
+            norm = nn.BatchNorm2d(after) if normalised else nn.Identity()
+            layers = pad, conv, norm, nn.LeakyReLU(SLOPE)
+            self.add_module(f"conv{number}", nn.Sequential(*layers))
+            if stage == settings.attention and number != 3:  # of two of 256, the second
+                self.attention = SelfAttention(after, wrap, settings.pool)
+            before = after
         self.n_outputs = before
-
-    def _block(self, before: int, after: int, stride: int, normalised: bool) -> nn.Sequential:
-        # an even kernel keeps the size at stride 1 with one zero before and two behind
-        pad = nn.ZeroPad2d((1, 1, 1, 1) if stride == 2 else (1, 2, 1, 2))
-        conv = self.wrap(nn.Conv2d(before, after, 4, stride, bias=not normalised))
-        norm = nn.BatchNorm2d(after) if normalised else nn.Identity()
-        return nn.Sequential(pad, conv, norm, nn.LeakyReLU(SLOPE))
 
     def attention_weights(self, pictures: torch.Tensor) -> torch.Tensor:
         """Return how places attend to each other, (batch, places, places / pool ** 2).
@@ -134,16 +121,13 @@ class Tower(nn.Sequential):
             if name == "attention":
                 return layer.weights(pictures)
             pictures = layer(pictures)
-        raise ValueError(
-            "attention_weights: this tower has no self-attention; build it with attention=64."
-        )
+        problem = "attention_weights: this tower has no self-attention"
+        raise ValueError(f"{problem}; build it with attention=64.")
 
 
 class Encoder(nn.Module):
     """Pictures to a code of 64 numbers, and a classifier on top of the code.
 
-    Notes
-    -----
     The public code classifies from the layer before, of 128, and so leaves the last one as it was
     drawn; here the code itself is trained.
 
@@ -174,10 +158,7 @@ class Encoder(nn.Module):
 
 
 class _Deconv(nn.ConvTranspose2d):
-    """Transposed 4x4 convolution: stride 2 doubles the size, stride 1 keeps it."""
-
-    def __init__(self, before: int, after: int, stride: int):
-        super().__init__(before, after, 4, stride, padding=1, bias=False)
+    """Transposed 4x4 convolution, padding 1: stride 2 doubles the size, stride 1 keeps it."""
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         maps = super().forward(maps)
@@ -187,8 +168,6 @@ class _Deconv(nn.ConvTranspose2d):
 class Generator(nn.Sequential):
     """Codes of one modality and noise to pictures of the other.
 
-    Notes
-    -----
     The public code has a sigmoid and no normalisation in the two stages before the last; here they
     are as the others, batch normalisation and ReLU.
 
@@ -206,15 +185,14 @@ class Generator(nn.Sequential):
         self.fc = nn.Sequential(*dense, nn.Unflatten(1, (before, 4, 4)))
         if settings.attention == 512:
             self.attention = SelfAttention(before, pool=settings.pool)
-        for name, stage, stride in (
-            ("deconv1", 256, 2), ("deconv2", 256, 1), ("deconv3", 128, 2), ("deconv4", 64, 2),
-        ):  # fmt: skip
-            after = channels[stage]
-            deconv = _Deconv(before, after, stride)
-            self.add_module(name, nn.Sequential(deconv, nn.BatchNorm2d(after), nn.ReLU()))
-            before = after
-            if stage == settings.attention and name != "deconv1":
+        for number, stage in enumerate((256, 256, 128, 64), 1):
+            after, stride = channels[stage], 1 if number == 2 else 2
+            deconv = _Deconv(before, after, 4, stride, padding=1, bias=False)
+            layers = deconv, nn.BatchNorm2d(after), nn.ReLU()
+            self.add_module(f"deconv{number}", nn.Sequential(*layers))
+            if stage == settings.attention and number != 1:
                 self.attention = SelfAttention(after, pool=settings.pool)
+            before = after
         self.deconv5 = nn.Sequential(nn.ConvTranspose2d(before, out_channels, 4, 2, 1), nn.Tanh())
 
     def forward(self, codes: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
@@ -225,8 +203,6 @@ class Generator(nn.Sequential):
 class Discriminator(nn.Module):
     """Score how well a picture goes with a code; all layers spectrally normalised.
 
-    Notes
-    -----
     The public code has batch normalisation besides, which undoes the bound on the slope that
     spectral normalisation is there for; it is left out.
 

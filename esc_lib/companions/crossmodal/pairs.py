@@ -16,20 +16,11 @@ PARTS = ("train", "test")
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures of one modality.
+    """Pictures of one modality."""
 
-    Attributes
-    ----------
-    pixels : uint8 tensor, shape (pictures, channels, 64, 64); of a spectrogram, row 0 is the
-        lowest band.
-    labels : int64 tensor, shape (pictures,).
-    sources : str array, shape (pictures,), what each comes from: a speaker, a recording, a writer,
-        or the picture itself.
-    """
-
-    pixels: torch.Tensor
-    labels: torch.Tensor
-    sources: np.ndarray
+    pixels: torch.Tensor  # uint8, (pictures, channels, 64, 64); of a spectrogram, lowest band first
+    labels: torch.Tensor  # int64, (pictures,)
+    sources: np.ndarray  # str: speaker, recording or writer that each comes from, or itself
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -45,33 +36,26 @@ class Pictures:
 
 @dataclass(frozen=True)
 class PairSet:
-    """Two modalities of the same classes, each split in "train" and "test" by source.
-
-    The front end is that of the sounds' pictures.
-    """
+    """Two modalities of the same classes, each split in "train" and "test" by source."""
 
     name: str
     class_names: list[str]
     sounds: Mapping[str, Pictures]
     images: Mapping[str, Pictures]
-    front_end: FrontEnd
+    front_end: FrontEnd  # of the sounds' pictures
 
     def __post_init__(self):
         for modality in ("sounds", "images"):
             of_part = getattr(self, modality)
             common = set.intersection(*(set(of_part[part].sources.tolist()) for part in PARTS))
             if common:
-                raise ValueError(
-                    f"PairSet: {modality} of {min(common)!r} are in train and in test; "
-                    "split by source."
-                )
+                where = f"{modality} of {min(common)!r} are in train and in test"
+                raise ValueError(f"PairSet: {where}; split by source.")
             for part in PARTS:
                 missing = set(range(len(self.class_names))) - set(of_part[part].labels.tolist())
                 if missing:
-                    raise ValueError(
-                        f"PairSet: no {part} {modality} of class "
-                        f"{self.class_names[min(missing)]!r}; add some or leave the class out."
-                    )
+                    where = f"no {part} {modality} of class {self.class_names[min(missing)]!r}"
+                    raise ValueError(f"PairSet: {where}; add some or leave the class out.")
 
     def sides(self, direction: str) -> tuple[Mapping[str, Pictures], Mapping[str, Pictures]]:
         """Return what goes in and what comes out, for "S2I" or "I2S"."""
@@ -91,8 +75,7 @@ def draw_partners(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw for each item a partner of its own class, and one of another class.
 
-    Given the labels of items and of possible partners, return their places among the latter, both
-    of shape (items,).
+    Given the labels of both, return the partners' places among `others`, each (items,).
 
     Examples
     --------
@@ -106,10 +89,8 @@ def draw_partners(
         here = labels == label
         same, different = np.flatnonzero(others == label), np.flatnonzero(others != label)
         if not len(same) or not len(different):
-            raise ValueError(
-                f"draw_partners: class {label} has {len(same)} partners of its own class and "
-                f"{len(different)} of another; both are needed."
-            )
+            found = f"{len(same)} partners of its own class and {len(different)} of another"
+            raise ValueError(f"draw_partners: class {label} has {found}; both are needed.")
         matched[here] = rng.choice(same, here.sum())
         mismatched[here] = rng.choice(different, here.sum())
     return matched, mismatched

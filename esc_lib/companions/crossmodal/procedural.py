@@ -24,7 +24,6 @@ STROKES = (
     "ba ae ef fd dc", "ab bf", "ab bf fe ea cd", "dc ca ab bf fe",
 )  # fmt: skip
 
-
 # class to (octaves above the root, over time t in [0, 1] with a rate near 1; loudness; partials)
 PITCH = (
     lambda t, rate: 0 * t,  # 0 steady
@@ -44,10 +43,7 @@ BEATS, BURSTS = 6, 9
 def sound(label: int, player: np.random.Generator, clip: np.random.Generator) -> np.ndarray:
     """Return one clip, (samples,), of `label`, 0 to 9, as this player plays it.
 
-    Parameters
-    ----------
-    player : Generator, seeded for the player, so that all its clips share what it draws.
-    clip : Generator, of this clip alone.
+    `player` is seeded for the player, so that all its clips share what it draws.
     """
     settings = DIGIT_FRONT_END
     n_samples = (settings.n_frames - 1) * settings.hop_length
@@ -103,10 +99,8 @@ def image(label: int, writer: np.random.Generator, drawing: np.random.Generator)
 def make(n_per_class: int, n_sources: int, seed: int = 0) -> PairSet:
     """Return generated sounds and drawn digits; the first players and writers are held out.
 
-    Parameters
-    ----------
-    n_per_class : int, sounds of each class, and as many images; sources take turns.
-    n_sources : int, players, and as many writers; each gives one of each class at least.
+    There are as many images as sounds, and writers as players. Sources take turns, and each gives
+    one of each class at least.
 
     Examples
     --------
@@ -116,10 +110,9 @@ def make(n_per_class: int, n_sources: int, seed: int = 0) -> PairSet:
     """
     n_test = max(1, round(TEST_SHARE * n_sources))
     if n_test >= n_sources or n_per_class < n_sources:
-        raise ValueError(
-            f"make: {n_per_class} pictures a class of {n_sources} sources, {n_test} held out; "
-            "each source has to give one of each class, and some have to stay."
-        )
+        asked = f"{n_per_class} pictures a class of {n_sources} sources, {n_test} held out"
+        needed = "each source has to give one of each class, and some have to stay"
+        raise ValueError(f"make: {asked}; {needed}.")
     label, index = np.divmod(np.arange(10 * n_per_class), n_per_class)
     source = index % n_sources
     both = []

@@ -34,11 +34,8 @@ def pictures_of(waveforms: torch.Tensor, settings: FrontEnd) -> torch.Tensor:
     """Return log-mel pictures, uint8 of shape (clips, 1, mel, frames); refuse silent clips.
 
     The front end's ``top_db`` is the range from black (0) to white (255), the clip's peak: its
-    level is lost, and one step of grey is ``top_db / 255`` (0.24 dB for 60 dB).
-
-    Parameters
-    ----------
-    waveforms : float tensor, shape (clips, samples).
+    level is lost, and one step of grey is ``top_db / 255`` (0.24 dB for 60 dB). Waveforms are
+    (clips, samples).
     """
     peaks = waveforms.abs().amax(dim=1, keepdim=True)
     if not (peaks > 0).all():
@@ -55,14 +52,10 @@ def mel_power(pictures: torch.Tensor, settings: FrontEnd) -> torch.Tensor:
 
 
 def waveform_of(picture: torch.Tensor, settings: FrontEnd) -> np.ndarray:
-    """Return a sound whose log-mel picture is close to this one, shape (samples,), peak 0.9.
+    """Return a sound, (samples,), peak 0.9, whose log-mel picture, (mel, frames), is close to this.
 
     Mel power to linear power by non-negative least squares; phases by the fast Griffin-Lim
     algorithm. What is black (60 dB below the peak, for digits) is taken for silence.
-
-    Parameters
-    ----------
-    picture : float tensor, shape (mel, frames), in [-1, 1].
 
     References
     ----------

@@ -16,15 +16,8 @@ from esc_lib.training import loop
 class Chance:
     """All that is random in a training; its state can be kept, as that of a network.
 
-    Parameters
-    ----------
-    n, batch : int, rows to draw from, and of a batch; a last one that is not full is left out.
-    seed : list of int
-
-    Attributes
-    ----------
-    rng : numpy's Generator, a new one whenever all rows have had their turn.
-    noise : torch's Generator.
+    Batches are drawn from `n` rows; a last one that is not full is left out. numpy's Generator
+    `rng` is a new one whenever all rows have had their turn; `noise` is torch's.
 
     Examples
     --------
@@ -60,13 +53,10 @@ class Chance:
 
 
 class Steps(loop.Task):
-    """A number of steps; those of one row of the history are what the loop calls an epoch.
+    """`total` steps; the `every` of one row of the history are what the loop calls an epoch.
 
-    Parameters
-    ----------
-    follow : function of a step, counted from 0, that follows gradients and returns scalars by name.
-    total, every : int, steps of the training and of a row.
-    own : networks and all else that the steps depend on, see ``loop.Task.parts``.
+    `follow` takes a step, counted from 0, follows gradients and returns scalars by name. `own` are
+    the networks and all else that the steps depend on, see ``loop.Task.parts``.
     """
 
     def __init__(self, name: str, follow: Callable[[int], dict], total: int, every: int, **own):
@@ -89,12 +79,11 @@ class Steps(loop.Task):
         Its columns are step, seconds (since the start), and means of what the steps returned. The
         last row may be of fewer steps. Networks are in evaluation mode afterwards.
         """
-        networks = [part for part in self.own.values() if isinstance(part, nn.Module)]
-        for network in networks:
-            network.train()
+        own = self.own.items()
+        networks = nn.ModuleDict({name: part for name, part in own if isinstance(part, nn.Module)})
+        networks.train()
         history = pd.DataFrame(loop.train(self, -(-self.total // self.every), path))
-        for network in networks:
-            network.eval()
+        networks.eval()
         step = (history.pop("epoch") * self.every).clip(upper=self.total)
         return history.assign(step=step, seconds=history.seconds.cumsum())
 
@@ -105,11 +94,8 @@ def teach(
 ) -> pd.DataFrame:  # fmt: skip
     """Teach a network to tell classes apart, at a rate that rises to `peak` and falls.
 
-    Parameters
-    ----------
-    logits : function of the network, (batch, channels, 64, 64) in [-1, 1] to (batch, classes).
-    change : function that changes such a batch with the help of numpy's Generator.
-    total, every, path : see :class:`Steps`; the history has loss and accuracy.
+    Its `logits` map (batch, channels, 64, 64) in [-1, 1] to (batch, classes); `change` changes such
+    a batch with the help of numpy's Generator. The history, see :class:`Steps`, has loss, accuracy.
     """
     device = best_device()
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=weight_decay)

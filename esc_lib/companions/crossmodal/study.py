@@ -34,9 +34,8 @@ def open_pairs(
     if sub_urmp_folder:
         return sub_urmp.read_pairs(sub_urmp_folder)
     if bool(spoken) != bool(written):
-        raise ValueError(
-            f"open_pairs: spoken={spoken!r}, written={written!r}; give both folders or neither."
-        )
+        given = f"spoken={spoken!r}, written={written!r}"
+        raise ValueError(f"open_pairs: {given}; give both folders or neither.")
     if spoken:
         return digits.read_pairs(spoken, written)
     return procedural.make(settings.clips, settings.players)
@@ -86,17 +85,11 @@ def carry_out(pairs: PairSet, runs: Iterable[Settings], folder: Path) -> dict[Se
 def validate(pairs: PairSet, direction: str, settings: Settings, folder: Path) -> pd.DataFrame:
     """Judge encoders trained with each strength of augmentation on sources held back from training.
 
-    Only the training part is looked at. The table is kept in `folder` for the next time.
-
-    Returns
-    -------
-    DataFrame, a row per strength: accuracy (%), mean over the held-back groups, and one column
-    per group.
+    Only the training part is looked at. The table, kept in `folder` for the next time, has a row
+    per strength: accuracy (%), mean over the held-back groups, and one column per group.
     """
-    pictures = pairs.sides(direction)[0]["train"]
-    base = replace(
-        settings, direction=direction, attention=None, classifier_steps=settings.validation_steps
-    )
+    pictures, steps = pairs.sides(direction)[0]["train"], settings.validation_steps
+    base = replace(settings, direction=direction, attention=None, classifier_steps=steps)
     path = folder / f"validation-{direction}-{_key(pairs, base, settings.augmentations)}.csv"
     if path.exists():
         return pd.read_csv(path, index_col=0)
@@ -136,12 +129,10 @@ def minutes(trained: Iterable[Trained]) -> float:
 
 
 def effect_of_attention(verdicts: Mapping[Settings, pd.DataFrame], direction: str) -> pd.DataFrame:
-    """Return how many points attention at the first stage adds, for each seed and over all.
+    """Return how many points attention at the first stage adds, a row per seed and one for "all".
 
-    Returns
-    -------
-    DataFrame, a row per seed and one named "all": difference, low, high (points), over. The
-    interval of "all" is of inputs, each with its mean over the seeds.
+    Columns are those of :func:`difference`. The interval of "all" is of inputs, each with its mean
+    over the seeds.
     """
     of_stage: dict[int | None, dict[int, pd.DataFrame]] = {None: {}, FIRST: {}}
     for run, table in verdicts.items():
@@ -160,10 +151,7 @@ def _mean(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 
 def between_seeds(verdicts: Mapping[Settings, pd.DataFrame]) -> float:
-    """Return by how many points networks that differ in nothing but their seed differ at most.
-
-    NaN where there is one seed.
-    """
+    """Return how many points lie at most between runs that differ in seed only; NaN for one."""
     found: dict[Settings, list[float]] = {}
     for run, table in verdicts.items():
         found.setdefault(replace(run, seed=0), []).append(100 * table.right.mean())
@@ -173,12 +161,9 @@ def between_seeds(verdicts: Mapping[Settings, pd.DataFrame]) -> float:
 def effect_of_stage(
     verdicts: Mapping[Settings, pd.DataFrame], trained: Mapping[Settings, Trained]
 ) -> pd.DataFrame:
-    """Return what attention at each stage adds, sound to image, first seed, with its weights.
+    """Return what attention at each stage adds, sound to image, first seed, a row per stage.
 
-    Returns
-    -------
-    DataFrame, a row per stage: difference to no attention, low, high (points), over, and the
-    weight of the attention in encoder, generator and discriminator.
+    Columns are those of :func:`difference`, to no attention, and of :func:`gammas`.
     """
     without, rows = verdicts[first(verdicts, "S2I", None)], {}
     stages = (run.attention for run in verdicts if run.direction == "S2I")

@@ -40,25 +40,18 @@ FRONT_END = FrontEnd(
 
 
 def list_files(folder: str | Path, kind: str, part: str) -> list[tuple[int, Path]]:
-    """Return (label, path) of all files of a part, by instrument and name.
+    """Return (label, path) of all files of a kind, "img" or "chunk", by instrument and name.
 
-    Parameters
-    ----------
-    folder : path with ``img/`` and ``chunk/``, or the folder ``Sub-URMP/`` with them.
-    kind : "img" or "chunk".
-    part : "train" or "test".
+    The folder has ``img/`` and ``chunk/``, or ``Sub-URMP/`` with them.
     """
     folder = Path(folder)
     root = folder / "Sub-URMP" if (folder / "Sub-URMP").is_dir() else folder
     ending, found = {"img": "*.jpg", "chunk": "*.wav"}[kind], []
     for label, instrument in enumerate(INSTRUMENTS):
         place = root / kind / FOLDERS[part] / instrument
-        paths = sorted(place.glob(ending))
-        if not paths:
-            raise ValueError(
-                f"list_files: no {ending} in {place}; Sub-URMP has "
-                f"img/{{train,validation}}/<instrument>/*.jpg and chunk/.../*.wav."
-            )
+        if not (paths := sorted(place.glob(ending))):
+            layout = "img/{train,validation}/<instrument>/*.jpg and chunk/.../*.wav"
+            raise ValueError(f"list_files: no {ending} in {place}; Sub-URMP has {layout}.")
         found += [(label, path) for path in paths]
     return found
 
@@ -69,9 +62,8 @@ def _image(path: Path) -> np.ndarray:
         with Image.open(path) as image:
             small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     except OSError as error:
-        raise ValueError(
-            f"sub_urmp: image {path} cannot be read ({error}); replace it with an intact copy."
-        ) from None
+        problem = f"image {path} cannot be read ({error})"
+        raise ValueError(f"sub_urmp: {problem}; replace it with an intact copy.") from None
     return np.asarray(small).transpose(2, 0, 1)
 
 

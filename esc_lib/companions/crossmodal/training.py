@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, safe_open, save_file
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import relu
 from torch.optim import Adam
 
@@ -29,20 +29,15 @@ AT_ONCE = 256  # pictures, where nothing is learned
 
 @dataclass
 class Trained:
-    """Networks after training, in evaluation mode, and how training went.
-
-    Attributes
-    ----------
-    encoder_history : DataFrame with step, seconds, loss and accuracy: means since the last row.
-    history : DataFrame with step, seconds, discriminator_loss, generator_loss, and the mean scores
-        real, fake and mismatched.
-    """
+    """Networks after training, in evaluation mode, and how training went."""
 
     settings: Settings
     encoder: Encoder
     generator: Generator
     discriminator: Discriminator
+    # step, seconds, loss and accuracy: means since the last row
     encoder_history: pd.DataFrame = field(default_factory=pd.DataFrame)
+    # step, seconds, discriminator_loss, generator_loss, mean scores: real, fake and mismatched
     history: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
@@ -66,17 +61,9 @@ def build(pairs: PairSet, settings: Settings) -> Trained:
 def fit(pairs: PairSet, settings: Settings, folder: Path | None = None) -> Trained:
     """Train both stages on the training part, or go on where an earlier call was stopped.
 
-    Parameters
-    ----------
-    folder : Path of this training's states, one file per stage; None saves nothing.
+    States are kept in `folder`, one file per stage; None saves nothing. A loss that is not finite
+    raises FloatingPointError.
 
-    Raises
-    ------
-    FloatingPointError
-        If a loss is not finite.
-
-    Notes
-    -----
     As in the public code the encoder is trained as a classifier and then stays as it is. Its codes
     of the training pictures are therefore computed once, in evaluation mode. Mismatched pairs are
     the step's real pictures with codes of another class: the discriminator's tower sees each
@@ -103,13 +90,13 @@ def fit_encoder(
 
 
 @torch.no_grad()
-def encode(encoder: Encoder, pictures: Pictures) -> torch.Tensor:
+def encode(encoder: Encoder, pictures: Pictures) -> Tensor:
     """Return the codes of all pictures, (pictures, 64), on the encoder's device."""
     parts = torch.arange(len(pictures)).split(AT_ONCE)
     return torch.cat([encoder(pictures.unit(part).to(best_device())) for part in parts])
 
 
-def encode_views(encoder: Encoder, pictures: Pictures, settings: Settings) -> torch.Tensor:
+def encode_views(encoder: Encoder, pictures: Pictures, settings: Settings) -> Tensor:
     """Return codes, (views, pictures, 64): of the pictures, then of changed ones."""
     codes, strength = [encode(encoder, pictures)], settings.augmentation
     rng = np.random.default_rng([settings.seed, 4])
@@ -124,9 +111,9 @@ class Game:
     """Generator against discriminator, codes given."""
 
     def __init__(self, trained: Trained, inputs: Pictures, outputs: Pictures):
-        self.settings = settings = trained.settings
+        self.settings, self.outputs = trained.settings, outputs
         self.generator, self.discriminator = trained.generator, trained.discriminator
-        self.outputs = outputs
+        settings = trained.settings
         self.codes = encode_views(trained.encoder, inputs, settings)
         self.labels, self.other_labels = inputs.labels.numpy(), outputs.labels.numpy()
         self.g_optimizer = Adam(self.generator.parameters(), settings.generator_rate, BETAS)
@@ -140,25 +127,24 @@ class Game:
         total, every = self.settings.steps, self.settings.log_every
         return Steps("generator", self.follow, total, every, **own).run(path)
 
-    def follow(self, step: int) -> dict[str, torch.Tensor]:
+    def follow(self, step: int) -> dict[str, Tensor]:
         """Train the discriminator, unless it rests, and the generator."""
         rows, values = self.chance.rows(step), {}
         if step % self.settings.critic_every == 0:
             values = self.train_discriminator(rows)
         return values | self.train_generator(rows)
 
-    def draw_codes(self, rows: np.ndarray) -> torch.Tensor:
+    def draw_codes(self, rows: np.ndarray) -> Tensor:
         """Return one of the codes of each row."""
         n = len(self.codes)
         return self.codes[self.chance.rng.integers(0, n, len(rows)) if n > 1 else 0, rows]
 
-    def generate(self, codes: torch.Tensor) -> torch.Tensor:
+    def generate(self, codes: Tensor) -> Tensor:
         """Return a picture for each code, with fresh noise."""
-        size, chance = (len(codes), N_NOISE), self.chance.noise
-        noise = torch.randn(size, generator=chance, device=codes.device)
-        return self.generator(codes, noise)
+        size, device = (len(codes), N_NOISE), codes.device
+        return self.generator(codes, torch.randn(size, generator=self.chance.noise, device=device))
 
-    def train_discriminator(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+    def train_discriminator(self, rows: np.ndarray) -> dict[str, Tensor]:
         """Follow the discriminator's gradient once and return its loss and scores."""
         rng = self.chance.rng
         partners, _ = draw_partners(self.labels[rows], self.other_labels, rng)
@@ -168,16 +154,15 @@ class Game:
         with torch.no_grad():
             fake = self.generate(codes)
         real_maps, fake_maps = self.discriminator.tower(torch.cat([real, fake])).chunk(2)
-        scores = self.discriminator.score(
-            torch.cat([codes, codes, wrong_codes]), torch.cat([real_maps, fake_maps, real_maps])
-        )
+        maps = torch.cat([real_maps, fake_maps, real_maps])
+        scores = self.discriminator.score(torch.cat([codes, codes, wrong_codes]), maps)
         real, fake, mismatched = scores.chunk(3)
         loss = discriminator_loss(real, fake, mismatched)
         descend(self.d_optimizer, loss)
         means = {"real": real.mean(), "fake": fake.mean(), "mismatched": mismatched.mean()}
         return {"discriminator_loss": loss, **means}
 
-    def train_generator(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+    def train_generator(self, rows: np.ndarray) -> dict[str, Tensor]:
         """Follow the generator's gradient once and return its loss."""
         codes = self.draw_codes(rows)
         self.discriminator.requires_grad_(False)
@@ -187,9 +172,7 @@ class Game:
         return {"generator_loss": loss}
 
 
-def discriminator_loss(
-    real: torch.Tensor, fake: torch.Tensor, mismatched: torch.Tensor
-) -> torch.Tensor:
+def discriminator_loss(real: Tensor, fake: Tensor, mismatched: Tensor) -> Tensor:
     """Return the hinge loss of scores, (batch,), of pictures held against a code.
 
     They are real ones that go with it, generated ones, and real ones of another class:
@@ -202,7 +185,7 @@ def discriminator_loss(
     return relu(1 - real).mean() + (relu(1 + fake).mean() + relu(1 + mismatched).mean()) / 2
 
 
-def generator_loss(fake: torch.Tensor) -> torch.Tensor:
+def generator_loss(fake: Tensor) -> Tensor:
     """Return minus the mean score of generated pictures, shape (batch,)."""
     return -fake.mean()
 
@@ -211,18 +194,15 @@ def save(path: Path, trained: Trained) -> None:
     """Write the three networks, their settings and histories."""
     tensors = {k: v.contiguous() for k, v in trained.networks.state_dict().items()}
     histories = {name: getattr(trained, name).to_dict("list") for name in HISTORIES}
-    metadata = {"settings": asdict(trained.settings), "histories": histories}
-    metadata = {name: json.dumps(value) for name, value in metadata.items()}
+    found = {"settings": asdict(trained.settings), "histories": histories}
+    metadata = {name: json.dumps(value) for name, value in found.items()}
     write_atomically(path, lambda p: save_file(tensors, p, metadata=metadata))
 
 
 def load(path: Path, pairs: PairSet) -> Trained:
     """Open networks written by :func:`save`, in evaluation mode.
 
-    Raises
-    ------
-    ValueError
-        If the file is damaged, or of pairs with other classes or channels than these.
+    A file that is damaged, or of pairs with other classes or channels, raises ValueError.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -234,8 +214,6 @@ def load(path: Path, pairs: PairSet) -> Trained:
         for name in HISTORIES:
             setattr(trained, name, pd.DataFrame(found["histories"][name]))
     except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"load: {path} is damaged or of other pairs ({str(error).splitlines()[0]}); "
-            "train again."
-        ) from None
+        problem = f"{path} is damaged or of other pairs ({str(error).splitlines()[0]})"
+        raise ValueError(f"load: {problem}; train again.") from None
     return trained
