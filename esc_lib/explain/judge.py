@@ -11,7 +11,7 @@ from esc_lib.explain.relevance import of_target
 
 
 def judge(explainer: Explainer, mask: torch.Tensor) -> pd.DataFrame:
-    """Return what the network makes of what masks in [0, 1] keep and remove, a row per clip.
+    """Return what the network makes of what masks, (clips, mel, frames), keep and remove, by clip.
 
     Columns: p, o, m; p_twice and o_twice for the recipe that takes the softmax twice; same, whether
     the decision stays; energy, kept of the input's; sparseness, complexity; si_sdr in dB of the
