@@ -1,6 +1,5 @@
 """Explanations judged by the sound a mask makes: what is heard is what the network is given."""
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -22,23 +21,18 @@ def judge(explainer: Explainer, mask: torch.Tensor) -> pd.DataFrame:
     removed = cut_out(explainer.front_end, inputs.waveforms, 1 - mask)
     inside, outside = explainer.probabilities(kept), explainer.probabilities(removed)
 
-    def chosen(values: torch.Tensor) -> np.ndarray:
-        return of_target(values, targets).double().cpu().numpy()
-
-    table = pd.DataFrame(
-        {
-            "p": chosen(given),
-            "o": chosen(inside),
-            "m": chosen(outside),
-            "p_twice": chosen(given.softmax(dim=1)),
-            "o_twice": chosen(inside.softmax(dim=1)),
-            "same": (inside.argmax(dim=1) == targets).cpu().numpy(),
-            "energy": scores.kept_energy(kept, inputs.waveforms).cpu().numpy(),
-            "sparseness": scores.sparseness(mask).cpu().numpy(),
-            "complexity": scores.complexity(mask).cpu().numpy(),
-        }
-    )
+    found = {
+        "p": of_target(given, targets).double(),
+        "o": of_target(inside, targets).double(),
+        "m": of_target(outside, targets).double(),
+        "p_twice": of_target(given.softmax(dim=1), targets).double(),
+        "o_twice": of_target(inside.softmax(dim=1), targets).double(),
+        "same": inside.argmax(dim=1) == targets,
+        "energy": scores.kept_energy(kept, inputs.waveforms),
+        "sparseness": scores.sparseness(mask),
+        "complexity": scores.complexity(mask),
+    }
     if inputs.wanted is not None:
-        table["si_sdr"] = scores.si_sdr(kept, inputs.wanted).cpu().numpy()
-        table["si_sdr_input"] = scores.si_sdr(inputs.waveforms, inputs.wanted).cpu().numpy()
-    return table
+        found["si_sdr"] = scores.si_sdr(kept, inputs.wanted)
+        found["si_sdr_input"] = scores.si_sdr(inputs.waveforms, inputs.wanted)
+    return pd.DataFrame({name: values.cpu().numpy() for name, values in found.items()})

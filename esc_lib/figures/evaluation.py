@@ -86,9 +86,8 @@ def roc(curves: dict[str, Roc]) -> Figure:
     corner.set(xlim=(-0.005, 0.2), ylim=(0.6, 1.005), title="upper left corner")
     for ax in (whole, corner):
         ax.set(xlabel="false positive rate", ylabel="true positive rate")
-    handles, labels = corner.get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=2, fontsize=8,
+        *corner.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8,
         title="area under the curve (95 % interval)",
     )  # fmt: skip
     return figure

@@ -121,8 +121,7 @@ def clip_maps(clips: pd.DataFrame, maps: explorer.Maps) -> Figure:
             for index, name in enumerate(groups):
                 ax.scatter(
                     *places[clips.group == name].T, s=9, linewidth=0, c=explorer.COLOURS[index],
-                    marker=explorer.MARKERS[index % len(explorer.MARKERS)],
-                    label=plain(name),
+                    marker=explorer.MARKERS[index % len(explorer.MARKERS)], label=plain(name),
                 )  # fmt: skip
             ax.scatter(
                 *places[wrong].T, s=30, facecolors="none", edgecolors="black", linewidth=0.7,
