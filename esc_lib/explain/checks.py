@@ -25,10 +25,11 @@ from esc_lib.explain.heatmaps import Shape
 from esc_lib.explain.judge import judge
 from esc_lib.explain.masks import cut_out
 from esc_lib.explain.methods import METHODS, names_of
+from esc_lib.explain.relevance import of_target
 from esc_lib.explain.scores import ENERGY, FIVE, criterion, similarity
 from esc_lib.models.se_cnn import BLOCKS
 
-Options = Mapping[Hashable, Callable[[Explainer], torch.Tensor]]
+Options = Mapping[Hashable, Callable[[Explainer], torch.Tensor]]  # name to a maker of masks
 STAGES = (
     ("fc2",),
     ("fc1",),
@@ -42,24 +43,17 @@ STAGES = (
 
 
 def try_options(cases: Sequence[Explainer], options: Options) -> pd.DataFrame:
-    """Judge several masks per decision, a row per option.
+    """Judge several masks per decision: the five scores, energy and criterion, a row per option.
 
-    Parameters
-    ----------
-    cases : Explainers of validation clips, one per condition.
-    options : name to a function that makes masks of an explainer.
-
-    Returns
-    -------
-    DataFrame, index option; the five scores, energy, and criterion, means over the cases.
+    They are means over the cases: validation clips, an Explainer per condition.
     """
     rows = []
     for make in tqdm(options.values(), desc="trying"):
         judged = pd.concat(
             [judge(case, make(case)).assign(condition=case.inputs.condition) for case in cases]
         )
-        found = {score.name: float(score(judged).mean()) for score in (*FIVE, ENERGY)}
-        rows.append(found | {"criterion": criterion(judged)})
+        means = {score.name: float(score(judged).mean()) for score in (*FIVE, ENERGY)}
+        rows.append(means | {"criterion": criterion(judged)})
     return pd.DataFrame(rows, index=pd.Index(list(options)))
 
 
@@ -119,16 +113,10 @@ def by_rank(heat: torch.Tensor, kept: float) -> torch.Tensor:
 def curve(
     explainer: Explainer, heat: torch.Tensor, *, insert: bool, n_steps: int = 8
 ) -> np.ndarray:
-    """Return the probability of the explained class while the highest points come or go.
+    """Return the probability of the explained class while the highest points of `heat` come or go.
 
-    Parameters
-    ----------
-    heat : tensor, shape (clips, mel, frames): the order of the points.
-    insert : True adds points to silence, False takes them out of the clip.
-
-    Returns
-    -------
-    array, shape (clips, n_steps + 1), at shares 0, 1 / n_steps, ..., 1 of all points.
+    Points are added to silence, or taken out of the clip: shares 0, 1 / n_steps, ..., 1 of them,
+    shape (clips, n_steps + 1).
     """
     found = []
     for step in range(n_steps + 1):
@@ -136,7 +124,7 @@ def curve(
         mask = mask if insert else 1 - mask
         sounds = cut_out(explainer.front_end, explainer.inputs.waveforms, mask)
         given = explainer.probabilities(sounds)
-        found.append(given.gather(1, explainer.targets[:, None])[:, 0].cpu().numpy())
+        found.append(of_target(given, explainer.targets).cpu().numpy())
     return np.stack(found, axis=1)
 
 
@@ -149,25 +137,12 @@ def randomised(model: nn.Module, fresh: nn.Module, n_stages: int) -> nn.Module:
     return copied.eval()
 
 
-def randomisation(
-    explainer: Explainer,
-    fresh: nn.Module,
-    masks: Mapping[str, Callable[[Explainer], torch.Tensor]],
-) -> pd.DataFrame:
-    """Return how similar masks stay while the weights are randomised from the output down.
+def randomisation(explainer: Explainer, fresh: nn.Module, masks: Options) -> pd.DataFrame:
+    """Return how similar masks stay while the weights become `fresh` ones from the output down.
 
-    An explanation that does not change when the network forgets does not explain the network.
-
-    Parameters
-    ----------
-    explainer : of the trained network. Its dictionaries and its classes stay.
-    fresh : nn.Module of the same shape with other, untrained weights.
-    masks : name to a function that makes masks of an explainer.
-
-    Returns
-    -------
-    DataFrame, a row per clip and stage; columns stage (the last layer randomised), clip, and the
-        rank correlation of each method's mask with that of the trained network.
+    An explanation that does not change when the network forgets does not explain the network. Its
+    dictionaries and its classes stay. A row per clip and stage; columns stage (the last layer
+    randomised), clip, and each method's rank correlation with its mask of the trained network.
     """
     trained = {name: make(explainer) for name, make in masks.items()}
     rows = []
@@ -184,17 +159,10 @@ def fills(
     masks: Mapping[str, torch.Tensor],
     floors_db: Sequence[float] = (-np.inf, -40.0, -20.0),
 ) -> pd.DataFrame:
-    """Return scores with other values in the place of what a mask takes out.
+    """Return the five scores with other values in the place of what a mask takes out.
 
-    Parameters
-    ----------
-    masks : method to masks, shape (clips, mel, frames).
-    floors_db : the least gain of a mask in dB; -inf is silence, which the front end floors at
-        `top_db` below the sound's own maximum.
-
-    Returns
-    -------
-    DataFrame, a row per method, kind (soft, or binary with the same area) and floor.
+    A row per method, kind of mask (soft, or binary with the same area) and its least gain in dB;
+    -inf is silence, which the front end floors at `top_db` below the sound's own maximum.
     """
     options = {}
     for method, soft in masks.items():

@@ -1,4 +1,4 @@
-"""Dictionaries over hidden layers, ready to share out a clip's spectrogram among their atoms.
+"""Dictionaries over hidden layers.
 
 A clip's spectrogram is shared out among atoms, W H; each atom is asked, frame by frame, whether it
 speaks for the class; those that do make a soft mask, and the mask makes a sound.
@@ -31,39 +31,26 @@ KL = "Kullback-Leibler"
 
 @dataclass(frozen=True)
 class Choice:
-    """How components explain; the defaults were found on validation clips (notebook 08).
+    """How components explain; the defaults were found on validation clips (notebook 08)."""
 
-    Attributes
-    ----------
-    blocks : layers whose masks are averaged.
-    dictionary : a constrained model's name, "optimum" (squared error) or "Kullback-Leibler".
-    relevance : "bands" (the sound's gradient, shared out among atoms), "channels" (gradient times
-        activation) or "both", each on one level, added.
-    exponent : float, below 1 softens the mask.
-    floor : float, the least share of the magnitude that is kept anywhere. The front end
-        standardises each clip, so a hole that is silent moves all the rest; 0.4 is 8 dB down.
-    """
-
-    blocks: tuple[str, ...] = BLOCKS
-    dictionary: str = "MelBasisTransform"
+    blocks: tuple[str, ...] = BLOCKS  # layers whose masks are averaged
+    dictionary: str = "MelBasisTransform"  # a model's name, "optimum" (squared error) or `KL`
+    # "bands" (the sound's gradient, shared out among atoms), "channels" (gradient times
+    # activation) or "both", each on one level, added
     relevance: str = "both"
-    exponent: float = 0.7
+    exponent: float = 0.7  # below 1 softens the mask
+    # The least share of the magnitude kept anywhere, 8 dB down: the front end standardises each
+    # clip, so a hole that is silent moves all the rest.
     floor: float = 0.4
 
 
 @dataclass(frozen=True)
 class Components:
-    """A dictionary over one layer.
-
-    Attributes
-    ----------
-    w : float32 tensor, shape (mel, atoms), >= 0.
-    scale : float32 tensor, shape (atoms,), factor on every row of the layer's H.
-    """
+    """A dictionary over one layer."""
 
     layer: str
-    w: torch.Tensor
-    scale: torch.Tensor
+    w: torch.Tensor  # float32, (mel, atoms), >= 0
+    scale: torch.Tensor  # float32, (atoms,), factor on every row of the layer's H
 
     def to(self, device: torch.device | str) -> Self:
         """Return the same on `device`."""
@@ -117,13 +104,9 @@ def fit(
 ) -> Fitted:
     """Read the blocks' H on training clips and fit dictionaries, or open what was found before.
 
-    Every block gets the dictionary of our ``Choice``, and that of least divergence.
-
-    Parameters
-    ----------
-    path : Path, where H is kept, and the dictionaries of every block beside it.
-    compared : blocks that get the other dictionaries of least squared error, too; these are quick
-        to fit, and are not kept.
+    Every block gets the dictionary of our ``Choice``, and that of least divergence; H is kept at
+    `path`, they beside it. Blocks in `compared` get the others of least squared error, too: these
+    are quick to fit, and are not kept.
     """
     train = gather_once(path, model, front_end, data, data.split.train, BLOCKS, keep=BLOCKS)
     own, seed = profile.dictionaries, profile.training.seed

@@ -15,22 +15,13 @@ BATCH = 16  # clips at a time, in the whole room: a backward pass holds every la
 
 @dataclass(frozen=True)
 class Inputs:
-    """Sounds to be explained.
+    """Sounds to be explained."""
 
-    Attributes
-    ----------
-    condition : str, one of `CONDITIONS`.
-    rows : int array, shape (clips,), the labelled clips.
-    waveforms : tensor, shape (clips, samples), full scale 1.
-    n_valid : int tensor, shape (clips,).
-    wanted, unwanted : tensors, shape (clips, samples), which sum to `waveforms`; None if clean.
-    """
-
-    condition: str
-    rows: np.ndarray
-    waveforms: torch.Tensor
-    n_valid: torch.Tensor
-    wanted: torch.Tensor | None = None
+    condition: str  # one of `CONDITIONS`
+    rows: np.ndarray  # int, (clips,), the labelled clips
+    waveforms: torch.Tensor  # (clips, samples), full scale 1
+    n_valid: torch.Tensor  # int, (clips,)
+    wanted: torch.Tensor | None = None  # sums to `waveforms` with the next; None if clean
     unwanted: torch.Tensor | None = None
 
     def only(self, places: list[int]) -> Self:
@@ -44,10 +35,7 @@ def take(
 ) -> Inputs:
     """Return clips, clean or with another sound of the same energy (0 dB) over the whole length.
 
-    Parameters
-    ----------
-    condition : "clean", "other clip" (of another class, drawn among `rows`) or "white noise".
-    sr : int, sample rate in Hz, for the noise.
+    "Other clip" is one of another class, drawn among `rows`; white noise needs the rate `sr` in Hz.
 
     Raises
     ------

@@ -18,20 +18,13 @@ from esc_lib.sound.log_mel import LogMel
 
 @dataclass(eq=False)
 class Explainer:
-    """Some decisions of one network; what the methods share is computed once.
+    """Some decisions of one network; what the methods share is computed once."""
 
-    Attributes
-    ----------
-    model, front_end : in evaluation mode, on the device of the inputs.
-    fitted : (block, dictionary) to Components.
-    targets : int tensor, shape (clips,), the class explained; default: the one predicted.
-    """
-
-    model: nn.Module
+    model: nn.Module  # in evaluation mode, on the device of the inputs, as is the front end
     front_end: LogMel
     fitted: Fitted
     inputs: Inputs
-    targets: torch.Tensor | None = None
+    targets: torch.Tensor | None = None  # int, (clips,), the class explained: the one predicted
     choice: Choice = Choice()
 
     def __post_init__(self):
@@ -95,10 +88,7 @@ class Explainer:
     ) -> torch.Tensor:
         """Return our masks, (clips, mel, frames): the share of the atoms that speak for the class.
 
-        Parameters
-        ----------
-        alter : function of the kept atoms, (clips, atoms, frames) in {0, 1}, and the components:
-            other atoms instead, for controls.
+        For controls `alter` makes other atoms of them, (clips, atoms, frames) in {0, 1}.
         """
         choice, masks = choice or self.choice, []
         for block in choice.blocks:

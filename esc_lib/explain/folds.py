@@ -29,15 +29,9 @@ def explain_fold(
 ) -> pd.DataFrame:
     """Explain the decisions on the profile's test fold by every method, unless it was done before.
 
-    A run that is stopped goes on with the next method.
-
-    Parameters
-    ----------
-    profile : Profile, with the test fold.
-    runs : Path of the trained runs.
-    folder : Path, for this fold's ``scores.csv`` and what it needs.
-    only : names of methods, none of them with other dictionaries of least squared error; default:
-        all methods.
+    A run that is stopped goes on with the next method. This fold's ``scores.csv`` and what it
+    needs lie in `folder`. Of the methods named in `only` none has other dictionaries of least
+    squared error; default: all methods.
 
     Raises
     ------
@@ -101,12 +95,9 @@ def collect(
 ) -> pd.DataFrame:
     """Return the judged explanations of all folds there are; the profile's own is made if need be.
 
-    Parameters
-    ----------
-    data, profile, runs : as for :func:`explain_fold`; the rows are its, too, with the column fold.
-    explanations : Path of the study's folders ``fold<k>/``. Other folds are taken as they are, some
-        methods or all.
-    recorded : Path of a recorded study, whose ``explanations/fold<k>.csv`` go before.
+    Rows are those of :func:`explain_fold`, with the column fold, from the folders ``fold<k>/`` in
+    `explanations`: other folds as they are, some methods or all. The files
+    ``explanations/fold<k>.csv`` of a recorded study go before.
     """
     found = {}
     for fold in sorted(int(fold) for fold in data.clips.fold.unique()):

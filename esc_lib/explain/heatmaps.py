@@ -21,7 +21,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from esc_lib.explain.conditions import BATCH
-from esc_lib.explain.relevance import logits_score, maps_and_gradients
+from esc_lib.explain.relevance import maps_and_gradients, of_target
 from esc_lib.machine.hardware import autocast
 
 SAMPLES = 8  # noisy copies of SmoothGrad, and steps of the integrated gradients
@@ -34,17 +34,11 @@ class Shape:
     """How a heat map becomes a mask: smoothed, at most 1, to a power.
 
     The highest hundredth of each map counts as 1: single points would set the scale otherwise.
-
-    Attributes
-    ----------
-    exponent : float, below 1 keeps more.
-    width : int, odd: frames that are averaged, and a third as many bands; 1 leaves it as it is.
-    floor : float, the least value of the mask.
     """
 
-    exponent: float = 0.125
-    width: int = 9
-    floor: float = 0.0
+    exponent: float = 0.125  # below 1 keeps more
+    width: int = 9  # odd: frames that are averaged, and a third as many bands; 1: none
+    floor: float = 0.0  # the least value of the mask
 
     def mask(self, heat: torch.Tensor) -> torch.Tensor:
         """Return masks of heat maps >= 0, both (clips, mel, frames)."""
@@ -146,7 +140,7 @@ def feature_factorization(
     Plain NMF of the clips' activation maps, every position a sample. A concept counts in a clip
     with the class logit's gradient along its channels, if that is positive.
     """
-    found = list(maps_and_gradients(model, (layer,), features, targets, logits_score))
+    found = list(maps_and_gradients(model, (layer,), features, targets, of_target))
     maps, gradient = (torch.cat([one[layer][i] for one in found]) for i in (0, 1))
     positions = maps.permute(0, 2, 3, 1)
     samples = positions.flatten(0, 2).double().cpu().numpy()

@@ -16,12 +16,8 @@ def share(w: torch.Tensor, h: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
     """Return the share of W H that the kept atoms have, (batch, mel, frames), in [0, 1].
 
     Where no atom is active every atom gets the same share, so that shares sum to one everywhere.
-
-    Parameters
-    ----------
-    w : tensor, shape (mel, atoms), >= 0.
-    h : tensor, shape (batch, atoms, frames), >= 0.
-    keep : tensor, shape (batch, atoms, frames) or (batch, atoms, 1), in [0, 1].
+    W, (mel, atoms), and H, (batch, atoms, frames), are >= 0; `keep` has the shape of H, or one
+    frame, in [0, 1].
     """
     floor = 1e-12
     kept = w @ (h * keep) + floor * keep.mean(dim=1, keepdim=True)
@@ -59,17 +55,10 @@ def lift(mel_basis: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def cut_out(front_end: LogMel, waveforms: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Return the sound that a mask keeps: complex STFT, mask, inverse STFT.
+    """Return the sound, (batch, samples), that a mask of factors on the amplitude keeps.
 
-    Parameters
-    ----------
-    waveforms : tensor, shape (batch, samples).
-    mask : tensor, shape (batch, mel, frames), factors on the amplitude.
-
-    Returns
-    -------
-    tensor, shape (batch, samples). Linear in the mask: the sounds of masks that sum to one sum to
-        the clip, as far as the frames reach (a quarter of n_fft beyond the last one's centre).
+    Complex STFT, mask, inverse STFT: linear in the mask, so the sounds of masks that sum to one sum
+    to the clip, as far as the frames reach (a quarter of n_fft beyond the last one's centre).
     """
     settings, n_samples = front_end.settings, waveforms.shape[1]
     reach = (settings.n_frames - 1) * settings.hop_length + settings.n_fft // 4

@@ -17,20 +17,12 @@ OURS = "components"
 
 @dataclass(frozen=True)
 class Method:
-    """One way to explain decisions.
+    """One way to explain decisions."""
 
-    Attributes
-    ----------
-    make : function of an Explainer; returns masks, or heat maps if they are still to be shaped.
-    kind : "ours", "rival", "control" or "oracle" (needs to know what was mixed).
-    shape : Shape of the mask that a heat map becomes; found as our Choice was.
-    in_noise : bool, whether it is compared in white noise, too.
-    """
-
-    make: Callable[[Explainer], torch.Tensor]
-    kind: str
-    shape: Shape | None = None
-    in_noise: bool = False
+    make: Callable[[Explainer], torch.Tensor]  # masks, or heat maps if they are still to be shaped
+    kind: str  # "ours", "rival", "control" or "oracle" (needs to know what was mixed)
+    shape: Shape | None = None  # of the mask that a heat map becomes; found as our Choice was
+    in_noise: bool = False  # whether it is compared in white noise, too
 
     def masks(self, explainer: Explainer) -> torch.Tensor:
         """Return the masks of the explainer's decisions, (clips, mel, frames), in [0, 1]."""

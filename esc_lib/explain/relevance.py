@@ -18,16 +18,15 @@ from esc_lib.sound.log_mel import LogMel, standardise
 NEPER_DB = 8.685889638065036  # 20 / ln 10
 
 
+def of_target(values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return each clip's value for its target class, (batch,) of (batch, classes)."""
+    return values.gather(1, targets[:, None])[:, 0]
+
+
 def log_odds(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Return the log-odds of each clip's target class against all others, shape (batch,)."""
-    index = targets[:, None]
-    others = logits.scatter(1, index, -torch.inf).logsumexp(dim=1)
-    return logits.gather(1, index)[:, 0] - others
-
-
-def logits_score(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the logit of each clip's target class, shape (batch,)."""
-    return logits.gather(1, targets[:, None])[:, 0]
+    others = logits.scatter(1, targets[:, None], -torch.inf).logsumexp(dim=1)
+    return of_target(logits, targets) - others
 
 
 def maps_and_gradients(
@@ -39,13 +38,8 @@ def maps_and_gradients(
 ) -> Iterator[dict[str, tuple[torch.Tensor, torch.Tensor]]]:
     """Yield, batch by batch, layers' activation maps and the gradient of the score there.
 
-    Both are float32, shape (16, channels, mel, frames).
-
-    Parameters
-    ----------
-    features : tensor, shape (batch, 1, mel, frames), what the network sees.
-    targets : int tensor, shape (batch,), the class explained for each clip.
-    score : what is explained, of logits and targets.
+    Features are (batch, 1, mel, frames); both results float32, (16, channels, mel, frames). The
+    score is one of logits and targets.
     """
     for some, classes in zip(features.split(BATCH), targets.split(BATCH), strict=True):
         with (
@@ -67,8 +61,7 @@ def of_channels(
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Return every layer's H and its channels' gradient times activation.
 
-    Both have the shape (batch, channels, frames): the activations averaged over frequency, and the
-    products summed over it.
+    Both are (batch, channels, frames): averaged over frequency, and summed over it.
 
     References
     ----------
@@ -109,19 +102,11 @@ def of_bands(
 
 
 def of_atoms(bands: torch.Tensor, w: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
-    """Share the relevance of bands out among atoms, as they share in W H.
+    """Share the relevance of bands, :func:`of_bands`, out among atoms, as they share in W H.
 
-    Parameters
-    ----------
-    bands : tensor, shape (batch, mel, frames), from :func:`of_bands`.
-    w : tensor, shape (mel, atoms), >= 0.
-    h : tensor, shape (batch, atoms, frames of the layer), >= 0.
-
-    Returns
-    -------
-    tensor, shape (batch, atoms, frames of the layer): to first order, the change of the score per
-        neper that an atom is turned up. All atoms together have what the bands have, wherever an
-        atom is active.
+    The result has the shape of H, (batch, atoms, frames of the layer): to first order, the change
+    of the score per neper that an atom is turned up. All atoms together have what the bands have,
+    wherever an atom is active.
     """
     step = frames_per_step(bands.shape[-1], h.shape[-1])
     pooled = step * pool_frames(bands, h.shape[-1])

@@ -74,12 +74,7 @@ def area(curve: np.ndarray) -> np.ndarray:
 
 
 def map_correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return Pearson's correlation between two maps of each clip, NaN where one is constant.
-
-    Parameters
-    ----------
-    first, second : arrays, shape (clips, mel, frames).
-    """
+    """Return Pearson's correlation between two maps of each clip, NaN where one is constant."""
     first, second = (maps.reshape(len(maps), -1) for maps in (first, second))
     varied = (np.ptp(first, axis=1) > 0) & (np.ptp(second, axis=1) > 0)
     found = np.full(len(first), np.nan)
@@ -104,21 +99,13 @@ def similarity(one: torch.Tensor, other: torch.Tensor) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Score:
-    """A number about each explanation, and how to read it.
-
-    Attributes
-    ----------
-    of : function of what :func:`judge.judge` returns; a value per clip.
-    better : "higher", "lower" or "neither".
-    range : the lowest and the highest value there can be.
-    label : str, in words, for an axis.
-    """
+    """A number about each explanation, and how to read it."""
 
     name: str
-    of: Callable[[pd.DataFrame], np.ndarray]
-    better: str
-    range: tuple[float, float]
-    label: str
+    of: Callable[[pd.DataFrame], np.ndarray]  # a value per clip of what :func:`judge.judge` returns
+    better: str  # "higher", "lower" or "neither"
+    range: tuple[float, float]  # the lowest and the highest value there can be
+    label: str  # in words, for an axis
 
     def __call__(self, judged: pd.DataFrame) -> np.ndarray:
         """Return the value of each clip, shape (clips,)."""
@@ -185,14 +172,8 @@ def shown(table: pd.DataFrame):
 def summary(judged: pd.DataFrame) -> pd.DataFrame:
     """Return the mean of every score by method, with 95 % intervals over source recordings.
 
-    Parameters
-    ----------
-    judged : rows of one condition, as :func:`folds.explain_fold` returns them, of any folds.
-
-    Returns
-    -------
-    DataFrame, a row per method in their first order; columns (score, "mean" | "low" | "high"),
-        and ("clips", "n").
+    `judged` is of one condition, and any folds. Columns: (score, "mean" | "low" | "high"), and
+    ("clips", "n"); methods in their first order.
     """
     rows = {}
     for method, table in judged.groupby("method", sort=False):
@@ -232,16 +213,8 @@ def ranking(judged: pd.DataFrame, ours: str) -> pd.DataFrame:
     """Return the methods by :func:`criterion`, best first, with what an explanation costs.
 
     It goes by clean clips and those mixed with another; methods not judged in both are left out.
-
-    Parameters
-    ----------
-    judged : rows of several folds, conditions and methods, with the column fold.
-    ours : str, the method that the others are compared with, clip for clip.
-
-    Returns
-    -------
-    DataFrame, index method; criterion; that of `ours` on the clips this method has; clips; energy
-        kept; and ms per clip, for variants of one method the time beyond what they share.
+    Beside it that of `ours` on the clips this method has, clips, energy kept, and ms per clip: for
+    variants of one method the time beyond what they share.
     """
     clip, conditions = ["fold", "condition", "row"], CONDITIONS[:2]
     of_interest = judged[judged.condition.isin(conditions)]

@@ -38,14 +38,7 @@ def reconstructions(
     targets: np.ndarray, predictions: dict[str, np.ndarray], titles: list[str],
     settings: FrontEnd,
 ) -> Figure:  # fmt: skip
-    """Show targets (clips, mel, frames) beside each model's W H, on one scale.
-
-    Parameters
-    ----------
-    targets : array, shape (clips, mel, frames), magnitude.
-    predictions : model name to array of the same shape.
-    titles : one per clip.
-    """
+    """Show magnitudes (clips, mel, frames) beside each model's W H, on one scale."""
     columns = {"target V": targets, **predictions}
     figure, axes = plt.subplots(
         len(targets), len(columns), figsize=(11, 1.9 * len(targets) + 0.3), sharex=True,
@@ -85,10 +78,7 @@ def functions(w: np.ndarray, name: str, settings: FrontEnd, heights: bool = Fals
 def trace(snapshots: np.ndarray, epochs: list[int], settings: FrontEnd) -> Figure:
     """Show filters (above) and heat map (below) at each traced epoch, all on one scale.
 
-    Parameters
-    ----------
-    snapshots : array, shape (epochs, mel, atoms), atoms in the order of the last snapshot.
-    epochs : list of int
+    Snapshots, (epochs, mel, atoms), have their atoms in the order of the last one.
     """
     figure, axes = plt.subplots(
         2, len(epochs), figsize=(max(5, 1.25 * len(epochs)), 3.6), sharex="row", sharey="row",
@@ -136,23 +126,16 @@ def errors_by_layer(table: pd.DataFrame) -> Figure:
 def group_atoms(scores: pd.DataFrame, p: pd.DataFrame, centres_hz: np.ndarray, name: str) -> Figure:
     """Show the six atoms that tell each group most from the rest; grey may be chance.
 
-    Parameters
-    ----------
-    scores : DataFrame, a row per group, a column per atom: standardised difference of use.
-    p : DataFrame of the same shape: p-values, corrected for all atoms and groups.
-    centres_hz : array, shape (atoms,), centre of each atom in Hz.
-    name : str, the model.
+    `scores` has a row per group, a column per atom: standardised difference of use; `p`, p-values
+    corrected for all atoms and groups.
     """
     figure, axes = panels(len(scores), 5, width=11, row=2.9, sharey=True)
     for ax, (group, row) in zip(axes, scores.iterrows(), strict=True):
         top = np.argsort(-np.abs(row.to_numpy()))[:6]
         values = row.to_numpy()[top]
-        colours = [
-            "0.75" if chance >= 0.05 else COLOURS[0] if value > 0 else COLOURS[1]
-            for value, chance in zip(values, p.loc[group].to_numpy()[top], strict=True)
-        ]
-        hatches = ["" if value > 0 else "//" for value in values]
-        ax.bar(range(len(top)), values, color=colours, hatch=hatches)
+        signs = np.where(values > 0, COLOURS[0], COLOURS[1])
+        colours = np.where(p.loc[group].to_numpy()[top] >= 0.05, "0.75", signs)
+        ax.bar(range(len(top)), values, color=colours, hatch=list(np.where(values > 0, "", "//")))
         names = [f"{atom}: {centres_hz[atom]:.0f} Hz" for atom in top]
         ax.set_xticks(range(len(top)), names, rotation=90, fontsize=7)
         ax.axhline(0, color="black", linewidth=0.6)
@@ -174,13 +157,7 @@ def patterns(w: dict[str, np.ndarray], settings: FrontEnd) -> Figure:
 
 
 def smoothness(table: pd.DataFrame, chosen: float) -> Figure:
-    """Show what the penalty's weight does: errors (left), steps between bands (right).
-
-    Parameters
-    ----------
-    table : DataFrame, index weight, columns train, validation and step.
-    chosen : float, the weight that was taken.
-    """
+    """Show what the penalty's weight does: train and validation errors, steps between bands."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8))
     places = np.arange(len(table))
     for part, line in (("train", "o--"), ("validation", "s-")):
@@ -199,14 +176,7 @@ def smoothness(table: pd.DataFrame, chosen: float) -> Figure:
 def matches(
     templates: pd.DataFrame, w: np.ndarray, found: pd.DataFrame, settings: FrontEnd
 ) -> Figure:
-    """Show each known source's spectrum and the atom that was assigned to it.
-
-    Parameters
-    ----------
-    templates : DataFrame, (mel, sources).
-    w : array, shape (mel, atoms).
-    found : DataFrame, a row per source: atom, cosine.
-    """
+    """Show each known source's spectrum, (mel, sources), and the atom of W that it was given."""
     figure, axes = plt.subplots(3, 4, figsize=(10, 5), sharex=True, sharey=True)
     bands = np.arange(len(w)) + 0.5
     for ax, (source, row) in zip(axes.flat, found.iterrows(), strict=True):

@@ -11,12 +11,7 @@ from esc_lib.figures.style import BESIDE, COLOURS, MAP_CMAP, MARKERS, plain
 
 
 def latency(table: pd.DataFrame) -> Figure:
-    """Show the time per clip of each form, split into front end and network.
-
-    Parameters
-    ----------
-    table : as ``forms.costs`` returns it.
-    """
+    """Show the time per clip of each form, ``forms.costs``, split into front end and network."""
     figure, ax = plt.subplots(figsize=(8, 0.9 + 0.4 * len(table)))
     places = np.arange(len(table))
     network = table.clip_ms - table.front_end_ms
@@ -34,12 +29,7 @@ def latency(table: pd.DataFrame) -> Figure:
 def stream(waveform: np.ndarray, sr: int, windows: pd.DataFrame, parts: pd.DataFrame) -> Figure:
     """Show a recording and the probability of its classes, each window drawn where it ends.
 
-    Parameters
-    ----------
-    waveform : array, shape (samples,).
-    sr : int, Hz.
-    windows : as ``forms.listen`` returns it.
-    parts : as ``forms.join_clips`` returns it.
+    Windows come from ``forms.listen``, parts from ``forms.join_clips``.
     """
     names = list(dict.fromkeys(parts.category))
     shares = windows.drop(columns=["start_s", "end_s", "ms"])
@@ -74,13 +64,7 @@ def stream(waveform: np.ndarray, sr: int, windows: pd.DataFrame, parts: pd.DataF
 
 
 def learning(histories: dict[str, pd.DataFrame], reference: float) -> Figure:
-    """Show validation accuracy by epoch of several short trainings.
-
-    Parameters
-    ----------
-    histories : dict of name to DataFrame with epoch and validation_accuracy (a share).
-    reference : float, accuracy of the full network in percent.
-    """
+    """Show validation accuracy by epoch of short trainings, and the full network's in percent."""
     figure, ax = plt.subplots(figsize=(6.5, 3.2))
     for index, (name, history) in enumerate(histories.items()):
         ax.plot(
@@ -97,9 +81,7 @@ def learning(histories: dict[str, pd.DataFrame], reference: float) -> Figure:
 def trade(table: pd.DataFrame) -> Figure:
     """Show accuracy with its interval over time per clip; colour is the network, shape the engine.
 
-    Parameters
-    ----------
-    table : DataFrame, indexed by network and engine, with clip_ms, accuracy, low, high.
+    They are the table's index; its columns clip_ms, accuracy, low and high.
     """
     figure, ax = plt.subplots(figsize=(8, 3.6))
     networks, engines = (list(dict.fromkeys(level)) for level in zip(*table.index))

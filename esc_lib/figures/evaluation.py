@@ -34,8 +34,7 @@ def weights(trained: dict[str, np.ndarray], initial: dict[str, np.ndarray]) -> F
 def confusion(counts: np.ndarray, names: list[str], pairs: pd.DataFrame) -> Figure:
     """Show the confusion matrix, (true, predicted), in percent of the true class.
 
-    The cells of `pairs`, as ``decisions.confused_pairs`` returns them, carry the
-    letter under which the list beside the matrix names them.
+    Cells of ``decisions.confused_pairs`` carry the letter that names them in the list beside it.
     """
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     few, plain_names = len(names) <= 12, [plain(name) for name in names]
@@ -87,21 +86,15 @@ def roc(curves: dict[str, Roc]) -> Figure:
     corner.set(xlim=(-0.005, 0.2), ylim=(0.6, 1.005), title="upper left corner")
     for ax in (whole, corner):
         ax.set(xlabel="false positive rate", ylabel="true positive rate")
-    handles, labels = corner.get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=2, fontsize=8,
+        *corner.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8,
         title="area under the curve (95 % interval)",
     )  # fmt: skip
     return figure
 
 
 def per_class(scores: pd.DataFrame) -> Figure:
-    """Show precision, recall with its interval, and F1 of every class, sorted by F1.
-
-    Parameters
-    ----------
-    scores : as ``decisions.per_class`` returns it; its index names the rows.
-    """
+    """Show ``decisions.per_class``: precision, recall with its interval, F1, sorted by F1."""
     scores = scores.sort_values("F1")[::-1]
     figure, ax = plt.subplots(figsize=(7, 1.2 + 0.2 * len(scores)))
     places = rows.name(ax, scores.index, fontsize=7)
@@ -116,12 +109,7 @@ def per_class(scores: pd.DataFrame) -> Figure:
 
 
 def reliability(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Show accuracy over confidence and the clips per bin, a column per table.
-
-    Parameters
-    ----------
-    tables : title to what ``calibration.reliability`` returns.
-    """
+    """Show accuracy over confidence and clips per bin, ``calibration.reliability`` by title."""
     figure, axes = plt.subplots(
         2, len(tables), figsize=(3.6 * len(tables) + 0.6, 4.9), height_ratios=(3, 1),
         sharex=True, sharey="row", squeeze=False,

@@ -10,11 +10,7 @@ from esc_lib.figures.style import COLOURS
 def folds(judged: pd.DataFrame, table: pd.DataFrame, chance: float) -> Figure:
     """Show test accuracy by recipe: a dot per run, and the pooled accuracy with its interval.
 
-    Parameters
-    ----------
-    judged : as ``comparisons.carry_out`` returns it, one group of runs.
-    table : as ``comparisons.accuracy_table`` returns it for the test part.
-    chance : float, accuracy of guessing in percent.
+    From one group of ``comparisons.carry_out`` and its ``accuracy_table``; `chance` in percent.
     """
     figure, ax = plt.subplots(figsize=(8, 0.7 + 0.7 * len(table)))
     test = judged[judged.part == "test"]
@@ -32,12 +28,7 @@ def folds(judged: pd.DataFrame, table: pd.DataFrame, chance: float) -> Figure:
 
 
 def price(table: pd.DataFrame) -> Figure:
-    """Show accuracy with its interval over multiply-adds; the area of a dot is the parameters.
-
-    Parameters
-    ----------
-    table : DataFrame with multiply_adds, parameters, pooled, low, high; the index names networks.
-    """
+    """Show networks' pooled accuracy over multiply-adds; the area of a dot is the parameters."""
     figure, ax = plt.subplots(figsize=(6.5, 3.6))
     for index, (name, row) in enumerate(table.iterrows()):
         colour = COLOURS[index % len(COLOURS)]

@@ -28,12 +28,7 @@ def decision(
 ) -> Figure:
     """Show how one decision is taken apart: clip, its twelve strongest atoms, their verdict, mask.
 
-    Parameters
-    ----------
-    log_mel : array, shape (mel, frames), dB.
-    relevance : array, shape (atoms, frames of the layer).
-    w : array, shape (mel, atoms).
-    mask : array, shape (mel, frames), in [0, 1].
+    Level in dB and mask in [0, 1] are (mel, frames), relevance is (atoms, frames of the layer).
     """
     shown = np.sort(np.argsort(-np.abs(relevance).sum(axis=1))[:12])
     centre = (np.arange(len(w))[:, None] * w[:, shown]).sum(0) / w[:, shown].sum(0).clip(1e-30)
@@ -61,19 +56,11 @@ def decision(
     return figure
 
 
-def scores(
-    tables: Mapping[str, pd.DataFrame],
-    shown: Sequence,
-    published: Mapping[str, Mapping[str, float]],
-) -> Figure:
-    """Show scores by method, with intervals, one panel per score.
+def scores(tables: Mapping[str, pd.DataFrame], shown: Sequence, published: Mapping) -> Figure:
+    """Show scores by method, with intervals, one panel per score of `shown`.
 
-    Parameters
-    ----------
-    tables : condition to a table as ``explain.scores.summary`` returns it; the methods
-        of the first one set the order.
-    shown : ``explain.scores.Score`` of each panel.
-    published : source to {score: value}, drawn as dotted lines.
+    Tables are ``explain.scores.summary`` by condition; the first one's methods set the order. Lines
+    mark what is published, source to {score: value}.
     """
     methods = list(dict.fromkeys(method for table in tables.values() for method in table.index))
     figure, axes = plt.subplots(
@@ -101,13 +88,7 @@ def scores(
 
 
 def curves(found: Mapping[str, tuple[np.ndarray, np.ndarray]], sides: Sequence) -> Figure:
-    """Show insertion and deletion, means over the clips.
-
-    Parameters
-    ----------
-    found : method to two arrays, shape (clips, steps).
-    sides : ``explain.scores.Score`` of each of the two.
-    """
+    """Show means of insertion and deletion, (clips, steps), by method; `sides`: their Scores."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True)
     for index, (name, pair) in enumerate(found.items()):
         colour = "0.6" if name.startswith("control") else COLOURS[index % len(COLOURS)]
@@ -124,13 +105,7 @@ def curves(found: Mapping[str, tuple[np.ndarray, np.ndarray]], sides: Sequence) 
 
 
 def randomisation(found: pd.DataFrame, passes: float) -> Figure:
-    """Show how similar each method's masks stay while the weights are randomised.
-
-    Parameters
-    ----------
-    found : as ``checks.randomisation`` returns it.
-    passes : float, the similarity that a method has to fall below in the end.
-    """
+    """Show ``checks.randomisation``, and the similarity that a method has to fall below."""
     means = found.drop(columns="clip").groupby("stage", sort=False).mean()
     figure, ax = plt.subplots(figsize=(8, 3.8))
     for index, name in enumerate(means):

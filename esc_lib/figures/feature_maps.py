@@ -8,15 +8,7 @@ from matplotlib.figure import Figure
 from esc_lib.config import FrontEnd
 from esc_lib.figures import rows
 from esc_lib.figures.html import explorer
-from esc_lib.figures.style import (
-    COLOURS,
-    MAP_CMAP,
-    MARKERS,
-    duration_s,
-    panels,
-    plain,
-    spectrogram,
-)
+from esc_lib.figures.style import COLOURS, MAP_CMAP, MARKERS, duration_s, panels, plain, spectrogram
 
 N_COLUMNS = 8
 
@@ -36,14 +28,9 @@ def gated(
     channels: np.ndarray,
     settings: FrontEnd,
 ) -> Figure:
-    """Show feature maps in pairs, before a gate and below it after it, on one scale.
+    """Show feature maps, (maps, mel, frames), before a gate and below it after it, on one scale.
 
-    Parameters
-    ----------
-    before, after : arrays, shape (maps, mel, frames).
-    gate : array, shape (maps,), in (0, 1), what each map was multiplied by.
-    channels : int array, shape (maps,), numbers of the channels.
-    settings : FrontEnd, for the axes.
+    `gate` is what each map was multiplied by, `channels` the number of each.
     """
     n, n_blocks = len(before), -(-len(before) // N_COLUMNS)
     figure, axes = plt.subplots(
@@ -71,12 +58,7 @@ def _small_maps(figure: Figure, axes, values: np.ndarray, titles, settings: Fron
 
 
 def recalibration(gates: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Figure:
-    """Show how each gate scales the channels of one clip.
-
-    Parameters
-    ----------
-    gates : name to (mean activation before, after, gate values), each of shape (channels,).
-    """
+    """Show how gates scale one clip's channels: name to mean activation before, after, gate."""
     figure, axes = plt.subplots(len(gates), 2, figsize=(9, 2.2 * len(gates)))
     for (left, right), (name, (before, after, values)) in zip(axes, gates.items(), strict=True):
         left.plot(np.sort(values), color=COLOURS[0])
@@ -91,10 +73,7 @@ def recalibration(gates: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -
 
 
 def gates_per_class(means: dict[str, np.ndarray], names: list[str]) -> Figure:
-    """Show mean gate values, gate to (classes, channels), channels sorted by their spread.
-
-    All panels share one scale.
-    """
+    """Show mean gate values, gate to (classes, channels), sorted by spread, on one scale."""
     figure, axes = plt.subplots(1, len(means), figsize=(10, 1.2 + 0.17 * len(names)), sharey=True)
     for ax, (gate, values) in zip(axes, means.items(), strict=True):
         order = np.argsort(-values.std(axis=0))
@@ -106,12 +85,7 @@ def gates_per_class(means: dict[str, np.ndarray], names: list[str]) -> Figure:
 
 
 def forced(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Show what forced gates change, with 95 % intervals: accuracy on the left, loss on the right.
-
-    Parameters
-    ----------
-    tables : part to table, as ``gates.compare`` returns it.
-    """
+    """Show what forced gates change, ``gates.compare`` by part, with 95 % intervals."""
     names = list(next(iter(tables.values())).index)
     figure, axes = plt.subplots(1, 2, figsize=(10, 0.8 + 0.26 * len(names)), sharey=True)
     panels = (
@@ -136,12 +110,7 @@ def forced(tables: dict[str, pd.DataFrame]) -> Figure:
 
 
 def clip_maps(clips: pd.DataFrame, maps: explorer.Maps) -> Figure:
-    """Show maps of clips side by side: a row per method, a column per layer.
-
-    Parameters
-    ----------
-    clips, maps : as for ``explorer.explorer``.
-    """
+    """Show maps of clips, those of ``explorer.explorer``: a row per method, a column per layer."""
     groups, wrong = explorer.groups_of(clips), explorer.heard_wrong(clips)
     n_columns = len(next(iter(maps.values())))
     figure, axes = plt.subplots(
@@ -152,8 +121,7 @@ def clip_maps(clips: pd.DataFrame, maps: explorer.Maps) -> Figure:
             for index, name in enumerate(groups):
                 ax.scatter(
                     *places[clips.group == name].T, s=9, linewidth=0, c=explorer.COLOURS[index],
-                    marker=explorer.MARKERS[index % len(explorer.MARKERS)],
-                    label=plain(name),
+                    marker=explorer.MARKERS[index % len(explorer.MARKERS)], label=plain(name),
                 )  # fmt: skip
             ax.scatter(
                 *places[wrong].T, s=30, facecolors="none", edgecolors="black", linewidth=0.7,

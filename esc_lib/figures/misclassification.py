@@ -13,14 +13,7 @@ CLOSEST = 1e-5  # the least distance drawn on a logarithmic axis
 def errors(
     log_mel: np.ndarray, cams: dict[str, np.ndarray], titles: list[str], settings: FrontEnd
 ) -> Figure:
-    """Show clips beside their Grad-CAM maps.
-
-    Parameters
-    ----------
-    log_mel : array, shape (clips, mel, frames), standardised.
-    cams : column title to array, shape (clips, mel, frames), in [0, 1].
-    titles : one per clip: true class, predicted class, confidences.
-    """
+    """Show clips, standardised, beside their Grad-CAM maps in [0, 1], both (clips, mel, frames)."""
     n_columns = 1 + len(cams)
     figure, axes = plt.subplots(
         len(log_mel), n_columns, figsize=(11, 1.9 * len(log_mel) + 1), sharex=True, sharey=True,
@@ -58,11 +51,8 @@ def confidence(correct: np.ndarray, wrong: np.ndarray) -> Figure:
 def nearest(of_predicted: np.ndarray, of_other: np.ndarray, wrong: np.ndarray) -> Figure:
     """Show how far each clip lies from the training clips of two classes.
 
-    Parameters
-    ----------
-    of_predicted : array, shape (clips,), cosine with the nearest clip of the predicted class.
-    of_other : array, shape (clips,), of the true class; where that was predicted, of the runner-up.
-    wrong : bool array, shape (clips,).
+    Cosines, (clips,), with the nearest clip of the predicted class, and of the true one; where that
+    was predicted, of the runner-up.
     """
     figure, ax = plt.subplots(figsize=(5, 4.2))
     far_x, far_y = (np.maximum(1 - cosine, CLOSEST) for cosine in (of_other, of_predicted))

@@ -14,14 +14,7 @@ from esc_lib.figures.style import COLOURS, plain
 def interval_rows(
     table: pd.DataFrame, value: str, label: str, reference: float | None = None
 ) -> Figure:
-    """Show a value and its interval per row, the first row on top.
-
-    Parameters
-    ----------
-    table : DataFrame with the column `value`, low and high; the index names the rows.
-    label : str, of the axis.
-    reference : float, drawn as a dotted line.
-    """
+    """Show the column `value` from low to high per row, first on top, and a dotted reference."""
     figure, ax = plt.subplots(figsize=(7.5, 0.8 + 0.2 * len(table)))
     places = name(ax, table.index, fontsize=8 if len(table) < 20 else 6)
     draw(ax, places, table[value], table.low, table.high)

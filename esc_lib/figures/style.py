@@ -73,23 +73,12 @@ def heat_map(
 
 
 def spectrogram(
-    ax: Axes,
-    values: np.ndarray,
-    settings: FrontEnd,
-    *,
-    vmin: float,
-    vmax: float,
-    cmap: str = MAGNITUDE_CMAP,
-    labels: bool = True,
-) -> AxesImage:
+    ax: Axes, values: np.ndarray, settings: FrontEnd, *, vmin: float, vmax: float,
+    cmap: str = MAGNITUDE_CMAP, labels: bool = True,
+) -> AxesImage:  # fmt: skip
     """Draw (mel, frames) with time in s and frequency in Hz; a layer's coarser grid is fine too.
 
-    Parameters
-    ----------
-    values : array, shape (mel, frames) or any grid that covers the same time and bands.
-    settings : FrontEnd, for the axes.
-    vmin, vmax : float, limits of the colour scale: given, so that panels can share them.
-    labels : bool, False leaves the axes bare, for small multiples.
+    Limits of colour are given, so that panels can share them. Small multiples have no labels.
     """
     extent = (0, duration_s(settings), 0, settings.n_mels)
     image = heat_map(ax, values, extent=extent, vmin=vmin, vmax=vmax, cmap=cmap)
@@ -137,10 +126,5 @@ def evenly(n: int, most: int) -> np.ndarray:
 
 
 def high_peak(w: np.ndarray) -> float:
-    """Return the weight that one atom in twenty exceeds: one scale that faint atoms stay faint on.
-
-    Parameters
-    ----------
-    w : array, shape (mel, atoms).
-    """
+    """Return the weight that one atom in twenty exceeds: a scale that faint atoms stay faint on."""
     return max(float(np.quantile(w.max(axis=0), 0.95)), 1e-12)

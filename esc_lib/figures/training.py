@@ -19,13 +19,9 @@ def shapes(maps: list[tuple[str, tuple[int, int, int]]]) -> Figure:
     for index, (name, (channels, mel, frames)) in enumerate(maps):
         width, height = frames**0.5, mel**0.5
         depth = np.log2(channels + 1) * 0.18
+        look = {"facecolor": COLOURS[index % len(COLOURS)], "edgecolor": "white", "alpha": 0.85}
         for layer in np.linspace(depth, 0, 4):
-            ax.add_patch(
-                Rectangle(
-                    (left + layer, layer - height / 2), width, height,
-                    facecolor=COLOURS[index % len(COLOURS)], edgecolor="white", alpha=0.85,
-                )
-            )  # fmt: skip
+            ax.add_patch(Rectangle((left + layer, layer - height / 2), width, height, **look))
         middle = left + width / 2
         ax.text(middle, height / 2 + depth + 0.4, name, ha="center", fontsize=8)
         ax.text(

@@ -64,9 +64,9 @@ def test_log_odds_do_not_saturate_where_the_probability_does():
     torch.testing.assert_close(gradient, torch.tensor([[1.0, -0.5, -0.5]]))
 
 
-def test_logits_score_picks_the_target():
+def test_of_target_picks_the_target():
     logits = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    assert relevance.logits_score(logits, torch.tensor([1, 0])).tolist() == [2.0, 3.0]
+    assert relevance.of_target(logits, torch.tensor([1, 0])).tolist() == [2.0, 3.0]
 
 
 # ----------------------------------------------------------------------------------------- bands

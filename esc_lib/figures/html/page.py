@@ -30,13 +30,9 @@ def png(picture: Image.Image) -> str:
 
 
 def ogg(waveform: np.ndarray, sr: int, compression: float) -> str:
-    """Return a sound as an address that holds it, in Ogg Vorbis.
+    """Return a sound as an address that holds it, in Ogg Vorbis, compressed from 0 (least) to 1.
 
-    Parameters
-    ----------
-    waveform : float array, shape (samples,) or (samples, 2), left first, full scale 1.
-    sr : int, Hz.
-    compression : float, 0 (least) to 1.
+    The waveform is (samples,) or (samples, 2), left first, full scale 1.
     """
     buffer = io.BytesIO()
     kind = {"format": "OGG", "subtype": "VORBIS", "compression_level": compression}

@@ -25,19 +25,12 @@ COMPRESSION_OF_EARS = 0.2  # with 0.5 the time between two ears is lost
 
 @dataclass(frozen=True)
 class Sound:
-    """A sound, and its picture if it has one.
+    """A sound, and its picture if it has one."""
 
-    Attributes
-    ----------
-    waveform : float array, shape (samples,) or (samples, 2), left first, full scale 1; played as
-        it is, not normalised.
-    title : str, what is heard, and which clip it is.
-    image : array, shape (mel, frames), to draw; None where it is only played.
-    """
-
+    # (samples,) or (samples, 2), left first, full scale 1; played as it is, not normalised
     waveform: np.ndarray
-    title: str
-    image: np.ndarray | None = None
+    title: str  # what is heard, and which clip it is
+    image: np.ndarray | None = None  # (mel, frames), to draw; None where it is only played
 
 
 def captioned(sounds: Sequence[Sound], sr: int, licence: str) -> HTML:
@@ -69,11 +62,8 @@ def pictured(
     Parameters
     ----------
     rows : up to four sounds each, all as many, of one channel; all images have the same shape.
-    settings : FrontEnd, for the axes and the sample rate.
-    licence : str, of the clips.
     limits : float pair, what the first and the last colour stand for; what lies outside gets them.
     headings : one str per column, or none.
-    unit : str, of the images.
 
     Raises
     ------
@@ -107,13 +97,7 @@ def pictured(
 
 
 def of_clips(data, rows: np.ndarray, front_end: LogMel, lines: Iterable[str]) -> list[Sound]:
-    """Return clips with the network's input as their pictures.
-
-    Parameters
-    ----------
-    rows : int array, shape (clips,).
-    lines : one per clip, to stand above its file name.
-    """
+    """Return clips with the network's input as pictures, and a line above each file name."""
     batch = data.batch(rows, front_end.window.device)
     names = data.clips.filename[rows]
     titles = [plain(f"{line}\n{name}") for line, name in zip(lines, names, strict=True)]
@@ -125,13 +109,8 @@ def of_parts(
 ) -> list[tuple[Sound, ...]]:
     """Return a row per clip: the clip and its parts, brought to the level of the clip.
 
-    Pictures are not: they are in dB below the clip's peak, so that their colours compare.
-
-    Parameters
-    ----------
-    parts : tensors, shape (clips, samples), full scale 1; the first holds the clips themselves.
-    n_valid : int tensor, shape (clips,).
-    titles : one str per clip.
+    Pictures are not: they are in dB below the clip's peak, so that their colours compare. Parts are
+    (clips, samples), full scale 1; the first holds the clips themselves.
     """
     pictures = [front_end(part, n_valid) for part in parts]
     peak = pictures[0].amax(dim=(1, 2), keepdim=True)

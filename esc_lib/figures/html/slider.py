@@ -37,12 +37,7 @@ def trace_slider(
     All atoms are divided by one high peak of the last epoch, and limits are fixed, so that all
     epochs share one scale. The same input gives the same text.
 
-    Parameters
-    ----------
-    snapshots : array, shape (epochs, mel, atoms), >= 0, atoms in the order of the last snapshot.
-    epochs : list of int, at which the snapshots were taken.
-    name : str, the model.
-    settings : FrontEnd, for the mel axis.
+    Snapshots, (epochs, mel, atoms), >= 0, have their atoms in the order of the last one.
 
     Raises
     ------
@@ -116,11 +111,8 @@ def _pictures(snapshots: np.ndarray, chosen: np.ndarray, settings: FrontEnd) -> 
 def _palette(heat: np.ndarray, colours: np.ndarray) -> Image.Image:
     """Return an image that carries the palette; a palette of its own would make an epoch flicker.
 
-    Parameters
-    ----------
-    heat : array, shape (levels, 3), colours of the heat map, in [0, 1].
-    colours : array, shape (curves, 3), colours of the curves, in [0, 1]; a lighter shade of each
-        is added for their edges.
+    Colours of the heat map and the curves are (n, 3), in [0, 1]; a lighter shade of each curve is
+    added for its edges.
     """
     greys = np.linspace(0, 1, 4)[:, None].repeat(3, axis=1)
     entries = np.concatenate([heat, colours, (1 + colours) / 2, greys])
