@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
@@ -22,26 +23,26 @@ from esc_lib.machine.hardware import best_precision, keep_freed_memory
 SAVE_INTERVAL_S = 60.0  # a run that is killed loses at most about this much work
 
 
-class Task:
+class Task(ABC):
     """What is trained."""
 
     name = "training"  # of the progress bar
     fabric: Fabric
     n_steps: int  # of an epoch
 
+    @abstractmethod
     def parts(self) -> dict:
         """Return all that the rest of the run depends on: name to what has a ``state_dict``."""
-        raise NotImplementedError
 
-    def begin(self, epoch: int) -> None:
+    def begin(self, epoch: int) -> None:  # noqa: B027
         """Prepare an epoch, counted from 1, before its first step or before going on within it."""
 
+    @abstractmethod
     def step(self, epoch: int, step: int) -> tuple[float, dict[str, float]]:
         """Follow a gradient; return a weight, and values whose weighted means stand in the history.
 
         A value called ``train_loss``, or with that ending, has to be finite.
         """
-        raise NotImplementedError
 
     def end(self, history: list[dict], row: dict) -> dict:
         """Measure after an epoch; return what is added to its row."""
