@@ -38,7 +38,7 @@ def publish(folder: Path, metrics: Mapping[str, Metric | float | str], notebook:
     Parameters
     ----------
     metrics : name to Metric, or to a plain value without unit. The ends of an interval are
-        metrics, too: ``<name>_low`` and ``<name>_high``.
+        metrics, too: ``<name>_low`` and ``<name>_high``. Units are glued as ``<name>_unit``.
     notebook : str, recorded with each metric.
 
     Raises
@@ -51,14 +51,19 @@ def publish(folder: Path, metrics: Mapping[str, Metric | float | str], notebook:
     text = json.dumps(rows, indent=1, default=np.generic.item)  # NumPy scalars as plain ones
     write_atomically(folder / "metrics.json", lambda path: path.write_text(text + "\n"))
     for name, metric in metrics.items():
-        # what myst-nb's glue emits, without needing myst-nb where the notebook runs
         plain = metric.value.item() if isinstance(metric.value, np.generic) else metric.value
-        text = plain if isinstance(plain, str) else repr(plain)
-        display(
-            {GLUE_PREFIX + "text/plain": text},
-            raw=True,
-            metadata={"scrapbook": {"name": name, "mime_prefix": GLUE_PREFIX}},
-        )
+        _glue(name, plain if isinstance(plain, str) else repr(plain))
+        if metric.unit:
+            _glue(f"{name}_unit", metric.unit)
+
+
+def _glue(name: str, text: str) -> None:
+    """Emit what myst-nb's glue does, without needing myst-nb where the notebook runs."""
+    display(
+        {GLUE_PREFIX + "text/plain": text},
+        raw=True,
+        metadata={"scrapbook": {"name": name, "mime_prefix": GLUE_PREFIX}},
+    )
 
 
 def _with_ends(metrics: Mapping[str, Metric | float | str]) -> dict[str, Metric]:

@@ -198,8 +198,8 @@ def published(stem):
 
 
 def is_published(key, stem):
-    """Say whether a notebook publishes a key, or a number of which it is an end of the interval."""
-    keys = {key, key.removesuffix("_low").removesuffix("_high")}
+    """Say whether a notebook publishes a key, or a number of which it is the unit or an end."""
+    keys = {key, *(key.removesuffix(end) for end in ("_low", "_high", "_unit"))}
     return any(re.fullmatch(pattern, each) for pattern in published(stem) for each in keys)
 
 

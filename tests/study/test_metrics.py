@@ -61,11 +61,12 @@ def test_publish_writes_one_record_per_metric(folder, shown):
     assert [path.name for path in folder.iterdir()] == ["metrics.json"]
 
 
-def test_publish_glues_every_value_as_plain_text(folder, shown):
+def test_publish_glues_every_value_and_unit_as_plain_text(folder, shown):
     metrics = {"accuracy": Metric(81.25, "%"), "clips": Metric(400), "layer": Metric("conv_block4")}
     report.publish(folder, metrics, "03_training")
-    assert [data for data, _ in shown] == [{GLUE: "81.25"}, {GLUE: "400"}, {GLUE: "conv_block4"}]
-    for (_, options), name in zip(shown, metrics, strict=True):
+    texts = {"accuracy": "81.25", "accuracy_unit": "%", "clips": "400", "layer": "conv_block4"}
+    assert [data for data, _ in shown] == [{GLUE: text} for text in texts.values()]
+    for (_, options), name in zip(shown, texts, strict=True):
         assert options == {
             "raw": True,
             "metadata": {
