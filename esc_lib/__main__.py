@@ -8,6 +8,8 @@ import sys
 from esc_lib.config import PROFILES, RECIPES, get_profile
 from esc_lib.data import decoding, esc50, prepare
 from esc_lib.data.clips import open_data
+from esc_lib.machine.fingerprint import ROOT
+from esc_lib.machine.provenance import checksum_of
 from esc_lib.study import find, root
 
 
@@ -66,15 +68,20 @@ def evidence(options: argparse.Namespace) -> None:
 
 
 def recipe(options: argparse.Namespace) -> None:
-    """Do the runs by which a recipe is chosen on validation clips, or every n-th of them."""
+    """Do the runs by which a recipe is chosen on validation clips, or every n-th of them.
+
+    Runs that ``results/`` holds of these very clips are not done again.
+    """
     from esc_lib.training import runs
     from esc_lib.training.recipe_search import plan
 
     artifacts = root(options.profile, options.artifacts)
     data = open_data(find(artifacts, "01_data"))
     first, step = (int(number) for number in options.share.split("/"))
+    recorded, checksum = ROOT / "results" / options.profile, checksum_of(data.waveforms)
     for settings in plan(get_profile(options.profile))[first - 1 :: step]:
-        print(runs.run(data, settings, artifacts / "runs"), flush=True)
+        found = runs.find_recorded(settings, recorded, checksum)
+        print(found or runs.run(data, settings, artifacts / "runs"), flush=True)
 
 
 def explain(options: argparse.Namespace) -> None:

@@ -1,10 +1,15 @@
 """The design of the runs that choose a recipe, and what is read from them."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
+from small_study import make_data
 
+from esc_lib import __main__ as command_line
 from esc_lib.config import get_profile
+from esc_lib.machine.provenance import checksum_of
 from esc_lib.training import recipe_search, runs
 from esc_lib.training.recipe_search import DESIGN, LEVERS
 
@@ -52,3 +57,19 @@ def test_runs_differ_in_name_and_read_no_test_clip():
     for lever in LEVERS[1:]:
         named = [lever in profile.training.recipe.name for profile in planned]
         assert sum(named) == DESIGN[..., LEVERS.index(lever)].sum()
+
+
+def test_recorded_runs_are_not_done_again(tmp_path, monkeypatch, capsys):
+    data, done = make_data(), []
+    recorded = tmp_path / "results" / "demo" / "runs" / "some run"
+    recorded.mkdir(parents=True)
+    first, *others = recipe_search.plan(get_profile("demo"))
+    record = {"profile": first.as_dict(), "waveforms_sha256": checksum_of(data.waveforms)}
+    (recorded / "run.json").write_text(json.dumps(record))
+    monkeypatch.setattr(command_line, "ROOT", tmp_path)
+    monkeypatch.setattr(command_line, "find", lambda *_: tmp_path)
+    monkeypatch.setattr(command_line, "open_data", lambda _: data)
+    monkeypatch.setattr(runs, "run", lambda data, profile, _: done.append(profile))
+    assert command_line.main(["recipe", "--profile", "demo"]) == 0
+    assert done == others
+    assert capsys.readouterr().out.splitlines()[0] == str(recorded)
