@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from esc_lib.config import get_profile
+from esc_lib.config import get_profile, variant
 from esc_lib.data.clips import Data, open_data
 from esc_lib.figures import style
 from esc_lib.machine.files import begin_folder, put_in_place
@@ -14,7 +14,6 @@ from esc_lib.models.se_cnn import SECNN
 from esc_lib.sound.log_mel import LogMel
 from esc_lib.study.metrics import Metric, publish
 from esc_lib.training import checkpoint
-from esc_lib.training.runs import variant
 
 # What a chapter hands to a notebook, and the notebook that it comes from.
 HANDED = {"data": "01_data", "model": "03_training"}
@@ -27,7 +26,7 @@ class Chapter:
     ----------
     notebook : str, as in "05_dictionaries".
     artifacts : str, where notebooks hand over; empty: below the project.
-    changes : of the profile, as ``runs.variant`` takes them; None and 0 change nothing.
+    changes : of the profile, as ``config.variant`` takes them; None and 0 change nothing.
 
     Raises
     ------
