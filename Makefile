@@ -4,6 +4,8 @@ PROFILE ?= demo
 DATA ?=
 EPOCHS ?=
 START ?=
+# notebooks at once
+JOBS ?=
 # what the companion notebooks read, see data/README.md
 HRIR ?=
 SPOKEN ?=
@@ -16,7 +18,7 @@ STAMP := .venv/.setup-done
 # idle threads sleep instead of spinning, which stalls a machine that others use too
 export OMP_WAIT_POLICY := PASSIVE
 # dodo.py reads these
-export PROFILE DATA EPOCHS START HRIR SPOKEN WRITTEN SUB_URMP
+export PROFILE DATA EPOCHS START JOBS HRIR SPOKEN WRITTEN SUB_URMP
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -25,7 +27,7 @@ export PROFILE DATA EPOCHS START HRIR SPOKEN WRITTEN SUB_URMP
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1 \t/p' Makefile | expand -t 14
 	@echo
-	@echo "  make study PROFILE=esc50 [DATA=folder] [EPOCHS=n] [START=results/esc10]   profiles: demo esc10 esc50 esc50-16k"
+	@echo "  make study PROFILE=esc50 [DATA=folder] [EPOCHS=n] [START=results/esc10] [JOBS=n]   profiles: demo esc10 esc50 esc50-16k"
 	@echo "  PYTHON=python3.12 chooses the interpreter of .venv (3.11 to 3.13)."
 	@echo "  PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu gets the small CPU build of torch."
 

@@ -5,6 +5,7 @@
 `esc_lib/study/options.py`, what a task does in `esc_lib/study/steps.py`.
 """
 
+import signal
 import sys
 
 from doit.exceptions import TaskFailed
@@ -31,8 +32,17 @@ def act(step, *arguments):
         return TaskFailed(str(error))
 
 
+def stop(*_):
+    """End at Ctrl-C with one sentence."""
+    sys.exit("interrupted; the same command goes on from here")
+
+
 class OneSentence(ConsoleReporter):
     """Say nothing about what is up to date, and one sentence, last, about what failed."""
+
+    def initialize(self, tasks, selected_tasks):
+        """Begin a run."""
+        signal.signal(signal.SIGINT, stop)
 
     def execute_task(self, task):
         """Leave the word to the action."""
@@ -61,15 +71,21 @@ DOIT_CONFIG = {
     "default_tasks": ["html"],
     "verbosity": 2,
     "reporter": OneSentence,
+    "num_process": OPTIONS.jobs,
+    "par_type": "thread",  # what works is a kernel, a process of its own
 }
 
 
 def task_data():
     """Make or fetch the clips of the profile."""
+    library = fingerprint(code=ROOT / "esc_lib" / "data" / "folders.py")
     return {
         "actions": [(act, [steps.make_data])],
         "targets": [steps.data_note(OPTIONS)],
-        "uptodate": [False],
+        "uptodate": [
+            config_changed({"data": str(OPTIONS.data), "library": library}),
+            lambda: steps.data_unchanged(OPTIONS),
+        ],
     }
 
 

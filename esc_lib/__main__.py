@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
-from esc_lib.config import PROFILES, RECIPES, get_profile
+from esc_lib.config import PROFILES, RECIPES, Profile, get_profile, variant
 from esc_lib.data import decoding, esc50, prepare
 from esc_lib.data.clips import open_data
 from esc_lib.machine.fingerprint import ROOT
@@ -28,60 +29,59 @@ def verify(folder: str | None, profile: str) -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    """Do the runs of all chosen folds and seeds that are not done yet, one after another.
+    """Do the runs of all chosen folds and seeds that are not done yet.
 
-    Any number of these commands may share the work, each with its own folds or seeds; under
-    ``fabric run`` several devices share one run.
+    Under ``fabric run`` several devices share each run.
 
     Raises
     ------
     ValueError, OSError
         With one sentence if the study's first notebook did not run, or a setting is wrong.
     """
-    from esc_lib.training import runs  # Lightning Fabric takes a while to import
-
-    artifacts = root(options.profile, options.artifacts)
-    data = open_data(find(artifacts, "01_data"))
     changes = {"recipe": RECIPES[options.recipe], "protocol": options.protocol}
     changes |= {"architecture": options.architecture}
     if options.epochs:
         changes["epochs"] = options.epochs
-    for seed in options.seeds:
-        for fold in options.folds:
-            settings = runs.variant(
-                get_profile(options.profile), test_fold=fold, seed=seed, **changes
-            )
-            print(runs.run(data, settings, artifacts / "runs"), flush=True)
+    usual = get_profile(options.profile)
+    _runs(
+        options,
+        [
+            variant(usual, test_fold=fold, seed=seed, **changes)
+            for seed in options.seeds
+            for fold in options.folds
+        ],
+    )
 
 
 def evidence(options: argparse.Namespace) -> None:
-    """Do the runs of one comparison of the profile, or every n-th of them."""
-    from esc_lib.training.comparisons import carry_out, plan
+    """Do the runs of some comparisons of the profile."""
+    from esc_lib.training.comparisons import plan
 
-    artifacts = root(options.profile, options.artifacts)
-    data = open_data(find(artifacts, "01_data"))
-    first, step = (int(number) for number in options.share.split("/"))
-    planned = [p for p in plan(get_profile(options.profile)) if p.group in options.groups]
-    for item in planned[first - 1 :: step]:
-        carry_out([item], data, artifacts / "runs")
-        print(f"{item.group}, {item.label}, fold {item.profile.test_fold}: done", flush=True)
+    planned = plan(get_profile(options.profile))
+    _runs(options, [item.profile for item in planned if item.group in options.groups])
 
 
 def recipe(options: argparse.Namespace) -> None:
-    """Do the runs by which a recipe is chosen on validation clips, or every n-th of them.
+    """Do the runs by which a recipe is chosen on validation clips.
 
     Runs that ``results/`` holds of these very clips are not done again.
     """
-    from esc_lib.training import runs
     from esc_lib.training.recipe_search import plan
+    from esc_lib.training.runs import find_recorded
 
-    artifacts = root(options.profile, options.artifacts)
-    data = open_data(find(artifacts, "01_data"))
-    first, step = (int(number) for number in options.share.split("/"))
+    data = open_data(find(_artifacts(options), "01_data"))
     recorded, checksum = ROOT / "results" / options.profile, checksum_of(data.waveforms)
-    for settings in plan(get_profile(options.profile))[first - 1 :: step]:
-        found = runs.find_recorded(settings, recorded, checksum)
-        print(found or runs.run(data, settings, artifacts / "runs"), flush=True)
+    planned = plan(get_profile(options.profile))
+    _runs(options, [each for each in planned if not find_recorded(each, recorded, checksum)])
+
+
+def _runs(options: argparse.Namespace, profiles: list[Profile]) -> None:
+    from esc_lib.training import runs  # Lightning Fabric takes a while to import
+
+    artifacts = _artifacts(options)
+    data = open_data(find(artifacts, "01_data"))
+    for run in runs.carry_out(data, profiles, artifacts / "runs", options.scheduler, options.jobs):
+        print(run, flush=True)
 
 
 def explain(options: argparse.Namespace) -> None:
@@ -92,16 +92,31 @@ def explain(options: argparse.Namespace) -> None:
     ValueError, OSError
         With one sentence if a fold's network was not trained.
     """
-    from esc_lib.explain import explain_fold
-    from esc_lib.training.runs import variant
+    from esc_lib.explain import explain_folds
 
-    artifacts = root(options.profile, options.artifacts)
+    artifacts = _artifacts(options)
     data = open_data(find(artifacts, "01_data"))
-    for fold in options.folds:
-        settings = variant(get_profile(options.profile), test_fold=fold)
-        folder = artifacts / "explanations" / f"fold{fold}"
-        judged = explain_fold(data, settings, artifacts / "runs", folder, options.only)
-        print(f"{folder}: {len(judged)} rows", flush=True)
+    folders = explain_folds(
+        data, get_profile(options.profile), options.folds, artifacts / "runs",
+        artifacts / "explanations", options.only, options.scheduler, options.jobs,
+    )  # fmt: skip
+    for folder in folders:
+        print(folder, flush=True)
+
+
+def _artifacts(options: argparse.Namespace) -> Path:
+    return root(options.profile, options.artifacts).resolve()
+
+
+def _study_command(commands, run, help: str) -> argparse.ArgumentParser:
+    """Add a command that does independent pieces of a study."""
+    command = commands.add_parser(run.__name__, help=help)
+    command.add_argument("--profile", default="demo", choices=PROFILES)
+    command.add_argument("--artifacts", default="", help="default: build/<profile>/artifacts")
+    command.add_argument("--jobs", type=int, default=0, help="at once; default: one per core")
+    command.add_argument("--scheduler", default="", help="of a Dask cluster, as tcp://host:8786")
+    command.set_defaults(run=run)
+    return command
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -112,33 +127,19 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("folder", nargs="?", help="holds audio/ and meta/esc50.csv")
     command.add_argument("--profile", default="esc50", choices=PROFILES)
     command.set_defaults(run=lambda options: verify(options.folder, options.profile))
-    command = commands.add_parser("train", help="train and test on folds, beside notebook 03")
-    command.add_argument("--profile", default="demo", choices=PROFILES)
-    command.add_argument("--artifacts", default="", help="default: build/<profile>/artifacts")
+    command = _study_command(commands, train, "train and test on folds, beside notebook 03")
     command.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     command.add_argument("--seeds", type=int, nargs="+", default=[0])
     command.add_argument("--recipe", default="strong", choices=RECIPES)
     command.add_argument("--protocol", default="source_grouped")
     command.add_argument("--architecture", default="se_cnn")
     command.add_argument("--epochs", type=int, help="default: the profile's")
-    command.set_defaults(run=train)
-    command = commands.add_parser("evidence", help="do the runs that notebook 12 compares")
-    command.add_argument("--profile", default="demo", choices=PROFILES)
-    command.add_argument("--artifacts", default="", help="default: build/<profile>/artifacts")
+    command = _study_command(commands, evidence, "do the runs that notebook 12 compares")
     command.add_argument("--groups", nargs="+", default=["folds"], help="or protocols ...")
-    command.add_argument("--share", default="1/1", help="2/4: the second of four processes")
-    command.set_defaults(run=evidence)
-    command = commands.add_parser("recipe", help="do the runs that choose how to train")
-    command.add_argument("--profile", default="demo", choices=PROFILES)
-    command.add_argument("--artifacts", default="", help="default: build/<profile>/artifacts")
-    command.add_argument("--share", default="1/1", help="2/4: the second of four processes")
-    command.set_defaults(run=recipe)
-    command = commands.add_parser("explain", help="explain the decisions that notebook 08 compares")
-    command.add_argument("--profile", default="demo", choices=PROFILES)
-    command.add_argument("--artifacts", default="", help="default: build/<profile>/artifacts")
+    _study_command(commands, recipe, "do the runs that choose how to train")
+    command = _study_command(commands, explain, "explain the decisions that notebook 08 compares")
     command.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     command.add_argument("--only", nargs="+", default=[], help="methods, as 'components' Grad-CAM")
-    command.set_defaults(run=explain)
     options = parser.parse_args(arguments)
     try:
         options.run(options)

@@ -13,8 +13,8 @@
 # stand on both sides, and the best epoch is chosen on the clips that are then counted.
 #
 # Before it: {doc}`03_training`. Run time: about two minutes for the procedural clips; for real clips
-# start the runs beforehand, in as many processes as there are machines:
-# `python -m esc_lib evidence --profile esc50 --share 1/4`.
+# do the runs beforehand, several at once, on one machine or on a cluster:
+# `python -m esc_lib evidence --profile esc50`.
 
 # %% tags=["parameters"]
 profile = "demo"  # demo, esc10, esc50 or esc50-16k

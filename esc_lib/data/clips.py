@@ -19,6 +19,12 @@ class Data:
     clips: pd.DataFrame  # a row per clip: official columns, label, path, part
     waveforms: torch.Tensor  # int16, (clips, samples)
     n_valid: torch.Tensor  # int64, (clips,), lengths in samples
+    folder: Path | None = None  # where the sound lies: other processes open it there
+
+    def __reduce__(self):
+        if self.folder is None:
+            return super().__reduce__()
+        return _reopen, (self.folder, self.clips)
 
     @property
     def labels(self) -> torch.Tensor:
@@ -64,7 +70,11 @@ def open_data(folder: Path) -> Data:
     waveforms = np.load(folder / "waveforms.npy", mmap_mode="c")
     n_valid = np.load(folder / "n_valid.npy")
     clips = pd.read_csv(folder / "clips.csv")
-    return Data(clips, torch.from_numpy(waveforms), torch.from_numpy(n_valid))
+    return Data(clips, torch.from_numpy(waveforms), torch.from_numpy(n_valid), folder.resolve())
+
+
+def _reopen(folder: Path, clips: pd.DataFrame) -> Data:
+    return replace(open_data(folder), clips=clips)
 
 
 def _save_npy(path: Path, array: np.ndarray) -> None:

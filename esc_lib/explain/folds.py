@@ -2,20 +2,21 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
-from esc_lib.config import Profile
+from esc_lib.config import Profile, variant
 from esc_lib.data.clips import Data
 from esc_lib.explain.components import fit
 from esc_lib.explain.conditions import CONDITIONS, take
 from esc_lib.explain.explainer import Explainer
 from esc_lib.explain.judge import judge
 from esc_lib.explain.methods import METHODS, compared
+from esc_lib.machine import pieces
 from esc_lib.machine.files import save_json, write_atomically
 from esc_lib.machine.fingerprint import fingerprint
 from esc_lib.machine.hardware import best_device
@@ -88,6 +89,27 @@ def explain_fold(
             write_atomically(path, partial(done.round(6).to_csv, index=False))
     save_json(note, {"identity": identity, "complete": not only})
     return done
+
+
+def explain_folds(
+    data: Data, profile: Profile, folds: Iterable[int], runs: Path, explanations: Path,
+    only: Sequence[str] = (), scheduler: str = "", jobs: int = 0,
+) -> list[Path]:  # fmt: skip
+    """Do :func:`explain_fold` for several folds at once, and return their folders.
+
+    Parameters
+    ----------
+    explanations : of the folders ``fold<k>/``.
+    scheduler, jobs : as for ``pieces.carry_out``.
+    """
+    work = partial(_explain_in, data, profile, runs, explanations, only)
+    return pieces.carry_out(work, folds, "folds", scheduler, jobs)
+
+
+def _explain_in(data, profile, runs, explanations, only, fold: int) -> Path:
+    folder = explanations / f"fold{fold}"
+    explain_fold(data, variant(profile, test_fold=fold), runs, folder, only)
+    return folder
 
 
 def collect(

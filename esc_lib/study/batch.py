@@ -10,26 +10,28 @@ from pathlib import Path
 import papermill
 from nbclient.exceptions import DeadKernelError
 
-KERNEL_SPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 KERNEL_ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     # idle threads sleep instead of spinning: on a shared machine spinning costs a factor of ten
     "OMP_WAIT_POLICY": "PASSIVE",
 }
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
-def run_notebook(notebook: Path, target: Path, parameters: dict, cwd: Path) -> str | None:
+def run_notebook(
+    notebook: Path, target: Path, parameters: dict, cwd: Path, threads: int = 1
+) -> str | None:
     """Execute into `target`; return None, or one sentence about the failure.
 
     `target` appears only when every cell ran; after a failure the partial notebook is
-    ``<name>.failed.ipynb`` beside it.
+    ``<name>.failed.ipynb`` beside it. Several may run at once, with equally many `threads`: a
+    kernel inherits the environment of this process, which is set here.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial.ipynb")
     failed = target.with_suffix(".failed.ipynb")
-    before = dict(os.environ)
-    os.environ.update(KERNEL_ENVIRONMENT)  # the kernel inherits it
+    os.environ.update(KERNEL_ENVIRONMENT | dict.fromkeys(THREADS, str(threads)))
     os.environ.pop("MPLBACKEND", None)
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # the sentence below says it
     try:
@@ -51,8 +53,6 @@ def run_notebook(notebook: Path, target: Path, parameters: dict, cwd: Path) -> s
     except DeadKernelError:
         sentence = f"{target.stem} failed: its kernel died, most often for want of memory."
     finally:
-        os.environ.clear()
-        os.environ.update(before)
         if partial.exists():
             partial.replace(failed)
     return sentence

@@ -1,19 +1,24 @@
-"""A notebook at work: its settings, its data, its network, its folder, and what it publishes."""
+"""A notebook at work: its settings, its data, its network, its folder, and what it publishes.
+
+What computes is imported where it is used: the task graph reads this module, and starts at once.
+"""
+
+from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from esc_lib.config import get_profile, variant
-from esc_lib.data.clips import Data, open_data
-from esc_lib.figures import style
 from esc_lib.machine.files import begin_folder, put_in_place
-from esc_lib.machine.hardware import best_device
-from esc_lib.models.se_cnn import SECNN
-from esc_lib.sound.log_mel import LogMel
 from esc_lib.study.metrics import Metric, publish
-from esc_lib.training import checkpoint
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from esc_lib.data.clips import Data
+    from esc_lib.models.se_cnn import SECNN
+    from esc_lib.sound.log_mel import LogMel
 
 # What a chapter hands to a notebook, and the notebook that it comes from.
 HANDED = {"data": "01_data", "model": "03_training"}
@@ -40,6 +45,9 @@ class Chapter:
     """
 
     def __init__(self, notebook: str, profile: str, artifacts: str = "", **changes):
+        from esc_lib.figures import style
+        from esc_lib.machine.hardware import best_device
+
         self.settings = variant(get_profile(profile), **{k: v for k, v in changes.items() if v})
         self.root = root(profile, artifacts)
         self.device = best_device()
@@ -64,17 +72,23 @@ class Chapter:
     @cached_property
     def data(self) -> Data:
         """The clips, with the split of notebook 01."""
+        from esc_lib.data.clips import open_data
+
         return open_data(self.read(HANDED["data"]))
 
     @cached_property
     def model(self) -> SECNN:
         """The network of notebook 03, in evaluation mode on the best device."""
+        from esc_lib.training import checkpoint
+
         weights = self.read(HANDED["model"]) / "model.safetensors"
         return checkpoint.load(weights, self.settings, self.data.class_names).to(self.device)
 
     @cached_property
     def front_end(self) -> LogMel:
         """The front end, on the best device."""
+        from esc_lib.sound.log_mel import LogMel
+
         return LogMel(self.settings.front_end).to(self.device)
 
     def publish(self, metrics: dict[str, Metric | float | str], **tables: pd.DataFrame) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from esc_lib.config import PROFILES
 from esc_lib.machine.fingerprint import ROOT
 
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 COMPANIONS = ("hrir", "spoken", "written", "sub_urmp")  # data of notebooks 10 and 11
 
 
@@ -23,6 +24,7 @@ class Options:
     start : folder of a recorded study whose weights are used instead of training; None: trained.
     reference : name of the recorded study to build the book of; empty: none.
     companions : parameter of notebooks 10 and 11 to path.
+    jobs : int, notebooks that run at once; the machine's cores are shared out among them.
     """
 
     profile: str = "demo"
@@ -31,21 +33,29 @@ class Options:
     start: Path | None = None
     reference: str = ""
     companions: dict[str, Path] = field(default_factory=dict)
+    jobs: int = 1
 
     @classmethod
     def of_environment(cls, given: Mapping[str, str] = os.environ):
-        """Read PROFILE, DATA, EPOCHS, START, REFERENCE, HRIR, SPOKEN, WRITTEN and SUB_URMP.
+        """Read PROFILE, DATA, EPOCHS, START, REFERENCE, JOBS, HRIR, SPOKEN, WRITTEN and SUB_URMP.
+
+        Without JOBS, the short notebooks of the generated clips run on a core each; on real clips
+        one runs after the other, with all cores or the accelerator to itself.
 
         Raises
         ------
         ValueError
             With one sentence, if one of them cannot be.
         """
-        profile, epochs = given.get("PROFILE") or "demo", given.get("EPOCHS") or "0"
+        profile = given.get("PROFILE") or "demo"
         if profile not in PROFILES:
             raise ValueError(f"PROFILE={profile} is unknown; choose one of {', '.join(PROFILES)}.")
-        if given.get("EPOCHS") and not (epochs.isdecimal() and int(epochs) > 0):
-            raise ValueError(f"EPOCHS={epochs} is not a whole number above 0, as in EPOCHS=30.")
+        numbers = {name: given[name] for name in ("EPOCHS", "JOBS") if given.get(name)}
+        for name, text in numbers.items():
+            if not (text.isdecimal() and int(text) > 0):
+                raise ValueError(f"{name}={text} is not a whole number above 0, as in {name}=2.")
+        short = PROFILES[profile].procedural
+        jobs = int(numbers.get("JOBS") or (CORES if short else 1))
         paths = {
             name: Path(given[name.upper()]).expanduser().resolve()
             for name in ("data", "start", *COMPANIONS)
@@ -60,14 +70,19 @@ class Options:
             if not place.exists():
                 raise ValueError(f"{name.upper()}={place} does not exist; see data/README.md.")
         options = cls(
-            profile, paths.get("data"), int(epochs), paths.get("start"),
-            given.get("REFERENCE") or "", companions,
+            profile, paths.get("data"), int(numbers.get("EPOCHS", 0)), paths.get("start"),
+            given.get("REFERENCE") or "", companions, jobs,
         )  # fmt: skip
         if options.recorded and not options.sources:
             raise ValueError(
                 f"{options.recorded} has no notebooks; record the study: make record PROFILE=..."
             )
         return options
+
+    @property
+    def threads(self) -> int:
+        """Processor threads of each notebook."""
+        return max(1, CORES // self.jobs)
 
     @property
     def build(self) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 import nbformat
 from sphinx_external_toc.parsing import parse_toc_yaml
 
-from esc_lib.machine.files import put_in_place, write_atomically
+from esc_lib.machine.files import put_in_place, save_json
 from esc_lib.machine.fingerprint import ROOT
 from esc_lib.study.notebook import head, parameter_names, repository, to_notebook
 from esc_lib.study.options import Options
@@ -37,20 +37,36 @@ def make_data(options: Options) -> None:
     from esc_lib.data import prepare
 
     try:
-        folder = prepare(options.profile, options.data).resolve()
-        table = (folder / "meta" / "esc50.csv").read_bytes()
-        sizes = sorted((p.name, p.stat().st_size) for p in (folder / "audio").iterdir())
+        note = _note_of(prepare(options.profile, options.data).resolve())
     except (ValueError, OSError) as error:
         raise Failed(" ".join(str(error).split())) from error
-    note = {
+    if note != _noted(options):
+        save_json(data_note(options), note)
+
+
+def data_unchanged(options: Options) -> bool:
+    """Say whether the clips are those of the note."""
+    noted = _noted(options)
+    try:
+        return bool(noted) and _note_of(Path(noted["folder"])) == noted
+    except OSError:
+        return False
+
+
+def _noted(options: Options) -> dict:
+    file = data_note(options)
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _note_of(folder: Path) -> dict:
+    table = (folder / "meta" / "esc50.csv").read_bytes()
+    sizes = sorted((p.name, p.stat().st_size) for p in (folder / "audio").iterdir())
+    return {
         "folder": str(folder),
         "csv_sha256": hashlib.sha256(table).hexdigest(),
         "n_clips": len(table.splitlines()) - 1,
         "audio_sha256": hashlib.sha256(json.dumps(sizes).encode()).hexdigest(),
     }
-    text, file = json.dumps(note, indent=1) + "\n", data_note(options)
-    if not file.is_file() or file.read_text(encoding="utf-8") != text:
-        write_atomically(file, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def parameters_of(options: Options, stem: str) -> dict:
@@ -73,17 +89,14 @@ def execute(options: Options, stem: str) -> None:
     parameters = parameters_of(options, stem)
     if "data_folder" in parameter_names(to_notebook(source)):
         parameters["data_folder"] = json.loads(data_note(options).read_text())["folder"]
-    print(f"{stem} ...", end=" ", flush=True)
+    print(f"{stem} ...", flush=True)
     start = time.monotonic()
-    try:
-        failure = run_notebook(
-            source.with_suffix(".ipynb"), options.executed(stem), parameters, ROOT
-        )
-    except KeyboardInterrupt:
-        sys.exit(f"\n{stem} was interrupted; the same command goes on with it.")
-    print("failed" if failure else f"{time.monotonic() - start:.0f} s", flush=True)
+    failure = run_notebook(
+        source.with_suffix(".ipynb"), options.executed(stem), parameters, ROOT, options.threads
+    )
     if failure:
         raise Failed(failure)
+    print(f"{stem}: {time.monotonic() - start:.0f} s", flush=True)
 
 
 def staged(options: Options) -> dict[Path, Path]:

@@ -100,14 +100,13 @@ def carry_out(
     excerpts), right_whole (from the whole clip).
     """
     tables, checksum = [], recorded and checksum_of(data.waveforms)
+    if recorded is None:
+        runs.carry_out(data, (item.profile for item in planned), folder)
     for item in planned:
-        if recorded is None:
-            run = runs.run(data, item.profile, folder)
-        else:
-            run = runs.find_recorded(item.profile, recorded, checksum)
-            run = run or folder / runs.name_of(item.profile)
-            if not (run / "run.json").is_file():
-                continue
+        run = recorded and runs.find_recorded(item.profile, recorded, checksum)
+        run = run or folder / runs.name_of(item.profile)
+        if not (run / "run.json").is_file():
+            continue
         found = pd.read_csv(run / "predictions.csv")
         columns = {
             "group": item.group,

@@ -6,6 +6,8 @@ A run's folder ``artifacts/runs/<name>/`` holds ``history.csv``, ``predictions.c
 
 import json
 import time
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch import nn
 from esc_lib.config import Profile, get_profile, restore, variant
 from esc_lib.data import splits
 from esc_lib.data.clips import Data
+from esc_lib.machine import pieces
 from esc_lib.machine.distributed import is_first_process
 from esc_lib.machine.files import save_json, write_atomically
 from esc_lib.machine.hardware import autocast, best_device
@@ -88,6 +91,20 @@ def run(data: Data, profile: Profile, runs: Path) -> Path:
     record["last_session_s"] = round(time.perf_counter() - started, 1)
     save_json(folder / "run.json", record)
     return folder
+
+
+def carry_out(
+    data: Data, profiles: Iterable[Profile], runs: Path, scheduler: str = "", jobs: int = 0
+) -> list[Path]:
+    """Do the runs that are not done yet, several at once, and return the folders of all.
+
+    Parameters
+    ----------
+    scheduler, jobs : as for ``pieces.carry_out``.
+    """
+    planned = {name_of(profile): profile for profile in profiles}
+    work = partial(run, data, runs=runs.resolve())
+    return pieces.carry_out(work, planned.values(), "runs", scheduler, jobs)
 
 
 def adopt(recorded: str | Path, data: Data, profile: Profile, runs: Path) -> Path:
