@@ -103,21 +103,25 @@ class LogMel(nn.Module):
 
     def _log_mel_on_cores(self, waveforms: torch.Tensor, n_valid: torch.Tensor) -> torch.Tensor:
         """Do what :meth:`_log_mel` does, each core of the processor at clips of its own."""
-        settings = self.settings
-        log_mel = torch.empty(len(waveforms), settings.n_mels, settings.n_frames)
-        clips = (waveforms.numpy(), self.n_valid_frames(n_valid).tolist(), log_mel.numpy())
-        list(_threads(torch.get_num_threads()).map(self._log_mel_of_clip, *clips))
+        log_mel = torch.empty(len(waveforms), self.settings.n_mels, self.settings.n_frames)
+        clips = list(zip(waveforms.numpy(), self.n_valid_frames(n_valid).tolist(), log_mel.numpy()))
+        n_cores = torch.get_num_threads()
+        shares = [clips[first::n_cores] for first in range(n_cores)]
+        list(_threads(n_cores).map(self._log_mel_of_clips, shares))
         return log_mel
 
-    def _log_mel_of_clip(self, waveform: np.ndarray, n_inside: int, log_mel: np.ndarray) -> None:
-        log_mel_cpu.mel_power(waveform, self.plan, self.settings.hop_length, log_mel)
-        np.maximum(log_mel, POWER_FLOOR, out=log_mel)
-        np.log10(log_mel, out=log_mel)
-        log_mel *= 10
-        inside, beyond = log_mel[:, :n_inside], log_mel[:, n_inside:]
-        floor = max(inside.max() - self.settings.top_db, 10 * np.log10(POWER_FLOOR))
-        np.maximum(inside, floor, out=inside)
-        beyond[:] = inside.min()
+    def _log_mel_of_clips(self, clips: list[tuple[np.ndarray, int, np.ndarray]]) -> None:
+        """Fill in (mel, frames) for each (waveform, valid frames, log-mel)."""
+        settings = self.settings
+        for waveform, n_inside, log_mel in clips:
+            power = np.empty_like(log_mel)  # where the last clip's was, in the cache
+            log_mel_cpu.mel_power(waveform, self.plan, settings.hop_length, power)
+            inside = log_mel[:, :n_inside]
+            np.log10(np.maximum(power[:, :n_inside], POWER_FLOOR), out=inside)
+            inside *= 10
+            floor = max(inside.max() - settings.top_db, 10 * np.log10(POWER_FLOOR))
+            np.maximum(inside, floor, out=inside)
+            log_mel[:, n_inside:] = inside.min()
 
     def _log_mel(self, waveforms: torch.Tensor, n_valid: torch.Tensor) -> torch.Tensor:
         log_mel = 10 * self.mel_power(waveforms).clamp_min(POWER_FLOOR).log10()

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-LANES = 72  # frames per block: a block's buffers fit a core's second-level cache
+LANES = 48  # frames per block: a block's buffers fit a core's second-level cache
 SKEW = 208  # numbers between buffers: at equal places of a page they wait for each other; the
 # spectrum, a bin longer than the rest, reaches into it
 
