@@ -21,6 +21,8 @@ from esc_lib.sound.log_mel import POWER_FLOOR, LogMel, librosa_log_mel
 RANGE_DB = 60.0  # compared: what lies within this range below a clip's maximum
 TOLERANCE_DB = 1e-3  # float32 rounding of a 2048-point transform at the lower end of that range
 
+MATRIX, COPIED = 2048, 2**26  # rows of the matrices, numbers copied, for the processor's limits
+
 
 def in_batches(
     front_end: Callable[[torch.Tensor], torch.Tensor],
@@ -87,6 +89,33 @@ def contenders(settings: FrontEnd, waveforms: np.ndarray, batch: int) -> dict[st
     return found
 
 
+def limits(settings: FrontEnd, n_samples: int) -> dict[str, float]:
+    """Return what no front end on this processor can do without, for a clip of `n_samples`.
+
+    Operations at the rate of its best float32 matrix product, and bytes in and out at the rate of
+    a copy: `mflop`, `mb`, and the seconds of each, `seconds_operations` and `seconds_bytes`. A real
+    transform of n points is counted as 2.5 n log2(n) operations.
+    """
+    n, n_bins = settings.n_fft, settings.n_fft // 2 + 1
+    n_frames = 1 + n_samples // settings.hop_length
+    n_weights = int((LogMel(settings).mel_basis > 0).sum())
+    per_frame = n + 2.5 * n * np.log2(n) + 3 * n_bins + 2 * n_weights
+    operations, n_bytes = n_frames * per_frame, 4 * (n_samples + n_frames * settings.n_mels)
+    left, right = torch.randn(2, MATRIX, MATRIX)
+    source = torch.randn(COPIED)
+    target = torch.empty_like(source)
+    measured = _timing.interleave(
+        {"product": lambda: torch.mm(left, right), "copy": lambda: target.copy_(source)}, 7
+    )
+    product_s, copy_s = (min(seconds) for seconds in measured.values())
+    return {
+        "mflop": operations / 1e6,
+        "mb": n_bytes / 1e6,
+        "seconds_operations": operations / (2 * MATRIX**3) * product_s,
+        "seconds_bytes": n_bytes / (2 * 4 * COPIED) * copy_s,
+    }
+
+
 def largest_difference_db(reference: np.ndarray, log_mel: np.ndarray) -> float:
     """Return the largest difference in dB over the audible range of all clips."""
     peak = reference.max(axis=(1, 2), keepdims=True)
@@ -141,7 +170,18 @@ def main() -> None:
         }
         for name, values in times.items()
     ]
-    _timing.report(arguments, found, rows)
+    limit = limits(settings, waveforms.shape[1])
+    least_s = max(limit["seconds_operations"], limit["seconds_bytes"])
+    ours_s = next(
+        t["seconds"] for name, t in times.items() if name.startswith("ours") and "cpu" in name
+    )
+    share = arguments.clips * least_s / ours_s
+    _timing.report(arguments, found, rows, limits=limit, share_of_limit=share)
+    print(
+        f"a clip is {limit['mflop']:.1f} million operations and {limit['mb']:.2f} MB: at the best "
+        f"rates of this processor {1e6 * limit['seconds_operations']:.0f} and "
+        f"{1e6 * limit['seconds_bytes']:.0f} us; ours reaches {share:.0%} of the nearer limit"
+    )
 
 
 if __name__ == "__main__":
