@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from browser import Page, chromium, show
+from browser import Page, show
 
 from esc_lib.figures.html import explorer
 
@@ -137,13 +137,6 @@ def test_what_does_not_fit_is_refused():
 
 
 # --------------------------------------------------------------------------------- a browser
-
-
-@pytest.fixture(scope="module")
-def driver():
-    driver = chromium()
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from dataclasses import replace
 import matplotlib as mpl
 import numpy as np
 import pytest
-from browser import Page, chromium, show
+from browser import Page, show
 from PIL import Image
 
 from esc_lib.config import PROFILES
@@ -137,13 +137,6 @@ def test_snapshots_that_do_not_fit_are_refused(snapshots, epochs):
 
 
 # --------------------------------------------------------------------------------- a browser
-
-
-@pytest.fixture(scope="module")
-def driver():
-    driver = chromium()
-    yield driver
-    driver.quit()
 
 
 def test_each_slider_shows_its_own_epoch(driver, tmp_path):
