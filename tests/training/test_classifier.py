@@ -157,6 +157,11 @@ def train_saving_each_step(folder, profile):
     train(folder, profile)
 
 
+def written(folder):
+    """Return when a run's state was last written; reading it at every look would take long."""
+    return [path.stat().st_mtime_ns for path in folder.glob("run_*/last.pt")]
+
+
 def steps_saved(folder):
     """Return how many steps of three an epoch a run has saved."""
     if not list(folder.glob("run_*/last.pt")):
@@ -170,7 +175,7 @@ def test_a_run_killed_ten_times_equals_one_that_was_not(name, tmp_path):
     profile = {"thesis": PROFILE, "strong": with_training(recipe=STRONG)}[name]
     profile = with_training(profile, epochs=60)
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["esc_lib.training.classifier"])  # imports torch once
+    server.set_forkserver_preload(["esc_lib.training.classifier", "librosa.filters"])  # once
     rng = np.random.default_rng()
     killed, n_saved = 0, [0]
     for _ in range(10):
@@ -178,9 +183,12 @@ def test_a_run_killed_ten_times_equals_one_that_was_not(name, tmp_path):
             target=train_saving_each_step, args=(tmp_path / "killed", profile), daemon=True
         )
         process.start()
-        deadline = time.monotonic() + 60
-        while steps_saved(tmp_path / "killed") <= n_saved[-1]:
+        deadline, seen = time.monotonic() + 60, None
+        while (now := written(tmp_path / "killed")) == seen or (
+            steps_saved(tmp_path / "killed") <= n_saved[-1]
+        ):
             assert process.is_alive() and time.monotonic() < deadline, "no step was saved"
+            seen = now
             time.sleep(0.005)
         process.join(rng.uniform(0, 0.1))
         killed += process.is_alive()
