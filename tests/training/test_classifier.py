@@ -175,7 +175,7 @@ def test_a_run_killed_ten_times_equals_one_that_was_not(name, tmp_path):
     profile = {"thesis": PROFILE, "strong": with_training(recipe=STRONG)}[name]
     profile = with_training(profile, epochs=60)
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["esc_lib.training.classifier", "librosa.filters"])  # once
+    server.set_forkserver_preload(["esc_lib.training.classifier", "librosa.filters"])  # loaded once
     rng = np.random.default_rng()
     killed, n_saved = 0, [0]
     for _ in range(10):
