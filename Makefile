@@ -22,7 +22,7 @@ export PROFILE DATA EPOCHS START JOBS HRIR SPOKEN WRITTEN SUB_URMP
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup book study reference record test lint clean
+.PHONY: help setup book study reference record test browser lint clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1 \t/p' Makefile | expand -t 14
@@ -62,8 +62,11 @@ reference: $(STAMP) ## the book of the committed reference run, nothing computed
 record: $(STAMP) ## put the finished study of PROFILE into results/, to be committed
 	@$(BIN)/doit record
 
-test: $(STAMP) ## the tests
-	@$(BIN)/python -m pytest -q
+test: $(STAMP) ## the tests, on all cores
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
+
+browser: $(STAMP) ## what players and sliders do in a headless Chromium
+	@$(BIN)/python -m pytest -q -m browser tests/figures
 
 lint: $(STAMP) ## the linter
 	@$(BIN)/ruff check .

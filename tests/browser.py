@@ -1,8 +1,6 @@
 """For tests of elements of a page: what is in them, and a browser for what they do."""
 
-import atexit
 import shutil
-import tempfile
 from html.parser import HTMLParser
 
 import pytest
@@ -35,14 +33,12 @@ class Page(HTMLParser):
         ]
 
 
-def chromium():
+def chromium(profile):
     """Return a headless Chromium under selenium's control, or skip the test if there is none."""
     webdriver = pytest.importorskip("selenium.webdriver")
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not browser or not driver:
         pytest.skip("needs chromium and chromedriver")
-    profile = tempfile.mkdtemp()
-    atexit.register(shutil.rmtree, profile, ignore_errors=True)
     options = webdriver.ChromeOptions()
     options.binary_location = browser
     for flag in (

@@ -1,4 +1,6 @@
-"""One torch thread for all tests: small tensors gain nothing from more, and runs repeat."""
+"""All tests: one torch thread, as small tensors gain nothing from more, and runs repeat."""
+
+import gc
 
 import pytest
 import torch
@@ -10,3 +12,9 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def pytest_collection_finish():
+    """Keep what was imported out of every later collection of garbage, which it makes slow."""
+    gc.collect()
+    gc.freeze()

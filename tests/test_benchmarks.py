@@ -1,11 +1,12 @@
 """The benchmarks run, at their smallest; how long anything takes is nobody's business here."""
 
+import contextlib
+import io
 import json
-import os
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,21 +16,31 @@ from benchmarks import _timing, exact_solver, front_end, training_step
 from esc_lib.config import Augmentation, FrontEnd
 from esc_lib.sound.log_mel import LogMel
 
-ROOT = Path(__file__).resolve().parent.parent
 NARROW = ["--channels", "4", "8", "8", "8", "8"]
 BATCH = ["--batch", "2"]
 SMALL = ["--freq", "6", "--atoms", "12", "--frames", "260"]
 
 
-def run(name, *arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{name}", *arguments],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def run(monkeypatch, name, *arguments):
+    """Run a script as `python -m` does, but in this process, which has imported torch."""
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    monkeypatch.delitem(sys.modules, f"benchmarks.{name}", raising=False)
+    runpy.run_module(f"benchmarks.{name}", run_name="__main__")
+
+
+def few_processes(monkeypatch):
+    """Give a process of its own to the contender with a worker only, which is started by a fork."""
+    in_process = subprocess.run
+
+    def measure(command, **options):
+        if dict(zip(command, command[1:])).get("--workers") != "0":
+            return in_process(command, **options)
+        with monkeypatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+            patch.setattr(sys, "argv", command[2:])
+            training_step.main()
+        return subprocess.CompletedProcess(command, 0, printed.getvalue(), "")
+
+    monkeypatch.setattr(subprocess, "run", measure)
 
 
 @pytest.mark.parametrize(
@@ -61,16 +72,19 @@ def run(name, *arguments, **environment):
         ),
     ],
 )
-def test_script_runs_and_saves_its_rows(name, arguments, contenders, columns, tmp_path):
+def test_script_runs_and_saves_its_rows(
+    monkeypatch, capsys, name, arguments, contenders, columns, tmp_path
+):
     path = tmp_path / "new" / "rows.json"
-    result = run(name, "--repeats", "1", *arguments, "--json", str(path))
-    assert result.returncode == 0, result.stderr
+    few_processes(monkeypatch)
+    run(monkeypatch, name, "--repeats", "1", *arguments, "--json", str(path))
+    printed = capsys.readouterr().out
     content = json.loads(path.read_text(encoding="utf-8"))
     assert content["settings"]["repeats"] == 1
     assert content["environment"]["threads"] == 1
     assert contenders <= {row["contender"] for row in content["rows"]}
     for row in content["rows"]:
-        assert row["contender"] in result.stdout
+        assert row["contender"] in printed
         for column in columns | {"seconds", "lowest", "highest"}:
             assert np.isfinite(row[column]) and row[column] > 0, (row["contender"], column)
 

@@ -1,5 +1,6 @@
 """All methods judged on a fold: resumed, kept, collected with other folds."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -33,16 +34,35 @@ def data():
     return small_data()
 
 
-@pytest.fixture
-def runs(data, tmp_path):
+def make_runs(data, folder):
     """Return the folder of runs with an untrained network whose maps do not vanish."""
     torch.manual_seed(0)
     features = LogMel(FRONT_END).features(*data.batch(np.arange(16)))
     model = settled(SECNN(2, PROFILE.network), features)
-    folder = tmp_path / "runs" / experiments.name_of(PROFILE)
-    folder.mkdir(parents=True)
-    checkpoint.save(folder / "model.safetensors", model, PROFILE, NAMES)
-    return tmp_path / "runs"
+    run = folder / "runs" / experiments.name_of(PROFILE)
+    run.mkdir(parents=True)
+    checkpoint.save(run / "model.safetensors", model, PROFILE, NAMES)
+    return folder / "runs"
+
+
+@pytest.fixture
+def runs(data, tmp_path):
+    return make_runs(data, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """Return the folder of runs beside a fold explained by all methods, and what was found."""
+    runs = make_runs(data, tmp_path_factory.mktemp("whole"))
+    return runs, explain(data, runs)
+
+
+@pytest.fixture
+def explained(whole, tmp_path):
+    """Return a copy of it, which a test may change."""
+    runs, found = whole
+    shutil.copytree(runs.parent, tmp_path / "copy")
+    return tmp_path / "copy" / "runs", found
 
 
 def explain(data, runs, only=()):
@@ -68,8 +88,8 @@ def note_judged(monkeypatch, stop_after=1000):
     return calls
 
 
-def test_a_fold_is_explained_by_all_methods_in_all_conditions(data, runs, monkeypatch):
-    found = explain(data, runs)
+def test_a_fold_is_explained_by_all_methods_in_all_conditions(data, explained, monkeypatch):
+    runs, found = explained
     rows = np.flatnonzero(data.clips.fold == PROFILE.test_fold)
     constrained = {"LinearNoBiasSoftplus", "MelConstrainedLinear", "MelBasisTransform", "optimum"}
     clean = {OURS, *names_of("rival"), *names_of("control")}
@@ -117,8 +137,8 @@ def test_an_interrupted_run_goes_on_with_the_next_method(data, runs, monkeypatch
     pd.testing.assert_frame_equal(found[: len(kept)][kept.columns], kept, check_dtype=False)
 
 
-def test_other_weights_start_anew(data, runs, monkeypatch):
-    found = explain(data, runs)
+def test_other_weights_start_anew(data, explained, monkeypatch):
+    runs, found = explained
     weights = next(runs.glob("*/model.safetensors"))
     model = checkpoint.load(weights, PROFILE, NAMES).cpu()
     with torch.no_grad():

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from browser import Page, chromium, show
+from browser import Page, show
 from PIL import Image
 
 from esc_lib.config import PROFILES, FrontEnd
@@ -287,23 +287,15 @@ TIME_S = np.arange(3 * 16_000) / 16_000  # the frequency of this sound tells the
 RISING = 0.3 * np.sin(2 * np.pi * (500 * TIME_S + 500 * TIME_S**2)) + noise(len(TIME_S)) / 10
 
 
-@pytest.fixture(scope="module")
-def browser():
-    driver = chromium()
-    yield driver
-    driver.quit()
-
-
 @pytest.fixture
-def page(browser, tmp_path):
+def page(driver, tmp_path):
     """Open a page that holds one block twice, and a dark rule that frames images."""
     grid = [[replace(sound("one"), waveform=RISING), sound("two", 1.0)]]
     block = element(grid, headings=["left", "right"])
     dark = "<style>body .cell img{filter:brightness(.5);padding:8px}</style>"
     names = "<script>var names = Object.keys(window)</script>"
-    browser.set_window_size(1000, 900)
-    show(browser, tmp_path, names + dark + 2 * f'<div class="cell">{block}</div>')
-    return browser
+    show(driver, tmp_path, names + dark + 2 * f'<div class="cell">{block}</div>')
+    return driver
 
 
 def at(page, number):

@@ -3,11 +3,12 @@
 import base64
 import io
 from dataclasses import replace
+from functools import cache
 
 import matplotlib as mpl
 import numpy as np
 import pytest
-from browser import Page, chromium, show
+from browser import Page, show
 from PIL import Image
 
 from esc_lib.config import PROFILES
@@ -29,6 +30,12 @@ def element(snapshots=None, epochs=EPOCHS, name="Linear", settings=FRONT_END, ca
     return trace_slider(snapshots, epochs, name, settings, caption).data
 
 
+@cache
+def plain():
+    """Return the element that most tests read; drawing takes long."""
+    return element()
+
+
 def pngs(text):
     prefix = "data:image/png;base64,"
     sources = [image["src"] for image in Page(text).all("img")]
@@ -43,7 +50,7 @@ def pixels(png):
 
 
 def test_one_opaque_white_image_per_epoch_all_of_one_size():
-    images = [pixels(png) for png in pngs(element())]
+    images = [pixels(png) for png in pngs(plain())]
     assert {image.shape for image in images} == {(330, 1000, 4)}
     assert len(images) == len(EPOCHS)
     for image in images:
@@ -53,7 +60,7 @@ def test_one_opaque_white_image_per_epoch_all_of_one_size():
 
 
 def test_images_differ_where_snapshots_do_and_only_there():
-    changing = pngs(element())
+    changing = pngs(plain())
     assert len(set(changing)) == len(EPOCHS)
     constant = pngs(element(growing(3)[[-1, -1, -1]]))
     assert len(set(constant)) == 1
@@ -61,12 +68,12 @@ def test_images_differ_where_snapshots_do_and_only_there():
 
 
 def test_scale_is_that_of_the_final_atoms_together():
-    assert pngs(element()) == pngs(element(growing(3) * 8))  # divides out without rounding
-    assert pngs(element()) != pngs(element(growing(3) * 2.0 ** np.arange(20)))
+    assert pngs(plain()) == pngs(element(growing(3) * 8))  # divides out without rounding
+    assert pngs(plain()) != pngs(element(growing(3) * 2.0 ** np.arange(20)))
 
 
 def test_last_epoch_is_shown_at_first():
-    page = Page(element())
+    page = Page(plain())
     shown = [image["data-epoch"] for image in page.all("img") if "hidden" not in image]
     hidden = [image["data-epoch"] for image in page.all("img") if "hidden" in image]
     assert (shown, hidden) == (["60"], ["20", "40"])
@@ -77,7 +84,7 @@ def test_last_epoch_is_shown_at_first():
 
 
 def test_label_and_alternative_texts_name_model_and_epoch():
-    page = Page(element())
+    page = Page(plain())
     tags = [tag for tag, _ in page.elements]
     assert tags[tags.index("label") :][:3] == ["label", "span", "input"]  # the label holds it
     for image, epoch in zip(page.all("img"), EPOCHS, strict=True):
@@ -94,7 +101,7 @@ def test_text_is_escaped():
 
 
 def test_nothing_is_loaded_from_elsewhere_and_nothing_has_an_id():
-    page = Page(element())
+    page = Page(plain())
     assert "http" not in "".join(page.scripts + page.styles) + page.seen
     for _, attributes in page.elements:
         assert not {"href", "id"} & set(attributes)
@@ -104,7 +111,7 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_has_an_id():
 def test_same_input_gives_the_same_text_whatever_the_style_and_changes_nothing():
     snapshots = growing(3)
     kept = snapshots.copy()
-    first = element(snapshots)
+    first = plain()
     other = {"figure.dpi": 50, "font.size": 20, "axes.facecolor": "black"}
     with mpl.rc_context(other):
         assert element(snapshots) == first
@@ -139,17 +146,10 @@ def test_snapshots_that_do_not_fit_are_refused(snapshots, epochs):
 # --------------------------------------------------------------------------------- a browser
 
 
-@pytest.fixture(scope="module")
-def driver():
-    driver = chromium()
-    yield driver
-    driver.quit()
-
-
 def test_each_slider_shows_its_own_epoch(driver, tmp_path):
     from selenium.webdriver.common.keys import Keys
 
-    show(driver, tmp_path, element() + element())
+    show(driver, tmp_path, plain() + plain())
     roots = driver.find_elements("css selector", ".trace-slider")
 
     def seen(root):
@@ -169,7 +169,7 @@ def test_each_slider_shows_its_own_epoch(driver, tmp_path):
 
 def test_without_its_script_the_last_epoch_is_seen_and_no_slider(driver, tmp_path):
     driver.set_window_size(600, 600)
-    show(driver, tmp_path, element().partition("<script>")[0])
+    show(driver, tmp_path, plain().partition("<script>")[0])
     images = driver.find_elements("css selector", "img")
     assert [image.is_displayed() for image in images] == [False, False, True]
     assert images[2].rect["width"] <= driver.execute_script("return innerWidth")

@@ -157,6 +157,11 @@ def train_saving_each_step(folder, profile):
     train(folder, profile)
 
 
+def written(folder):
+    """Return when a run's state was last written; reading it at every look would take long."""
+    return [path.stat().st_mtime_ns for path in folder.glob("run_*/last.pt")]
+
+
 def steps_saved(folder):
     """Return how many steps of three an epoch a run has saved."""
     if not list(folder.glob("run_*/last.pt")):
@@ -170,7 +175,7 @@ def test_a_run_killed_ten_times_equals_one_that_was_not(name, tmp_path):
     profile = {"thesis": PROFILE, "strong": with_training(recipe=STRONG)}[name]
     profile = with_training(profile, epochs=60)
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["esc_lib.training.classifier"])  # imports torch once
+    server.set_forkserver_preload(["esc_lib.training.classifier", "librosa.filters"])  # loaded once
     rng = np.random.default_rng()
     killed, n_saved = 0, [0]
     for _ in range(10):
@@ -178,9 +183,12 @@ def test_a_run_killed_ten_times_equals_one_that_was_not(name, tmp_path):
             target=train_saving_each_step, args=(tmp_path / "killed", profile), daemon=True
         )
         process.start()
-        deadline = time.monotonic() + 60
-        while steps_saved(tmp_path / "killed") <= n_saved[-1]:
+        deadline, seen = time.monotonic() + 60, None
+        while (now := written(tmp_path / "killed")) == seen or (
+            steps_saved(tmp_path / "killed") <= n_saved[-1]
+        ):
             assert process.is_alive() and time.monotonic() < deadline, "no step was saved"
+            seen = now
             time.sleep(0.005)
         process.join(rng.uniform(0, 0.1))
         killed += process.is_alive()
@@ -228,26 +236,33 @@ def without_dropout(name):
     return with_training(profile, learning_rate=0.01)
 
 
-@pytest.mark.parametrize("name", ["thesis", "strong"])
-def test_two_processes_follow_the_curve_of_one(name, tmp_path):
-    one = train(tmp_path / "one", without_dropout(name))
-    script = tmp_path / "two.py"
+@pytest.fixture(scope="module")
+def curves_of_two(tmp_path_factory):
+    """Return the histories of both recipes from one start of two processes."""
+    folder = tmp_path_factory.mktemp("two")
+    script = folder / "two.py"
     script.write_text(
         "import sys, torch\n"
         f"sys.path[:0] = {[str(Path(__file__).parents[i]) for i in (0, 1, 2)]!r}\n"
         "import test_classifier as t\n"
         "torch.set_num_threads(1)\n"
-        f"fit = t.train({str(tmp_path / 'two')!r}, t.without_dropout({name!r}))\n"
-        "if torch.distributed.get_rank() == 0:\n"
+        "for name in ('thesis', 'strong'):\n"
+        f"    fit = t.train({str(folder)!r} + '/' + name, t.without_dropout(name))\n"
         "    assert torch.distributed.get_world_size() == 2\n"
         "    assert torch.distributed.get_backend() == 'gloo'\n"
-        f"    fit.history.to_csv({str(tmp_path / 'two.csv')!r}, index=False)\n"
+        "    if torch.distributed.get_rank() == 0:\n"
+        f"        fit.history.to_csv({str(folder)!r} + f'/{{name}}.csv', index=False)\n"
     )
     fabric = Path(sys.executable).with_name("fabric")
     command = [fabric, "run", "--accelerator=cpu", "--devices=2", "--strategy=ddp", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
-    two = pd.read_csv(tmp_path / "two.csv")
+    return {name: pd.read_csv(folder / f"{name}.csv") for name in ("thesis", "strong")}
+
+
+@pytest.mark.parametrize("name", ["thesis", "strong"])
+def test_two_processes_follow_the_curve_of_one(name, curves_of_two, tmp_path):
+    one, two = train(tmp_path / "one", without_dropout(name)), curves_of_two[name]
     # rounding moves a maximum of a pool now and then, and few channels feel it: 1 % was seen
     columns = ["train_loss", "validation_loss", "learning_rate"]
     tolerance = {"train_loss": 0.02, "validation_loss": 0.005, "learning_rate": 1e-6}
