@@ -1,7 +1,6 @@
 """All methods on the same decisions: one row per clip, condition and method."""
 
 import json
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -73,12 +72,9 @@ def explain_fold(
         for name, method in tqdm(known.items(), desc=f"explaining, {condition}"):
             if (only and name not in only) or (condition, name) in before:
                 continue
-            started = time.perf_counter()
-            mask = method.masks(explainer)
-            seconds = time.perf_counter() - started
             rows = inputs.rows
-            table = judge(explainer, mask).assign(
-                condition=condition, method=name, row=rows, seconds=seconds / len(rows),
+            table = judge(explainer, method.masks(explainer)).assign(
+                condition=condition, method=name, row=rows,
                 filename=data.clips.filename.iloc[rows].to_numpy(),
                 source=data.clips.src_file.iloc[rows].to_numpy(),
                 label=data.labels[rows].numpy(), predicted=explainer.targets.cpu().numpy(),

@@ -157,7 +157,7 @@ def test_a_new_method_is_found_in_the_comparison(data, runs, monkeypatch):
     found = explain(data, runs, only=(OURS, "loud")).assign(fold=1)
     assert set(found[found.condition == "clean"].method) == {OURS, "loud"}
     assert set(found[found.condition == "white noise"].method) == {OURS}
-    assert "loud" in scores.ranking(found, OURS).index
+    assert "loud" in scores.ranking(found, OURS, pd.Series()).index
     assert any(name.startswith("loud, ") for name in checks.rival_shapes())
 
 
