@@ -2,7 +2,7 @@
 
 Everyone starts from one waveform in memory and ends with a mask or a heat map; nobody finds what
 another has computed. The measure is one forward and one backward pass of the same network for the
-same clip, in the precision that explanations use, down to the spectrogram: the least that a gradient
+same clip, in the precision that explanations use, down to the spectrogram: the least a gradient
 takes. Weights and dictionaries are fresh; what anything costs does not depend on their values.
 """
 

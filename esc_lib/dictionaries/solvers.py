@@ -20,7 +20,7 @@ from esc_lib.dictionaries.statistics import Statistics, squared_error
 from esc_lib.layers.hooks import pool_frames
 
 FLOOR = 1e-4  # divergences look no deeper than 80 dB below a clip's peak, as the front end does
-CLIPS = 512  # read at a time where there are more
+CLIPS = 256  # read at a time where there are more
 FRAMES = 8192  # at most, for a factorisation that has to find H too
 
 
