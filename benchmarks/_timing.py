@@ -18,6 +18,7 @@ from esc_lib.machine.hardware import best_device, best_precision
 from esc_lib.sound.audio import to_int16
 
 CLIP_S = 5.0
+MODE = "bfloat16 peak (GFLOP/s)"
 PACKAGES = ("torch", "torchaudio", "librosa", "numpy", "scipy")
 
 
@@ -88,8 +89,20 @@ def interleave(
 
 
 def spread(seconds: list[float]) -> dict[str, float]:
-    """Return the columns by which a reader judges a median."""
-    return {"seconds": float(np.median(seconds)), "lowest": min(seconds), "highest": max(seconds)}
+    """Return the columns by which a reader judges a median, and all rounds."""
+    ends = {"lowest": min(seconds), "highest": max(seconds)}
+    return {"seconds": float(np.median(seconds)), **ends, "rounds": [float(s) for s in seconds]}
+
+
+def matrix_peak(size: int = 1024, repeats: int = 5) -> float:
+    """Return GFLOP/s of the best of a few bfloat16 products: the mode that the machine is in.
+
+    Some processors' matrix units run at half their rate while the machine is warm or shared.
+    """
+    left, right = torch.randn(2, size, size, device=best_device()).bfloat16()
+    torch.mm(left, right)
+    seconds = interleave({"": lambda: torch.mm(left, right)}, repeats)[""]
+    return 2 * size**3 / min(seconds) / 1e9
 
 
 def environment() -> dict[str, object]:
@@ -104,6 +117,7 @@ def environment() -> dict[str, object]:
         "precision": best_precision(),
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "not set"),
         "load at the start": round(os.getloadavg()[0], 2),
+        MODE: round(matrix_peak()),
         "system": platform.platform(),
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
@@ -121,12 +135,17 @@ def header(title: str, found: Mapping[str, object]) -> None:
 def report(
     arguments: argparse.Namespace, found: Mapping[str, object], rows: list[dict], **totals
 ) -> None:
-    """Print a table, and save it with settings and environment where ``--json`` says."""
-    print(pd.DataFrame(rows).to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    """Print a table, and save it with settings and environment where ``--json`` says.
+
+    Rounds are saved only; to the environment comes the machine's mode at the end.
+    """
+    table = pd.DataFrame(rows).drop(columns="rounds", errors="ignore")
+    print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     if arguments.json is None:
         return
     settings = {name: value for name, value in vars(arguments).items() if name != "json"}
-    content = {"settings": settings, "environment": dict(found), "rows": rows, **totals}
+    found = {**found, f"{MODE}, at the end": round(matrix_peak())}
+    content = {"settings": settings, "environment": found, "rows": rows, **totals}
     text = json.dumps(content, indent=1, default=str) + "\n"
     write_atomically(arguments.json, lambda path: path.write_text(text, encoding="utf-8"))
 

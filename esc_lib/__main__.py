@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 from esc_lib.config import PROFILES, RECIPES, Profile, get_profile, variant
 from esc_lib.data import decoding, esc50, prepare
-from esc_lib.data.clips import open_data
+from esc_lib.data.clips import WAVEFORMS, open_data
 from esc_lib.machine.fingerprint import ROOT
 from esc_lib.machine.provenance import checksum_of
 from esc_lib.study import find, root
@@ -24,8 +25,11 @@ def verify(folder: str | None, profile: str) -> None:
     """
     settings = get_profile(profile)
     clips = esc50.read_clips(prepare(profile, folder), esc10_only=settings.esc10_only)
-    decoded = decoding.decode(clips, settings.front_end.sr, settings.front_end.n_samples)
-    print("\n".join(decoding.describe(clips, decoded.report)))
+    own = settings.front_end
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch, WAVEFORMS)
+        report = decoding.decode(clips, own.sr, own.n_samples, file).report
+    print("\n".join(decoding.describe(clips, report)))
 
 
 def train(options: argparse.Namespace) -> None:

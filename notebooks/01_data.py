@@ -38,7 +38,8 @@ settings = chapter.settings
 # %% tags=["remove-stderr"]
 source = data.prepare(profile, data_folder)
 clips = data.read_clips(source, esc10_only=settings.esc10_only)
-decoded = data.decode(clips, settings.front_end.sr, settings.front_end.n_samples)
+own = settings.front_end
+decoded = data.decode(clips, own.sr, own.n_samples, chapter.folder / data.WAVEFORMS)
 verdict = data.describe(clips, decoded.report)
 print("\n".join(verdict))
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -12,8 +13,19 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import _timing, exact_solver, front_end, training_step
+from benchmarks import (
+    __main__,
+    _timing,
+    exact_solver,
+    explanation,
+    front_end,
+    memory,
+    page,
+    peak,
+    training_step,
+)
 from esc_lib.config import Augmentation, FrontEnd
+from esc_lib.machine.fingerprint import ROOT
 from esc_lib.sound.log_mel import LogMel
 
 NARROW = ["--channels", "4", "8", "8", "8", "8"]
@@ -87,6 +99,193 @@ def test_script_runs_and_saves_its_rows(
         assert row["contender"] in printed
         for column in columns | {"seconds", "lowest", "highest"}:
             assert np.isfinite(row[column]) and row[column] > 0, (row["contender"], column)
+
+
+def run_here(module, path, monkeypatch, *arguments):
+    """Run a script in this process, where nothing that it measures is looked at."""
+    monkeypatch.setattr(sys, "argv", [module.__name__, *arguments, "--json", str(path)])
+    module.main()
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_explanation_times_ours_and_others_against_one_pass(tmp_path, monkeypatch, capsys):
+    arguments = ["--repeats", "1", *NARROW]
+    content = run_here(explanation, tmp_path / "rows.json", monkeypatch, *arguments)
+    rows = {row["contender"]: row for row in content["rows"]}
+    assert list(rows)[:2] == [explanation.PASS, "components (ours)"]
+    assert {"captum's Grad-CAM", "captum's integrated gradients"} < set(rows)
+    for row in content["rows"]:
+        assert all(np.isfinite(row[column]) and row[column] > 0 for column in ("passes", "ms"))
+    assert rows[explanation.PASS]["passes"] == 1
+    assert "ours takes" in capsys.readouterr().out
+
+
+def test_explanation_begins_every_call_anew_and_what_is_not_finite_stops_it(monkeypatch, tmp_path):
+    new = explanation.decision((4, 8, 8, 8, 8), torch.device("cpu"))
+    assert new() is not new() and "features" not in vars(new())
+    monkeypatch.setattr(explanation, "captums_gradcam", lambda _: torch.tensor(torch.nan))
+    with pytest.raises(SystemExit, match="explanation: captum's Grad-CAM is not finite"):
+        run_here(explanation, tmp_path / "rows.json", monkeypatch, *NARROW)
+
+
+def test_memory_measures_every_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "measure_in_process", memory.measure)
+    arguments = ["--clips", "40", "--full", "--folder", str(tmp_path), *NARROW]
+    content = run_here(memory, tmp_path / "rows.json", monkeypatch, *arguments)
+    assert [row["contender"] for row in content["rows"]] == list(memory.STEPS)
+    for row in content["rows"]:
+        assert 0 < row["walked"] <= 40 and row["peak"] > 0.05 and row["cpu_s"] > 0
+    assert content["steps"] == {}  # one number of clips has no slope
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.json"]
+
+
+def test_memory_fits_growth_to_the_narrow_network():
+    costs = {100: 2.0, 200: 4.0, 400: 8.0}
+    rows = [
+        {"contender": step, "clips": n, "width": 4, "walked": n, "cpu_s": s, "anonymous": n / 1000,
+         "peak": 9}
+        for step in ("decoding", "Grad-CAM") for n, s in costs.items()
+    ]  # fmt: skip
+    found = memory.summary([*rows, rows[0] | {"width": 64, "anonymous": 5}])
+    assert found["decoding"] == pytest.approx({"gb_per_1000": 1, "exponent": 1})
+    assert set(found["Grad-CAM"]) == {"gb_per_1000"}  # sees as many clips however many there are
+
+
+def test_a_step_that_fails_is_named(monkeypatch, tmp_path):
+    failed = subprocess.CompletedProcess([], 1, stdout="", stderr="Traceback\nMemoryError: 9 GB")
+    monkeypatch.setattr(memory.subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(memory, "write_clips", lambda *_: None)
+    arguments = ["--clips", "40", "--folder", str(tmp_path), *NARROW]
+    with pytest.raises(SystemExit, match=r"decoding on 40 clips failed \(MemoryError: 9 GB\)"):
+        run_here(memory, tmp_path / "rows.json", monkeypatch, *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+# ------------------------------------------------------------------------- one table, one page
+
+
+def timed(contender, *rounds, **more):
+    return {"contender": contender, **_timing.spread(list(rounds)), **more}
+
+
+@pytest.fixture
+def record():
+    """Return a record as a run of all scripts leaves it."""
+    found = dict.fromkeys(("processor", "instructions", "accelerator", "precision", "torch"), "x")
+    found |= {"threads": 1, "load at the start": 0.1, _timing.MODE: 400}
+    rows = {
+        "front_end": [timed("librosa, clip by clip", 10, 12, 11), timed("ours, cpu", 1, 1.5, 1)],
+        "training_step": [timed("thesis, 2 workers", 8, 8), timed("thesis, 0 workers", 9, 9),
+                          timed("ours", 2, 2)],
+        "peak": [timed("matrices of 64, bfloat16", 1, share_of_peak=1, dtype="bfloat16"),
+                 timed("training step of 2", 1, 2, 3, share_of_peak=0.6, dtype="bfloat16")],
+        "explanation": [timed(explanation.PASS, 1, 1), timed("components (ours)", 1.2, 1.6),
+                        timed("components (ours), and its sound", 2, 2)],
+        "exact_solver": [timed("scikit-learn", 6), timed("ours", 2)],
+        "memory": [
+            {"contender": step, "clips": n, "width": width, "walked": n, "cpu_s": n / 100,
+             "anonymous": 0.5 + n / 10000, "peak": 2}
+            for step in memory.STEPS for n, width in ((500, 16), (2000, 16), (2000, 64))
+        ],
+    }  # fmt: skip
+    record = {script: {"environment": found, "rows": of} for script, of in rows.items()}
+    record["training_step"]["baseline"] = "thesis, 2 workers"
+    record["memory"]["steps"] = memory.summary(rows["memory"])
+    return record
+
+
+def test_one_table_holds_all_ratios_and_their_worst_rounds(record):
+    table = page.ratios(record).set_index(["benchmark", "contender"])
+    expected = {
+        ("front end", "ours, cpu"): (11, 8),
+        ("training step", "thesis, 0 workers"): (8 / 9, 8 / 9),
+        ("training step", "ours"): (4, 4),
+        ("peak", "training step of 2"): (0.6, 0.4),
+        ("explanation of a clip", "components (ours)"): (1.4, 1.6),
+        ("explanation of a clip", "components (ours), and its sound"): (2, 2),
+        ("exact solver", "ours"): (3, 3),
+    }
+    assert table.index.tolist() == list(expected)
+    np.testing.assert_allclose(table[["ratio", "worst round"]], list(expected.values()))
+    met = table.met.dropna().to_dict()
+    assert list(met.values()) == [False, True, False, True]
+    assert (table["bfloat16 peak"] == "400").all()
+
+
+def test_the_page_says_what_was_found(record):
+    text = page.text(record)
+    opening = text.partition("## Ratios")[0]
+    assert "ours, cpu, 11 times as fast as librosa, clip by clip; 8 in the worst round" in opening
+    assert opening.count("not met") == 2 and opening.count(", met.") == 3
+    assert "at most 0.7 GB in any step" in opening and "power of 1.00 to 1.00" in opening
+    assert "nan" not in text and all(f"| {step} | 0.55 | 0.70 |" in text for step in memory.STEPS)
+    only = page.text({"peak": record["peak"]})
+    assert "training step of 2" in only and "Memory" not in only
+
+
+def test_the_picture_is_readable_and_the_same_each_time(record, tmp_path):
+    (tmp_path / "_static").mkdir()
+    page.write(record, tmp_path)
+    svg = (tmp_path / page.CURVES).read_text(encoding="utf-8")
+    page.write(record, tmp_path)
+    assert (tmp_path / page.CURVES).read_text(encoding="utf-8") == svg
+    width_pt = float(re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)[1])
+    assert 6 <= width_pt / 72 <= 7
+    sizes_px = [float(size) for size in re.findall(r'font[^"]*?([\d.]+)px', svg)]
+    assert sizes_px and min(sizes_px) * 96 / 72 >= 9
+    for words in (*memory.STEPS, "goal", "processor time (s)", "memory at most (GB)"):
+        assert f">{words}<" in svg
+
+
+def test_all_scripts_are_run_and_recorded_and_some_may_be_run_again(record, tmp_path, monkeypatch):
+    calls, path = [], tmp_path / "results" / "benchmarks.json"
+    (tmp_path / "book" / "_static").mkdir(parents=True)
+    monkeypatch.setattr(__main__, "ROOT", tmp_path)
+    monkeypatch.setattr(__main__, "RECORD", path)
+    monkeypatch.setattr(__main__, "measure", lambda *call: calls.append(call) or record[call[0]])
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
+        __main__.main()
+
+    call("--quick")
+    assert [name for name, _ in calls] == list(record) and not path.exists()
+    assert all(options[:2] == ["--repeats", "1"] for _, options in calls)
+    call()
+    assert json.loads(path.read_text()) == record
+    assert (tmp_path / "book" / page.PAGE).read_text("utf-8") == page.text(record)
+    record["peak"]["rows"][1]["share_of_peak"] = 0.3
+    calls.clear()
+    call("--scripts", "peak")
+    assert [name for name, _ in calls] == ["peak"]
+    again = json.loads(path.read_text())
+    assert again == record and list(again) == list(record)
+
+
+def test_the_smallest_run_of_all_scripts_has_options_that_they_know(monkeypatch):
+    modules = {
+        "front_end": front_end, "training_step": training_step, "peak": peak, "memory": memory,
+        "explanation": explanation, "exact_solver": exact_solver,
+    }  # fmt: skip
+    monkeypatch.setattr(front_end, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(peak, "keep_freed_memory", lambda: None)
+    for script, (usual, quick) in __main__.SCRIPTS.items():
+        for options in (usual, quick):
+            seen = []
+            stop = lambda title, found, seen=seen: seen.append(title) or sys.exit(0)  # noqa: E731
+            monkeypatch.setattr(_timing, "header", stop)
+            monkeypatch.setattr(sys, "argv", [script, *options])
+            with pytest.raises(SystemExit) as stopped:
+                modules[script].main()
+            assert stopped.value.code == 0 and len(seen) == 1
+
+
+def test_the_page_in_the_book_is_that_of_the_record():
+    if not __main__.RECORD.is_file():
+        pytest.skip("nothing was recorded")
+    kept = json.loads(__main__.RECORD.read_text(encoding="utf-8"))
+    assert (ROOT / "book" / page.PAGE).read_text(encoding="utf-8") == page.text(kept)
+    assert (ROOT / "book" / page.CURVES).is_file()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Which clips there are, and on which side of a split each stands."""
 
-from esc_lib.data.clips import Data, open_data, save_data
+from esc_lib.data.clips import WAVEFORMS, Data, open_data, save_data
 from esc_lib.data.decoding import characteristics, decode, describe
 from esc_lib.data.esc50 import major_category, read_clips, thesis_group
 from esc_lib.data.folders import prepare

@@ -11,6 +11,8 @@ import torch
 from esc_lib.data.splits import Split, name_parts
 from esc_lib.machine.files import write_atomically
 
+WAVEFORMS = "waveforms.npy"
+
 
 @dataclass(frozen=True)
 class Data:
@@ -59,15 +61,17 @@ class Data:
 
 
 def save_data(folder: Path, clips: pd.DataFrame, waveforms: np.ndarray, n_valid: np.ndarray):
-    """Write the clips that :func:`open_data` opens."""
-    write_atomically(folder / "waveforms.npy", lambda p: _save_npy(p, waveforms))
+    """Write the clips that :func:`open_data` opens; waveforms mapped from their place are there."""
+    file = folder / WAVEFORMS
+    if Path(getattr(waveforms, "filename", None) or "") != file.absolute():
+        write_atomically(file, lambda p: _save_npy(p, waveforms))
     write_atomically(folder / "n_valid.npy", lambda p: _save_npy(p, n_valid))
     write_atomically(folder / "clips.csv", lambda p: clips.to_csv(p, index=False))
 
 
 def open_data(folder: Path) -> Data:
     """Open what notebook 01 wrote; waveforms stay on disk until they are used."""
-    waveforms = np.load(folder / "waveforms.npy", mmap_mode="c")
+    waveforms = np.load(folder / WAVEFORMS, mmap_mode="c")
     n_valid = np.load(folder / "n_valid.npy")
     clips = pd.read_csv(folder / "clips.csv")
     return Data(clips, torch.from_numpy(waveforms), torch.from_numpy(n_valid), folder.resolve())

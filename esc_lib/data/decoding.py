@@ -15,43 +15,46 @@ SILENCE_DB = -80.0
 
 @dataclass(frozen=True)
 class Decoded:
-    """Clips in memory."""
+    """Clips in a file, of which what is used comes into memory."""
 
-    waveforms: np.ndarray  # int16, (clips, samples), zero beyond a clip's end
+    waveforms: np.ndarray  # int16, (clips, samples), zero beyond a clip's end; mapped
     n_valid: np.ndarray  # int64, (clips,), samples of each clip that were kept
     report: pd.DataFrame  # a row per clip: filename, sr (Hz), duration_s, peak_db, rms_db, silent
 
 
-def decode(clips: pd.DataFrame, sr: int, n_samples: int) -> Decoded:
+def decode(clips: pd.DataFrame, sr: int, n_samples: int, file: Path) -> Decoded:
     """Decode every clip once: mono, resampled to `sr` Hz, cut to `n_samples`, 16 bits.
+
+    Waveforms go to the `file`, ``.npy``, clip by clip: memory does not grow with their number.
 
     Raises
     ------
     FileNotFoundError, ValueError : from ``audio.read``, naming the clip.
     """
-    waveforms = np.zeros((len(clips), n_samples), np.int16)
-    n_valid = np.zeros(len(clips), np.int64)
+    header = {"descr": "<i2", "fortran_order": False, "shape": (len(clips), n_samples)}
+    n_valid, rows = np.zeros(len(clips), np.int64), []
 
-    def decode_one(job: tuple[int, str]) -> dict:
-        row, path = job
+    def decode_one(path: str) -> tuple[np.ndarray, dict]:
         waveform, own_sr = audio.read(path)
         samples = audio.to_int16(audio.resample(waveform, own_sr, sr))
-        n_valid[row] = min(len(samples), n_samples)
-        waveforms[row] = audio.fit_length(samples, n_samples)
-        return {
+        return samples, {
             "sr": own_sr,
             "duration_s": len(waveform) / own_sr,
             "peak_db": _decibel(np.abs(waveform).max()),
             "rms_db": _decibel(np.sqrt(np.mean(waveform**2))),
         }
 
-    with ThreadPoolExecutor() as pool:
-        jobs = pool.map(decode_one, enumerate(clips.path))
-        rows = list(tqdm(jobs, total=len(clips), desc="decoding", unit="clip"))
+    with ThreadPoolExecutor() as pool, file.open("wb") as written:
+        np.lib.format.write_array_header_1_0(written, header)
+        jobs = pool.map(decode_one, clips.path)
+        for samples, row in tqdm(jobs, total=len(clips), desc="decoding", unit="clip"):
+            n_valid[len(rows)] = min(len(samples), n_samples)
+            rows.append(row)
+            written.write(audio.fit_length(samples, n_samples).astype("<i2"))
     report = pd.DataFrame(rows)
     report.insert(0, "filename", clips.filename.to_numpy())
     report["silent"] = report.peak_db < SILENCE_DB
-    return Decoded(waveforms, n_valid, report)
+    return Decoded(np.load(file, mmap_mode="c"), n_valid, report)
 
 
 def _decibel(amplitude: float) -> float:

@@ -1,6 +1,8 @@
 """V and H of many clips: summed up for fitting, kept for judging, and saved for the next time."""
 
 import inspect
+import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,28 +43,41 @@ def gather(
     keep: Sequence[str] = (),
     reduction: str = "mean",
     noise_seed: int | None = None,
+    scratch: Path | None = None,
 ) -> Gathered:
     """Read the layers' H of some clips, batch by batch; only what is asked for is kept.
 
     Layers come with the one of most frames first. H is kept clip by clip for those in `keep`, and
     reduced over frequency by "mean" or "max"; with a `noise_seed`, uniform noise in the place of
-    every H is summed up, too.
+    every H is summed up, too. What is kept clip by clip is mapped to files in the folder `scratch`,
+    if there is one.
     """
-    statistics, noise, mels = {}, {}, []
-    kept: dict[str, list] = {layer: [] for layer in keep}
+    statistics, noise, kept, done = {}, {}, {}, 0
     generator = None if noise_seed is None else torch.Generator().manual_seed(noise_seed)
-    for _, mel, maps in stream(model, front_end, data, rows, layers):
-        mels.append(pool_frames(mel, maps[layers[0]].shape[-1]).cpu())
+    for batch, mel, maps in stream(model, front_end, data, rows, layers):
+        place = slice(done, done := done + len(batch))
+        mel = pool_frames(mel, maps[layers[0]].shape[-1]).cpu()
+        found = {"mel": mel}
         for layer in layers:
             h = reduce_frequency(maps[layer].float(), reduction).cpu()
-            v = pool_frames(mels[-1], h.shape[-1])
+            v = pool_frames(mel, h.shape[-1])
             _add(statistics, layer, Statistics.of(v, h))
             if generator is not None:
                 _add(noise, layer, Statistics.of(v, torch.rand(h.shape, generator=generator)))
-            if layer in kept:
-                kept[layer].append(h)
-    h = {layer: torch.cat(parts) for layer, parts in kept.items()}
-    return Gathered(statistics, noise, h, torch.cat(mels))
+            if layer in keep:
+                found[layer] = h
+        for name, values in found.items():
+            if name not in kept:
+                kept[name] = _empty((len(rows), *values.shape[1:]), scratch and scratch / name)
+            kept[name][place] = values
+    return Gathered(statistics, noise, mel=kept.pop("mel"), h=kept)
+
+
+def _empty(shape: tuple[int, ...], file: Path | None) -> torch.Tensor:
+    """Return room for float32 values, in memory or in a file."""
+    if file is None:
+        return torch.empty(shape)
+    return torch.from_file(str(file), shared=True, size=math.prod(shape)).reshape(shape)
 
 
 def _add(sums: dict[str, Statistics], layer: str, batch: Statistics) -> None:
@@ -77,14 +92,18 @@ def gather_once(
     The file, named after what was chosen, is replaced if network, clips, choices or the code that
     computes it have changed since.
     """
-    known = (args, kwargs, front_end.settings, model, data.waveforms[rows], data.n_valid[rows])
+    sounds = (data.waveforms[some] for some in np.array_split(rows, -(-len(rows) // 64)))
+    known = (args, kwargs, front_end.settings, model, sounds, data.n_valid[rows])
     identity = fingerprint(*known, code=[__file__, inspect.getfile(type(model))])
     kinds = ("statistics", "noise")
 
     def make() -> dict:  # of tensors and numbers only
-        found = vars(gather(model, front_end, data, rows, *args, **kwargs))
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            own = kwargs | {"scratch": Path(scratch)}
+            found = vars(gather(model, front_end, data, rows, *args, **own))
         return found | {kind: {k: vars(sums) for k, sums in found[kind].items()} for kind in kinds}
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     kept = made_once(path, identity, make)
     sums = {kind: {k: Statistics(**one) for k, one in kept[kind].items()} for kind in kinds}
     return Gathered(**sums, h=kept["h"], mel=kept["mel"])

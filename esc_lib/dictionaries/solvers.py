@@ -9,6 +9,7 @@ lee1999learning
 """
 
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -16,8 +17,10 @@ from sklearn.decomposition import MiniBatchNMF
 from sklearn.exceptions import ConvergenceWarning
 
 from esc_lib.dictionaries.statistics import Statistics, squared_error
+from esc_lib.layers.hooks import pool_frames
 
 FLOOR = 1e-4  # divergences look no deeper than 80 dB below a clip's peak, as the front end does
+CLIPS = 256  # read at a time where there are more
 FRAMES = 8192  # at most, for a factorisation that has to find H too
 
 
@@ -78,24 +81,46 @@ def divergence(v: torch.Tensor, estimate: torch.Tensor, beta: float) -> torch.Te
 
 
 def solve_divergence(
-    v: torch.Tensor, h: torch.Tensor, beta: float, *, n_iterations: int = 300
+    v: torch.Tensor,
+    h: torch.Tensor,
+    beta: float,
+    *,
+    scale: torch.Tensor | None = None,
+    n_iterations: int = 300,
 ) -> torch.Tensor:
     """Return a W >= 0, (freq, atoms), of small beta divergence by multiplicative updates.
 
     No update makes the divergence larger. For beta 1 the problem is convex in W and the updates
-    approach its optimum; for beta 0 it is not, and they approach a stationary point.
+    approach its optimum; for beta 0 it is not, and they approach a stationary point. V is pooled to
+    the frames of H, and H multiplied by `scale`, (atoms,), some clips at a time: both may be mapped
+    files that are larger than memory.
 
     References
     ----------
     fevotte2011algorithms, section 4 (majorisation-minimisation).
     """
-    v, h = v.clamp_min(FLOOR).transpose(0, 1).flatten(1), h.transpose(0, 1).flatten(1)
+
+    def parts() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for some, its in zip(v.split(CLIPS), h.split(CLIPS)):
+            pooled = pool_frames(some, h.shape[2]).clamp_min(FLOOR)
+            scaled = its if scale is None else its * scale[:, None]
+            yield pooled.transpose(0, 1).flatten(1), scaled.transpose(0, 1).flatten(1)
+
+    ready = list(parts()) if len(v) <= CLIPS else None
     power = 1 / (2 - beta) if beta < 1 else 1.0
-    w = torch.full((len(v), len(h)), float(v.mean() / h.sum(dim=0).mean()), dtype=v.dtype)
+    means = [
+        (float(some.mean()), float(its.sum(dim=0).mean()), some.shape[1])
+        for some, its in ready or parts()
+    ]
+    level, sums, n = np.transpose(means)
+    start = np.average(level, weights=n) / np.average(sums, weights=n)
+    w = torch.full((v.shape[1], h.shape[1]), float(start), dtype=v.dtype)
     for _ in range(n_iterations):
-        estimate = (w @ h).clamp_min(FLOOR)
-        wanted = (v * estimate.pow(beta - 2)) @ h.T
-        present = estimate.pow(beta - 1) @ h.T
+        wanted, present = torch.zeros(2, *w.shape, dtype=w.dtype)
+        for some, its in ready or parts():
+            estimate = (w @ its).clamp_min(FLOOR)
+            wanted += (some * estimate.pow(beta - 2)) @ its.T
+            present += estimate.pow(beta - 1) @ its.T
         w = w * (wanted / present.clamp_min(1e-30)).pow(power)
     return w
 

@@ -6,5 +6,5 @@ from esc_lib.explain.conditions import CONDITIONS, take
 from esc_lib.explain.explainer import Explainer
 from esc_lib.explain.folds import collect, explain_fold, explain_folds
 from esc_lib.explain.heatmaps import gradcam
-from esc_lib.explain.methods import METHODS, OURS, names_of
+from esc_lib.explain.methods import METHODS, OURS, cost, names_of
 from esc_lib.explain.scores import map_correlations

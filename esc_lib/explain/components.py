@@ -79,7 +79,7 @@ def fit_divergence(train: Gathered, layer: str) -> Components:
     fevotte2011algorithms, section 4.
     """
     scale = atom_scale(train.statistics[layer]).float()
-    w = solve_divergence(train.v(layer), train.h[layer] * scale[:, None], beta=1)
+    w = solve_divergence(train.mel, train.h[layer], beta=1, scale=scale)
     return Components(layer, w, scale)
 
 
@@ -120,7 +120,8 @@ def fit(
             found |= fit_squared(sums, block, own, seed, models=chosen, solve=False)
         return {"fitted": {key: vars(one) for key, one in found.items()}}
 
-    identity = fingerprint(own, seed, path.read_bytes(), code=__file__)
+    sums = [vars(of_block) for of_block in train.statistics.values()]
+    identity = fingerprint(own, seed, sums, code=__file__)
     kept = made_once(path.with_name("dictionaries.pt"), identity, make)
     fitted = {key: Components(**one) for key, one in kept["fitted"].items()}
     for block in compared:

@@ -24,7 +24,7 @@ class Inputs:
     wanted: torch.Tensor | None = None  # sums to `waveforms` with the next; None if clean
     unwanted: torch.Tensor | None = None
 
-    def only(self, places: list[int]) -> Self:
+    def only(self, places: list[int] | torch.Tensor) -> Self:
         """Return the clips at these places."""
         arrays = {name: part for name, part in vars(self).items() if hasattr(part, "shape")}
         return replace(self, **{name: part[places] for name, part in arrays.items()})
@@ -53,16 +53,24 @@ def take(
         unwanted, n_valid = waveforms[other], torch.maximum(n_valid, n_valid[other])
     elif condition == "white noise":
         generator = torch.Generator().manual_seed(0)
-        noise = coloured_noise(torch.zeros(len(rows)), waveforms.shape[1], sr, generator)
+        batches = (torch.zeros(len(some)) for some in n_valid.split(BATCH))
+        noise = [coloured_noise(some, waveforms.shape[1], sr, generator) for some in batches]
         inside = torch.arange(waveforms.shape[1], device=device) < n_valid[:, None]
-        unwanted = noise.to(device) * inside
+        unwanted = torch.cat(noise).to(device) * inside
     else:
         raise ValueError(
             f"take: condition={condition!r} is unknown; choose one of {', '.join(CONDITIONS)}."
         )
-    energy = [each.square().sum(dim=1, keepdim=True) for each in (waveforms, unwanted)]
-    unwanted = unwanted * (energy[0] / energy[1].clamp_min(1e-12)).sqrt()
-    peak = (waveforms + unwanted).abs().amax(dim=1, keepdim=True)
+    # in place, some clips at a time: the sounds are a fold's, and all of this memory
+    energy = [
+        torch.cat([some.square().sum(dim=1, keepdim=True) for some in each.split(BATCH)])
+        for each in (waveforms, unwanted)
+    ]
+    unwanted *= (energy[0] / energy[1].clamp_min(1e-12)).sqrt()
+    mixture = waveforms + unwanted
+    peak = torch.maximum(mixture.amax(dim=1, keepdim=True), -mixture.amin(dim=1, keepdim=True))
     level = 1 / peak.clamp_min(1.0)  # nothing clips; the network does not see a change of level
-    wanted, unwanted = waveforms * level, unwanted * level
-    return Inputs(condition, rows, wanted + unwanted, n_valid, wanted, unwanted)
+    waveforms *= level
+    unwanted *= level
+    torch.add(waveforms, unwanted, out=mixture)
+    return Inputs(condition, rows, mixture, n_valid, waveforms, unwanted)

@@ -24,12 +24,13 @@ class Explainer:
     front_end: LogMel
     fitted: Fitted
     inputs: Inputs
-    targets: torch.Tensor | None = None  # int, (clips,), the class explained: the one predicted
+    classes: torch.Tensor | None = None  # int, (clips,), to be explained; None: those predicted
     choice: Choice = Choice()
 
-    def __post_init__(self):
-        if self.targets is None:
-            self.targets = self.given.argmax(dim=1)
+    @cached_property
+    def targets(self) -> torch.Tensor:
+        """The classes explained, int, shape (clips,)."""
+        return self.given.argmax(dim=1) if self.classes is None else self.classes
 
     @torch.no_grad()
     def probabilities(self, waveforms: torch.Tensor) -> torch.Tensor:
@@ -52,24 +53,35 @@ class Explainer:
         return self.front_end.features(self.inputs.waveforms, self.inputs.n_valid)
 
     @cached_property
-    def bands(self) -> torch.Tensor:
-        """How much each band and frame speaks for the class, see :func:`relevance.of_bands`."""
+    def read(self) -> relevance.Read:
+        """One forward and backward pass, from which all that our masks need is read."""
+        fitted = [block for block in BLOCKS if block in {block for block, _ in self.fitted}]
+        layers = tuple(dict.fromkeys((*fitted, *map(self._behind, fitted))))
         sounds = self.inputs.waveforms, self.inputs.n_valid
-        return relevance.of_bands(self.model, self.front_end, *sounds, self.targets)
+        classes = self.targets if "given" in vars(self) else self.classes
+        found = relevance.read(self.model, self.front_end, *sounds, classes, layers)
+        vars(self).setdefault("given", found.given)
+        return found
 
-    @cached_property
+    def _behind(self, block: str) -> str:
+        """Return the gate behind a block where there is one: its factor is the channel's, too."""
+        gates = {block: gate for gate, block in BEFORE.items() if hasattr(self.model, gate)}
+        return gates.get(block, block)
+
+    @property
+    def bands(self) -> torch.Tensor:
+        """How much each band and frame speaks for the class, (clips, mel, frames)."""
+        return self.read.bands
+
+    @property
     def layers(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """H and gradient times activation, both (clips, atoms, frames), of the fitted blocks.
 
-        The latter is that of the gate behind a block where there is one, since its factor belongs
-        to the channel's effect.
+        The latter is that of the gate behind a block where there is one.
         """
-        gates = {block: gate for gate, block in BEFORE.items() if hasattr(self.model, gate)}
+        found = self.read.layers
         fitted = {block for block, _ in self.fitted}
-        behind = {block: gates.get(block, block) for block in BLOCKS if block in fitted}
-        layers = tuple(dict.fromkeys((*behind, *behind.values())))
-        found = relevance.of_channels(self.model, layers, self.features, self.targets)
-        return {block: (found[block][0], found[layer][1]) for block, layer in behind.items()}
+        return {b: (found[b][0], found[self._behind(b)][1]) for b in BLOCKS if b in fitted}
 
     def relevance(self, components: Components, kind: str) -> torch.Tensor:
         """Return how much each atom speaks for the class, (clips, atoms, frames), see Choice."""

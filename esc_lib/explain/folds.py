@@ -1,11 +1,12 @@
 """All methods on the same decisions: one row per clip, condition and method."""
 
+import itertools
 import json
-import time
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -23,6 +24,8 @@ from esc_lib.machine.hardware import best_device
 from esc_lib.sound.log_mel import LogMel
 from esc_lib.training import runs as experiments
 from esc_lib.training.checkpoint import load
+
+AT_ONCE = 400  # test clips in memory at most: a fold of ESC-50
 
 
 def explain_fold(
@@ -53,7 +56,7 @@ def explain_fold(
     path, note = folder / "scores.csv", folder / "identity.json"
     identity = fingerprint(weights.read_bytes(), profile.dictionaries, code=__file__)
     noted = json.loads(note.read_text()) if path.is_file() and note.is_file() else {}
-    done = pd.DataFrame({"condition": [], "method": []})
+    done = pd.DataFrame({"condition": [], "method": [], "row": []})
     if noted.get("identity") == identity:
         done = pd.read_csv(path)
         if noted["complete"]:
@@ -61,9 +64,10 @@ def explain_fold(
     save_json(note, {"identity": identity, "complete": False})
     others = () if only else (profile.dictionaries.layer,)
     fitted = fit(folder / "hidden.pt", model, front_end, data, profile, others)
-    before = set(zip(done.condition, done.method))
-    for condition in CONDITIONS:
-        inputs = take(data, data.split.test, condition, profile.front_end.sr, device)
+    before = set(zip(done.condition, done.method, done.row))
+    parts = np.array_split(data.split.test, -(-len(data.split.test) // AT_ONCE))
+    for condition, rows in itertools.product(CONDITIONS, parts):
+        inputs = take(data, rows, condition, profile.front_end.sr, device)
         explainer = Explainer(model, front_end, fitted, inputs)
         known = compared(explainer)
         if unknown := set(only) - {*known, *METHODS}:
@@ -72,14 +76,10 @@ def explain_fold(
                 f"{', '.join(known)}."
             )
         for name, method in tqdm(known.items(), desc=f"explaining, {condition}"):
-            if (only and name not in only) or (condition, name) in before:
+            if (only and name not in only) or (condition, name, rows[0]) in before:
                 continue
-            started = time.perf_counter()
-            mask = method.masks(explainer)
-            seconds = time.perf_counter() - started
-            rows = inputs.rows
-            table = judge(explainer, mask).assign(
-                condition=condition, method=name, row=rows, seconds=seconds / len(rows),
+            table = judge(explainer, method.masks(explainer)).assign(
+                condition=condition, method=name, row=rows,
                 filename=data.clips.filename.iloc[rows].to_numpy(),
                 source=data.clips.src_file.iloc[rows].to_numpy(),
                 label=data.labels[rows].numpy(), predicted=explainer.targets.cpu().numpy(),

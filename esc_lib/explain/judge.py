@@ -1,9 +1,12 @@
 """Explanations judged by the sound a mask makes: what is heard is what the network is given."""
 
+from dataclasses import replace
+
 import pandas as pd
 import torch
 
 from esc_lib.explain import scores
+from esc_lib.explain.conditions import BATCH
 from esc_lib.explain.explainer import Explainer
 from esc_lib.explain.masks import cut_out
 from esc_lib.explain.relevance import of_target
@@ -16,7 +19,16 @@ def judge(explainer: Explainer, mask: torch.Tensor) -> pd.DataFrame:
     the decision stays; energy, kept of the input's; sparseness, complexity; si_sdr in dB of the
     masked-in sound, and of the input, against the labelled one, where it is known.
     """
-    inputs, given, targets = explainer.inputs, explainer.given, explainer.targets
+    given, targets, found = explainer.given, explainer.targets, []
+    for places in torch.arange(len(mask)).split(BATCH):
+        part = replace(explainer, inputs=explainer.inputs.only(places), classes=targets[places])
+        found.append(_judge(part, given[places], mask[places]))
+    return pd.concat(found, ignore_index=True)
+
+
+def _judge(explainer: Explainer, given: torch.Tensor, mask: torch.Tensor) -> pd.DataFrame:
+    """Judge as many clips as sounds are made of at a time."""
+    inputs, targets = explainer.inputs, explainer.targets
     kept = cut_out(explainer.front_end, inputs.waveforms, mask)
     removed = cut_out(explainer.front_end, inputs.waveforms, 1 - mask)
     inside, outside = explainer.probabilities(kept), explainer.probabilities(removed)

@@ -1,15 +1,17 @@
 """Every way to explain a decision, in one table. A new one is a function and a line in it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from operator import methodcaller
 
+import pandas as pd
 import torch
 
 from esc_lib.explain import controls, heatmaps
 from esc_lib.explain.components import Choice
 from esc_lib.explain.explainer import Explainer
 from esc_lib.explain.heatmaps import Shape
+from esc_lib.machine.timing import latency
 from esc_lib.models.se_cnn import BLOCKS
 
 OURS = "components"
@@ -83,3 +85,17 @@ def compared(explainer: Explainer) -> dict[str, Method]:
         if (method.in_noise or inputs.condition != "white noise")
         and (method.kind != "oracle" or inputs.wanted is not None)
     }
+
+
+def cost(explainer: Explainer, names: Collection[str], repeats: int = 3) -> pd.Series:
+    """Return how long each of the methods named takes to decide on clips and explain it, in ms.
+
+    Alone and warmed up: none finds what another has computed. Controls and oracles are left out.
+    """
+    given = explainer.model, explainer.front_end, explainer.fitted, explainer.inputs
+    found = {
+        name: latency(lambda method=method: method.masks(Explainer(*given)), repeats).median_ms
+        for name, method in compared(explainer).items()
+        if name in names and method.kind in ("ours", "rival")
+    }
+    return pd.Series(found, dtype=float)

@@ -6,6 +6,7 @@ another class gains.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -29,6 +30,35 @@ def log_odds(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return of_target(logits, targets) - others
 
 
+def _backward(
+    model: nn.Module,
+    layers: Sequence[str],
+    features: torch.Tensor,
+    targets: torch.Tensor | None,
+    score: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    roots: Sequence[torch.Tensor] = (),
+) -> tuple[torch.Tensor, list[torch.Tensor], dict[str, tuple[torch.Tensor, torch.Tensor]]]:
+    """Go forward and backward once; without targets the classes are those decided on the way.
+
+    Returns logits, the score's gradients at the roots of the features, and the layers' maps with
+    the gradients there; all float32.
+    """
+    with (
+        record(model, layers, keep_graph=True) as maps,
+        torch.enable_grad(),
+        autocast(features.device),
+    ):
+        logits = model(features)
+    logits = logits.float()
+    targets = logits.argmax(dim=1) if targets is None else targets
+    total = score(logits, targets).sum()  # clips do not touch each other
+    wanted = [*roots, *(maps[layer] for layer in layers)]
+    gradients = [each.float() for each in torch.autograd.grad(total, wanted)]
+    of_layers = zip(layers, gradients[len(roots) :], strict=True)
+    found = {layer: (maps[layer].detach().float(), gradient) for layer, gradient in of_layers}
+    return logits.detach(), gradients[: len(roots)], found
+
+
 def maps_and_gradients(
     model: nn.Module,
     layers: Sequence[str],
@@ -42,67 +72,55 @@ def maps_and_gradients(
     score is one of logits and targets.
     """
     for some, classes in zip(features.split(BATCH), targets.split(BATCH), strict=True):
-        with (
-            record(model, layers, keep_graph=True) as maps,
-            torch.enable_grad(),
-            autocast(features.device),
-        ):
-            logits = model(some.detach().requires_grad_())
-        total = score(logits.float(), classes).sum()  # clips do not touch each other
-        gradients = torch.autograd.grad(total, [maps[layer] for layer in layers])
-        yield {
-            layer: (maps[layer].detach().float(), gradient.float())
-            for layer, gradient in zip(layers, gradients, strict=True)
-        }
+        yield _backward(model, layers, some.detach().requires_grad_(), classes, score)[2]
 
 
-def of_channels(
-    model: nn.Module, layers: Sequence[str], features: torch.Tensor, targets: torch.Tensor
-) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Return every layer's H and its channels' gradient times activation.
-
-    Both are (batch, channels, frames): averaged over frequency, and summed over it.
+@dataclass(frozen=True)
+class Read:
+    """What one forward and one backward pass show of some decisions.
 
     References
     ----------
-    shrikumar2017learning, section 2.2 (gradient times input).
+    shrikumar2017learning, section 2.2 (gradient times input), for the channels.
     """
-    found: dict[str, list] = {layer: [] for layer in layers}
-    for batch in maps_and_gradients(model, layers, features, targets):
-        for layer, (maps, gradient) in batch.items():
-            found[layer].append((reduce_frequency(maps), (maps * gradient).sum(dim=2)))
-    return {layer: tuple(map(torch.cat, zip(*parts))) for layer, parts in found.items()}
+
+    given: torch.Tensor  # probabilities, (clips, classes)
+    # how the log-odds change with the level of each band and frame, (clips, mel, frames), per neper
+    # (8.7 dB); through the clip's standardisation: to turn one band down is to turn all others up
+    bands: torch.Tensor
+    # every layer's H and its channels' gradient times activation, both (clips, channels, frames):
+    # averaged over frequency, and summed over it
+    layers: dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 
-def of_bands(
+def read(
     model: nn.Module,
     front_end: LogMel,
     waveforms: torch.Tensor,
     n_valid: torch.Tensor,
-    targets: torch.Tensor,
-) -> torch.Tensor:
-    """Return how the log-odds change with the level of each band and frame, (batch, mel, frames).
-
-    Per neper (8.7 dB). The gradient goes through the standardisation of the clip: to turn one band
-    down is to turn all others up.
-    """
-    found = []
-    batches = (each.split(BATCH) for each in (waveforms, n_valid, targets))
-    for some, lengths, classes in zip(*batches, strict=True):
+    targets: torch.Tensor | None = None,
+    layers: Sequence[str] = (),
+) -> Read:
+    """Read sounds, (clips, samples), of some classes, int (clips,): by default those predicted."""
+    given, bands, of_layers = [], [], []
+    classes = [None] * -(-len(waveforms) // BATCH) if targets is None else targets.split(BATCH)
+    batches = zip(waveforms.split(BATCH), n_valid.split(BATCH), classes, strict=True)
+    for some, lengths, its in batches:
         log_mel = front_end(some, lengths).requires_grad_()
         frame = torch.arange(log_mel.shape[2], device=log_mel.device)
         inside = (frame < front_end.n_valid_frames(lengths)[:, None])[:, None]
         with torch.enable_grad():
             features = standardise(log_mel, inside).unsqueeze(1)
-            with autocast(features.device):
-                logits = model(features)
-            total = log_odds(logits.float(), classes).sum()
-        found.append(NEPER_DB * torch.autograd.grad(total, log_mel)[0])
-    return torch.cat(found)
+        logits, (slope,), found = _backward(model, layers, features, its, log_odds, [log_mel])
+        given.append(logits.softmax(dim=1))
+        bands.append(NEPER_DB * slope)
+        of_layers.append([(reduce_frequency(a), (a * g).sum(dim=2)) for a, g in found.values()])
+    each = (tuple(map(torch.cat, zip(*parts))) for parts in zip(*of_layers))
+    return Read(torch.cat(given), torch.cat(bands), dict(zip(layers, each, strict=True)))
 
 
 def of_atoms(bands: torch.Tensor, w: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
-    """Share the relevance of bands, :func:`of_bands`, out among atoms, as they share in W H.
+    """Share the relevance of bands, see :class:`Read`, out among atoms, as they share in W H.
 
     The result has the shape of H, (batch, atoms, frames of the layer): to first order, the change
     of the score per neper that an atom is turned up. All atoms together have what the bands have,

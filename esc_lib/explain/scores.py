@@ -209,12 +209,12 @@ def separation(judged: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def ranking(judged: pd.DataFrame, ours: str) -> pd.DataFrame:
-    """Return the methods by :func:`criterion`, best first, with what an explanation costs.
+def ranking(judged: pd.DataFrame, ours: str, ms: pd.Series) -> pd.DataFrame:
+    """Return the methods by :func:`criterion`, best first, with what one explanation costs.
 
     It goes by clean clips and those mixed with another; methods not judged in both are left out.
-    Beside it that of `ours` on the clips this method has, clips, energy kept, and ms per clip: for
-    variants of one method the time beyond what they share.
+    Beside it that of `ours` on the clips this method has, clips, energy kept, and `ms`, where it is
+    known.
     """
     clip, conditions = ["fold", "condition", "row"], CONDITIONS[:2]
     of_interest = judged[judged.condition.isin(conditions)]
@@ -228,7 +228,7 @@ def ranking(judged: pd.DataFrame, ours: str) -> pd.DataFrame:
             f"{ours}, same clips": criterion(reference.merge(found[clip], on=clip)),
             "clips": len(found) // len(conditions),
             "energy": found.energy.mean(),
-            "ms per clip": 1000 * found.seconds.mean(),
+            "ms per clip": ms.get(method, np.nan),
         }
     found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
     return found.sort_values("criterion", ascending=False)

@@ -48,12 +48,16 @@ def embed(model: SECNN, front_end: LogMel, data: Data, rows: np.ndarray) -> dict
     Layers are the five blocks, and the hidden layer fc1 after its ReLU, >= 0, which the last
     linear layer reads; the keys are their names for readers.
     """
-    found: dict[str, list] = {name: [] for name in LAYERS.values()}
-    for _, _, outputs in stream(model, front_end, data, rows, list(LAYERS)):
+    found, done = {}, 0
+    for batch, _, outputs in stream(model, front_end, data, rows, list(LAYERS)):
         for layer, name in LAYERS.items():
             values = outputs[layer].float()
-            found[name].append(values.reshape(*values.shape[:2], -1).mean(dim=2).cpu())
-    return {name: torch.cat(parts).numpy() for name, parts in found.items()}
+            values = values.reshape(*values.shape[:2], -1).mean(dim=2)
+            if name not in found:  # no small arrays between the large blocks that are freed
+                found[name] = np.empty((len(rows), values.shape[1]), np.float32)
+            found[name][done : done + len(batch)] = values.cpu()
+        done += len(batch)
+    return found
 
 
 # ------------------------------------------------------------------------------------ neighbours

@@ -30,6 +30,8 @@ def save_json(path: Path, content: dict) -> None:
 def made_once(path: Path, identity: str, make: Callable[[], dict]) -> dict:
     """Return the dict of plain types that `make` returns, or the one kept from an earlier call.
 
+    Its tensors are mapped: they come into memory as they are read.
+
     Parameters
     ----------
     path : the file to keep it in; it is replaced if `identity` is another.
@@ -37,11 +39,14 @@ def made_once(path: Path, identity: str, make: Callable[[], dict]) -> dict:
     """
     import torch  # only here: the task graph, which writes files too, starts without it
 
-    kept = torch.load(path, weights_only=True) if path.is_file() else {}
-    if kept.get("identity") != identity:
-        kept = {"identity": identity} | make()
-        write_atomically(path, lambda scratch: torch.save(kept, scratch))
-    return kept
+    def opened() -> dict:
+        return torch.load(path, weights_only=True, mmap=True) if path.is_file() else {}
+
+    if opened().get("identity") != identity:
+        made = {"identity": identity} | make()
+        write_atomically(path, lambda scratch: torch.save(made, scratch))
+        del made
+    return opened()
 
 
 def begin_folder(final: Path) -> Path:

@@ -3,7 +3,7 @@
 import ast
 import hashlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def fingerprint(*parts: object, code: str | Path | Iterable[str | Path] = ()) ->
     Parameters
     ----------
     parts : dataclasses and plain values (by their repr), arrays, tensors, tables, networks (by
-        their weights), and tuples, lists and mappings of these.
+        their weights), and tuples, lists, iterators and mappings of these.
     code : file, or files, of the functions whose result is kept: what they import of this package
         counts as well, and the styles and scripts in its folders, which a page gets from there.
         Docstrings, comments and layout of Python do not.
@@ -50,8 +50,8 @@ def _add(digest, part: object) -> None:
         for key, value in part.items():
             digest.update(repr(key).encode())
             _add(digest, value)
-    elif isinstance(part, list | tuple):
-        digest.update(f"{len(part)}".encode())
+    elif isinstance(part, list | tuple | Iterator):
+        digest.update(b"" if isinstance(part, Iterator) else f"{len(part)}".encode())
         for value in part:
             _add(digest, value)
     else:

@@ -268,9 +268,15 @@ def uneven(tmp_path):
     return esc50.read_clips(folder)
 
 
-def test_decode_pads_cuts_and_resamples(uneven):
-    decoded = decoding.decode(uneven, sr=16000, n_samples=16000)
+@pytest.fixture
+def decode(tmp_path):
+    return lambda clips: decoding.decode(clips, 16000, 16000, tmp_path / "sounds.npy")
+
+
+def test_decode_pads_cuts_and_resamples(uneven, decode, tmp_path):
+    decoded = decode(uneven)
     assert decoded.waveforms.shape == (5, 16000) and decoded.waveforms.dtype == np.int16
+    assert np.array_equal(decoded.waveforms, np.load(tmp_path / "sounds.npy"))
     assert decoded.n_valid.tolist() == [16000, 16000, 16000, 11648, 16000]
     whole, resampled, silent, short, long = decoded.waveforms.astype(float) / 32768
     np.testing.assert_allclose(whole, sound(16000), atol=1.6 / 32768)  # two roundings, libsndfile's
@@ -281,8 +287,8 @@ def test_decode_pads_cuts_and_resamples(uneven):
     assert not short[11648:].any() and not silent.any()
 
 
-def test_decode_reports_every_clip(uneven):
-    report = decoding.decode(uneven, sr=16000, n_samples=16000).report
+def test_decode_reports_every_clip(uneven, decode):
+    report = decode(uneven).report
     assert list(report) == ["filename", "sr", "duration_s", "peak_db", "rms_db", "silent"]
     assert report.filename.tolist() == uneven.filename.tolist()
     assert report.sr.tolist() == [16000, 44100, 16000, 16000, 16000]
@@ -296,19 +302,19 @@ def test_decode_reports_every_clip(uneven):
     assert np.isfinite(report.peak_db).all() and np.isfinite(report.rms_db).all()
 
 
-def test_description_names_the_silent_clip(uneven):
-    lines = decoding.describe(uneven, decoding.decode(uneven, sr=16000, n_samples=16000).report)
+def test_description_names_the_silent_clip(uneven, decode):
+    lines = decoding.describe(uneven, decode(uneven).report)
     assert lines[0].startswith("5 clips, 5 classes of 1 to 1 clips, 1 folds, sample rate 16000, 44")
     assert lines[1] == "Durations from 0.73 to 1.45 s."
     assert lines[2:] == ["1-101002-A-2.wav is silent (peak below -80 dB of full scale)."]
 
 
-def test_decode_names_the_broken_clip(uneven):
+def test_decode_names_the_broken_clip(uneven, decode):
     path = uneven.path[3]
     with open(path, "rb+") as file:
         file.truncate(9000)
     with pytest.raises(ValueError, match=r"clip .*1-101003-A-3\.wav is truncated"):
-        decoding.decode(uneven, sr=16000, n_samples=16000)
+        decode(uneven)
 
 
 # ------------------------------------------------------------------------------------- unpack

@@ -57,6 +57,17 @@ def test_multiplicative_updates_never_make_it_worse_and_reach_scikit_learns(beta
     assert steps[-1] == pytest.approx(best, rel=5e-3)  # 400 updates against 4000
 
 
+@pytest.mark.parametrize("beta", [2, 1, 0])
+def test_updates_may_read_some_clips_at_a_time_scaled_and_pooled(beta, monkeypatch):
+    v, h = problem(3)
+    fine, scale = v.repeat_interleave(2, dim=2), torch.linspace(0.5, 2, h.shape[1]).to(h)
+    expected = f.solve_divergence(v, h * scale[:, None], beta, n_iterations=20)
+    assert torch.equal(f.solve_divergence(v, h, beta, scale=scale, n_iterations=20), expected)
+    monkeypatch.setattr(f, "CLIPS", 2)
+    found = f.solve_divergence(fine, h, beta, scale=scale, n_iterations=20)
+    torch.testing.assert_close(found, expected)
+
+
 def test_updates_with_squared_error_approach_the_exact_solution():
     v, h = problem(3)
     statistics = Statistics.of(v, h)

@@ -130,7 +130,7 @@ def test_insertion_and_deletion_by_hand(insert, reverse, first, between, last, h
     np.testing.assert_allclose(found, [first, *[between] * 4, last], atol=1e-6)
     by_hand = (first / 2 + 4 * between + last / 2) / 5
     assert scores.area(found) == pytest.approx(by_hand, abs=1e-6)
-    (other,) = curve(replace(explainer, targets=1 - targets), order, **steps)
+    (other,) = curve(replace(explainer, classes=1 - targets), order, **steps)
     np.testing.assert_allclose(other, 1 - found, atol=1e-6)
 
 

@@ -25,7 +25,7 @@ def test_the_predicted_class_is_explained_unless_another_is_asked_for():
         by_hand = model(front_end.features(inputs.waveforms, inputs.n_valid)).softmax(dim=1)
     torch.testing.assert_close(found.given, by_hand)
     assert torch.equal(found.targets, by_hand.argmax(dim=1))
-    other = replace(found, targets=torch.zeros(20, dtype=torch.long))
+    other = replace(found, classes=torch.zeros(20, dtype=torch.long))
     assert not other.targets.any()
 
 
@@ -50,10 +50,12 @@ def test_relevance_of_both_kinds_is_their_sum_on_one_level(explainer):
 
 
 def test_each_block_is_read_at_the_gate_behind_it(explainer):
-    model, targets = explainer.model, explainer.targets
+    model, inputs = explainer.model, explainer.inputs
     behind = dict(zip(BLOCKS, ("conv_block1", "se1", "se2", "se3", "se4"), strict=True))
     layers = tuple(dict.fromkeys((*BLOCKS, *behind.values())))
-    found = relevance.of_channels(model, layers, explainer.features, targets)
+    sounds = inputs.waveforms, inputs.n_valid
+    by_hand = relevance.read(model, explainer.front_end, *sounds, explainer.targets, layers)
+    found = by_hand.layers
     assert list(explainer.layers) == list(BLOCKS)
     for block, layer in behind.items():
         h, channels = explainer.layers[block]
@@ -69,10 +71,22 @@ def test_each_block_is_read_at_the_gate_behind_it(explainer):
     relation, active = gated / plain.clamp_min(1e-9), plain > 1e-3
     assert active.any()
     torch.testing.assert_close(relation[active], gate[0][:, None].expand_as(relation)[active])
-    inputs = explainer.inputs
-    sounds = (inputs.waveforms, inputs.n_valid)
-    bands = relevance.of_bands(model, explainer.front_end, *sounds, targets)
-    assert torch.equal(explainer.bands, bands)
+    assert torch.equal(explainer.bands, by_hand.bands)
+
+
+def test_one_pass_decides_and_explains_what_two_would(explainer, monkeypatch):
+    passes = []
+    forward = explainer.model.forward
+    monkeypatch.setattr(explainer.model, "forward", lambda x: passes.append(1) or forward(x))
+    alone = replace(explainer, classes=None)
+    mask = alone.components()
+    assert len(passes) == 1
+    after = replace(explainer, classes=None)
+    decided = after.targets
+    assert torch.equal(alone.targets, decided) and len(passes) == 2
+    torch.testing.assert_close(alone.given, after.given)
+    torch.testing.assert_close(mask, after.components())
+    torch.testing.assert_close(mask, replace(explainer, classes=decided).components())
 
 
 def test_only_blocks_with_a_dictionary_are_read(explainer):

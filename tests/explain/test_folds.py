@@ -137,6 +137,23 @@ def test_an_interrupted_run_goes_on_with_the_next_method(data, runs, monkeypatch
     pd.testing.assert_frame_equal(found[: len(kept)][kept.columns], kept, check_dtype=False)
 
 
+def test_a_large_fold_is_explained_in_parts_and_gone_on_with(data, runs, monkeypatch):
+    only = (OURS, "saliency")
+    whole = explain(data, runs, only=only)
+    (runs.parent / "fold1" / "scores.csv").unlink()
+    monkeypatch.setattr(folds, "AT_ONCE", 1 + len(whole.row.unique()) // 2)
+    with monkeypatch.context() as patch:
+        note_judged(patch, stop_after=3)  # into the second part
+        with pytest.raises(KeyboardInterrupt):
+            explain(data, runs, only=only)
+    calls = note_judged(monkeypatch)
+    parts = explain(data, runs, only=only)
+    assert len(calls) == 2 * whole.groupby(["condition", "method"]).ngroups - 3
+    clean = [t[t.condition == "clean"].sort_values(["method", "row"]) for t in (whole, parts)]
+    by = {"check_dtype": False, "atol": 1e-4}
+    pd.testing.assert_frame_equal(*(t.reset_index(drop=True) for t in clean), **by)
+
+
 def test_other_weights_start_anew(data, explained, monkeypatch):
     runs, found = explained
     weights = next(runs.glob("*/model.safetensors"))
@@ -177,7 +194,7 @@ def test_a_new_method_is_found_in_the_comparison(data, runs, monkeypatch):
     found = explain(data, runs, only=(OURS, "loud")).assign(fold=1)
     assert set(found[found.condition == "clean"].method) == {OURS, "loud"}
     assert set(found[found.condition == "white noise"].method) == {OURS}
-    assert "loud" in scores.ranking(found, OURS).index
+    assert "loud" in scores.ranking(found, OURS, pd.Series()).index
     assert any(name.startswith("loud, ") for name in checks.rival_shapes())
 
 

@@ -1,6 +1,7 @@
 """From atoms to sound: shares sum to one, so do the sounds; each step against known cases."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +51,10 @@ def procedural(settings):
 def real(settings):
     """Return the first clip of each of ten classes below `REAL`, as long as a profile's."""
     clips = read_clips(REAL).drop_duplicates("category")[:10]
-    found = decode(clips, settings.sr, round(clip_length_s(settings) * settings.sr))
-    return torch.from_numpy(found.waveforms).float() / 32768
+    n_samples = round(clip_length_s(settings) * settings.sr)
+    with tempfile.TemporaryDirectory() as folder:
+        found = decode(clips, settings.sr, n_samples, Path(folder, "sounds.npy"))
+        return torch.from_numpy(found.waveforms).float() / 32768
 
 
 def components_of(front_end, waveforms):

@@ -8,7 +8,7 @@ from two_bands import FRONT_END
 
 from esc_lib.explain import checks
 from esc_lib.explain.components import Choice
-from esc_lib.explain.methods import METHODS, OURS, Method, compared, control, names_of, rival
+from esc_lib.explain.methods import METHODS, OURS, Method, compared, control, cost, names_of, rival
 
 pytestmark = pytest.mark.usefixtures("exact")
 SINGLE = {f"block {i}, {Choice.dictionary}" for i in range(1, 6)}
@@ -46,9 +46,19 @@ def test_ours_and_its_variants_come_first_and_are_what_they_are_called(explainer
 
 
 def test_clips_that_are_all_explained_for_one_class_have_every_method(explainer):
-    same = replace(explainer, targets=torch.ones(4, dtype=torch.long))
+    same = replace(explainer, classes=torch.ones(4, dtype=torch.long))
     for method in compared(same).values():
         assert torch.isfinite(method.masks(same)).all()
+
+
+def test_methods_that_explain_are_timed_alone_decision_included(explainer, monkeypatch):
+    passes = []
+    forward = explainer.model.forward
+    monkeypatch.setattr(explainer.model, "forward", lambda x: passes.append(1) or forward(x))
+    names = (OURS, "saliency", "block 4, optimum", "control: constant", "oracle")
+    found = cost(explainer, names, repeats=1)
+    assert set(found.index) == set(names[:3]) and (found > 0).all()
+    assert len(passes) == 4 * (1 + 2 + 1)  # three of four calls warm up; saliency decides first
 
 
 def loudness(model, features, targets):

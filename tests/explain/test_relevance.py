@@ -75,7 +75,7 @@ def test_of_target_picks_the_target():
 def test_bands_are_the_change_of_the_log_odds_when_one_is_turned_up():
     model, front_end, (waveforms, n_valid) = Bent(), LogMel(FRONT_END), clips()
     targets = torch.tensor([0, 2])
-    found = relevance.of_bands(model, front_end, waveforms, n_valid, targets)
+    found = relevance.read(model, front_end, waveforms, n_valid, targets).bands
     assert found.shape == (2, FRONT_END.n_mels, FRONT_END.n_frames)
     log_mel = front_end(waveforms, n_valid).double()
     n_inside = front_end.n_valid_frames(n_valid)
@@ -99,8 +99,7 @@ def test_bands_are_the_change_of_the_log_odds_when_one_is_turned_up():
 
 
 def test_turning_all_bands_up_changes_nothing():
-    waveforms, n_valid = clips()
-    found = relevance.of_bands(Bent(), LogMel(FRONT_END), waveforms, n_valid, torch.tensor([1, 0]))
+    found = relevance.read(Bent(), LogMel(FRONT_END), *clips(), torch.tensor([1, 0])).bands
     assert (found.sum(dim=(1, 2)).abs() < 1e-5 * found.abs().sum(dim=(1, 2))).all()
 
 
@@ -158,10 +157,9 @@ def by_hand(model, layer, features, target):
 
 
 def test_channels_equal_gradient_times_activation_by_hand():
-    model = secnn()
-    features = torch.randn(3, 1, FRONT_END.n_mels, FRONT_END.n_frames, generator=generator(1))
-    targets = torch.tensor([0, 4, 2])
-    found = relevance.of_channels(model, LAYERS, features, targets)
+    model, front_end, (waveforms, n_valid) = secnn(), LogMel(FRONT_END), clips(3)
+    features, targets = front_end.features(waveforms, n_valid), torch.tensor([0, 4, 2])
+    found = relevance.read(model, front_end, waveforms, n_valid, targets, LAYERS).layers
     assert list(found) == list(LAYERS)
     for layer, (h, channels) in found.items():
         for clip, target in enumerate(targets):  # alone: clips and their targets do not mix
@@ -174,10 +172,9 @@ def test_channels_equal_gradient_times_activation_by_hand():
 
 
 def test_another_target_changes_its_own_clip_only():
-    model = secnn()
-    features = torch.randn(2, 1, FRONT_END.n_mels, FRONT_END.n_frames, generator=generator(2))
-    one = relevance.of_channels(model, LAYERS, features, torch.tensor([1, 1]))
-    other = relevance.of_channels(model, LAYERS, features, torch.tensor([1, 3]))
+    sounds = secnn(), LogMel(FRONT_END), *clips(2)
+    one = relevance.read(*sounds, torch.tensor([1, 1]), LAYERS).layers
+    other = relevance.read(*sounds, torch.tensor([1, 3]), LAYERS).layers
     for layer in LAYERS:
         (_, first), (_, second) = one[layer], other[layer]
         assert torch.equal(first[0], second[0])

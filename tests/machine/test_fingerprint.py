@@ -46,6 +46,11 @@ OTHERS = (
 )
 
 
+def test_parts_may_come_one_after_the_other():
+    one, same, other = (fingerprint(iter(np.arange(n).reshape(-1, 2))) for n in (6, 6, 8))
+    assert one == same != other
+
+
 @pytest.mark.parametrize("which", range(len(PARTS)))
 def test_same_parts_agree_and_others_differ(which):
     one, other = PARTS[which], OTHERS[which]
