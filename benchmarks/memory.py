@@ -276,7 +276,10 @@ def main() -> None:
         "--full", type=_timing.positive, nargs="*", default=[2000],
         help="numbers of clips that the full network sees, too; none: ''",
     )  # fmt: skip
-    options.add_argument("--steps", choices=STEPS, nargs="+", default=list(STEPS))
+    options.add_argument(
+        "--steps", choices=STEPS, nargs="+", default=list(STEPS),
+        help="measure these only; rows of the others that the JSON file holds stay",
+    )  # fmt: skip
     options.add_argument("--folder", type=Path, help="where the clips lie, 441 kB each")
     options.add_argument("--only", choices=STEPS, help="measure this step, once, print it as JSON")
     arguments = options.parse_args()
@@ -289,6 +292,9 @@ def main() -> None:
     _timing.header("Memory and processor time against the number of clips", found)
     folder = Path(tempfile.mkdtemp(prefix="clips_", dir=arguments.folder))
     rows = []
+    if arguments.json and arguments.json.is_file():
+        kept = json.loads(arguments.json.read_text(encoding="utf-8"))["rows"]
+        rows = [row for row in kept if row["contender"] not in arguments.steps]
     try:
         sr = get_profile("esc50").front_end.sr
         write_clips(folder, max(arguments.clips + arguments.full), sr)

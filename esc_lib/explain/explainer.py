@@ -55,18 +55,14 @@ class Explainer:
     @cached_property
     def read(self) -> relevance.Read:
         """One forward and backward pass, from which all that our masks need is read."""
-        fitted = [block for block in BLOCKS if block in {block for block, _ in self.fitted}]
-        layers = tuple(dict.fromkeys((*fitted, *map(self._behind, fitted))))
+        fitted = {block for block, _ in self.fitted}
+        gates = {block: gate for gate, block in BEFORE.items() if hasattr(self.model, gate)}
+        layers = {block: gates.get(block, block) for block in BLOCKS if block in fitted}
         sounds = self.inputs.waveforms, self.inputs.n_valid
         classes = self.targets if "given" in vars(self) else self.classes
         found = relevance.read(self.model, self.front_end, *sounds, classes, layers)
         vars(self).setdefault("given", found.given)
         return found
-
-    def _behind(self, block: str) -> str:
-        """Return the gate behind a block where there is one: its factor is the channel's, too."""
-        gates = {block: gate for gate, block in BEFORE.items() if hasattr(self.model, gate)}
-        return gates.get(block, block)
 
     @property
     def bands(self) -> torch.Tensor:
@@ -77,11 +73,10 @@ class Explainer:
     def layers(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """H and gradient times activation, both (clips, atoms, frames), of the fitted blocks.
 
-        The latter is that of the gate behind a block where there is one.
+        The latter is that of the gate behind a block where there is one, since its factor belongs
+        to the channel's effect.
         """
-        found = self.read.layers
-        fitted = {block for block, _ in self.fitted}
-        return {b: (found[b][0], found[self._behind(b)][1]) for b in BLOCKS if b in fitted}
+        return self.read.layers
 
     def relevance(self, components: Components, kind: str) -> torch.Tensor:
         """Return how much each atom speaks for the class, (clips, atoms, frames), see Choice."""
@@ -102,12 +97,12 @@ class Explainer:
 
         For controls `alter` makes other atoms of them, (clips, atoms, frames) in {0, 1}.
         """
-        choice, masks = choice or self.choice, []
+        choice, total = choice or self.choice, 0
         for block in choice.blocks:
             fitted = self.fitted[block, choice.dictionary]
             keep = (self.relevance(fitted, choice.relevance) > 0).float()
             if alter is not None:
                 keep = alter(keep, fitted)
             h, _ = self.layers[block]
-            masks.append(fitted.mask(h, keep, self.front_end.settings.n_frames))
-        return (torch.stack(masks).mean(dim=0) ** choice.exponent).clamp_min(choice.floor)
+            total = total + fitted.mask(h, keep, self.front_end.settings.n_frames)
+        return (total / len(choice.blocks)).pow_(choice.exponent).clamp_min_(choice.floor)

@@ -5,8 +5,9 @@ others. Unlike a probability it does not saturate, and unlike the logit alone it
 another class gains.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import nn
@@ -88,8 +89,8 @@ class Read:
     # how the log-odds change with the level of each band and frame, (clips, mel, frames), per neper
     # (8.7 dB); through the clip's standardisation: to turn one band down is to turn all others up
     bands: torch.Tensor
-    # every layer's H and its channels' gradient times activation, both (clips, channels, frames):
-    # averaged over frequency, and summed over it
+    # each layer's H, and the channels' gradient times activation in the layer that it is read at,
+    # both (clips, channels, frames): averaged over frequency, and summed over it
     layers: dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -99,10 +100,15 @@ def read(
     waveforms: torch.Tensor,
     n_valid: torch.Tensor,
     targets: torch.Tensor | None = None,
-    layers: Sequence[str] = (),
+    layers: Mapping[str, str] = MappingProxyType({}),
 ) -> Read:
-    """Read sounds, (clips, samples), of some classes, int (clips,): by default those predicted."""
+    """Read sounds, (clips, samples), of some classes, int (clips,): by default those predicted.
+
+    Layers are those whose H is read, each with the one at which its channels are: itself, or its
+    gate.
+    """
     given, bands, of_layers = [], [], []
+    every = tuple(dict.fromkeys((*layers, *layers.values())))
     classes = [None] * -(-len(waveforms) // BATCH) if targets is None else targets.split(BATCH)
     batches = zip(waveforms.split(BATCH), n_valid.split(BATCH), classes, strict=True)
     for some, lengths, its in batches:
@@ -111,10 +117,11 @@ def read(
         inside = (frame < front_end.n_valid_frames(lengths)[:, None])[:, None]
         with torch.enable_grad():
             features = standardise(log_mel, inside).unsqueeze(1)
-        logits, (slope,), found = _backward(model, layers, features, its, log_odds, [log_mel])
+        logits, (slope,), found = _backward(model, every, features, its, log_odds, [log_mel])
         given.append(logits.softmax(dim=1))
         bands.append(NEPER_DB * slope)
-        of_layers.append([(reduce_frequency(a), (a * g).sum(dim=2)) for a, g in found.values()])
+        read_at = [(found[layer][0], *found[at]) for layer, at in layers.items()]
+        of_layers.append([(reduce_frequency(h), (maps * g).sum(dim=2)) for h, maps, g in read_at])
     each = (tuple(map(torch.cat, zip(*parts))) for parts in zip(*of_layers))
     return Read(torch.cat(given), torch.cat(bands), dict(zip(layers, each, strict=True)))
 

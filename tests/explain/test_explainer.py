@@ -52,7 +52,7 @@ def test_relevance_of_both_kinds_is_their_sum_on_one_level(explainer):
 def test_each_block_is_read_at_the_gate_behind_it(explainer):
     model, inputs = explainer.model, explainer.inputs
     behind = dict(zip(BLOCKS, ("conv_block1", "se1", "se2", "se3", "se4"), strict=True))
-    layers = tuple(dict.fromkeys((*BLOCKS, *behind.values())))
+    layers = {layer: layer for layer in (*BLOCKS, *behind.values())}
     sounds = inputs.waveforms, inputs.n_valid
     by_hand = relevance.read(model, explainer.front_end, *sounds, explainer.targets, layers)
     found = by_hand.layers

@@ -14,6 +14,7 @@ from esc_lib.sound.log_mel import LogMel, standardise
 
 N_SAMPLES = FRONT_END.n_samples
 LAYERS = ("conv_block2", "se3", "conv_block5")
+OWN = {layer: layer for layer in LAYERS}
 pytestmark = pytest.mark.usefixtures("exact")
 
 
@@ -159,7 +160,7 @@ def by_hand(model, layer, features, target):
 def test_channels_equal_gradient_times_activation_by_hand():
     model, front_end, (waveforms, n_valid) = secnn(), LogMel(FRONT_END), clips(3)
     features, targets = front_end.features(waveforms, n_valid), torch.tensor([0, 4, 2])
-    found = relevance.read(model, front_end, waveforms, n_valid, targets, LAYERS).layers
+    found = relevance.read(model, front_end, waveforms, n_valid, targets, OWN).layers
     assert list(found) == list(LAYERS)
     for layer, (h, channels) in found.items():
         for clip, target in enumerate(targets):  # alone: clips and their targets do not mix
@@ -173,8 +174,8 @@ def test_channels_equal_gradient_times_activation_by_hand():
 
 def test_another_target_changes_its_own_clip_only():
     sounds = secnn(), LogMel(FRONT_END), *clips(2)
-    one = relevance.read(*sounds, torch.tensor([1, 1]), LAYERS).layers
-    other = relevance.read(*sounds, torch.tensor([1, 3]), LAYERS).layers
+    one = relevance.read(*sounds, torch.tensor([1, 1]), OWN).layers
+    other = relevance.read(*sounds, torch.tensor([1, 3]), OWN).layers
     for layer in LAYERS:
         (_, first), (_, second) = one[layer], other[layer]
         assert torch.equal(first[0], second[0])
