@@ -63,7 +63,7 @@ record: $(STAMP) ## put the finished study of PROFILE into results/, to be commi
 	@$(BIN)/doit record
 
 test: $(STAMP) ## the tests, on all cores
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 browser: $(STAMP) ## what players and sliders do in a headless Chromium
 	@$(BIN)/python -m pytest -q -m browser tests/figures

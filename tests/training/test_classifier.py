@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import pickle
+import socket
 import subprocess
 import sys
 import time
@@ -254,7 +255,10 @@ def curves_of_two(tmp_path_factory):
         f"        fit.history.to_csv({str(folder)!r} + f'/{{name}}.csv', index=False)\n"
     )
     fabric = Path(sys.executable).with_name("fabric")
-    command = [fabric, "run", "--accelerator=cpu", "--devices=2", "--strategy=ddp", script]
+    with socket.create_server(("127.0.0.1", 0)) as free:  # not the one of another worker's tests
+        port = free.getsockname()[1]
+    command = [fabric, "run", "--accelerator=cpu", "--devices=2", "--strategy=ddp"]
+    command += [f"--main-port={port}", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     return {name: pd.read_csv(folder / f"{name}.csv") for name in ("thesis", "strong")}
