@@ -21,7 +21,8 @@ NARROW = ["--channels", "4", "8", "8", "8", "8"]
 SCRIPTS: dict[str, tuple[list[str], list[str]]] = {
     "front_end": ([], ["--clips", "2", "--batch", "2"]),
     "training_step": (
-        ["--repeats", "5"], ["--steps", "1", "--warmup", "1", "--batch", "2", *NARROW]
+        ["--repeats", "5", "--batch", "16", "--warmup", "1"],
+        ["--steps", "1", "--warmup", "1", "--batch", "2", *NARROW],
     ),
     "peak": ([], ["--sizes", "64", "96", "--batch", "2", *NARROW]),
     "explanation": ([], NARROW),

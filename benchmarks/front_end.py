@@ -125,7 +125,7 @@ def largest_difference_db(reference: np.ndarray, log_mel: np.ndarray) -> float:
 def main() -> None:
     """Run from the command line."""
     options = _timing.parser(__doc__.partition("\n")[0], repeats=7)
-    options.add_argument("--clips", type=_timing.positive, default=128, help="of 5 s, per round")
+    options.add_argument("--clips", type=_timing.positive, default=512, help="of 5 s, per round")
     options.add_argument("--batch", type=_timing.positive, default=16, help="clips per batch")
     options.add_argument(
         "--malloc",
