@@ -25,7 +25,7 @@ from esc_lib.sound.log_mel import LogMel
 from esc_lib.training import runs as experiments
 from esc_lib.training.checkpoint import load
 
-AT_ONCE = 400  # test clips in memory at most: a fold of ESC-50
+AT_ONCE = 200  # test clips in memory at most; a fold of ESC-50 comes in two parts
 
 
 def explain_fold(
@@ -87,6 +87,7 @@ def explain_fold(
             # an empty table would make the rows' numbers and the decisions floats and objects
             done = pd.concat([done, table], ignore_index=True) if len(done) else table
             write_atomically(path, partial(done.round(6).to_csv, index=False))
+        del inputs, explainer  # before the next ones come
     save_json(note, {"identity": identity, "complete": not only})
     return done
 
