@@ -74,7 +74,7 @@ def test_without_a_scheduler_at_the_address_there_is_one_sentence(monkeypatch):
 
 def test_a_cluster_that_loses_a_worker_in_mid_run_ends_with_the_same_runs(data, tmp_path):
     distributed = pytest.importorskip("distributed")
-    usual = with_training(PROFILE, recipe=STRONG, epochs=40)
+    usual = with_training(PROFILE, recipe=STRONG, epochs=15)
     profiles = [variant(usual, test_fold=fold) for fold in (1, 2, 3)]
     killed = []
 
