@@ -99,6 +99,7 @@ def test_failure_is_one_sentence_and_leaves_what_was_good(tmp_path):
     [
         ({"PROFILE": "esc51"}, "PROFILE=esc51 is unknown; choose one of demo, "),
         ({"EPOCHS": "-3"}, "EPOCHS=-3 is not a whole number above 0"),
+        ({"JOBS": "0"}, "JOBS=0 is not a whole number above 0"),
         ({"START": "results/no"}, "START=results/no is not a folder; give a recorded study"),
         ({"REFERENCE": "no"}, "results/no has no notebooks; record the study"),
         ({"HRIR": "no.npz"}, "no.npz does not exist; see data/README.md"),

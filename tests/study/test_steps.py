@@ -69,3 +69,38 @@ def test_only_what_a_notebook_knows_is_given_to_it():
     assert "epochs" in steps.parameters_of(options, "03_training")
     assert not {"epochs", "hrir"} & set(steps.parameters_of(options, "02_features"))
     assert "hrir" in steps.parameters_of(options, "10_binaural_attention_rollout")
+
+
+@pytest.mark.parametrize(
+    ("given", "jobs", "threads"),
+    [
+        ({}, 8, 1),  # the short notebooks of the generated clips
+        ({"PROFILE": "esc10"}, 1, 8),
+        ({"PROFILE": "esc10", "JOBS": "3"}, 3, 2),
+        ({"JOBS": "16"}, 16, 1),
+    ],
+)
+def test_notebooks_at_once_share_out_the_cores(monkeypatch, given, jobs, threads):
+    monkeypatch.setattr("esc_lib.study.options.CORES", 8)
+    found = Options.of_environment(given)
+    assert (found.jobs, found.threads) == (jobs, threads)
+
+
+def test_clips_are_prepared_again_only_when_they_changed(monkeypatch, tmp_path):
+    monkeypatch.setattr(Options, "build", tmp_path / "build")
+    clips = tmp_path / "clips"
+    (clips / "meta").mkdir(parents=True)
+    (clips / "audio").mkdir()
+    (clips / "meta" / "esc50.csv").write_text("filename\na.wav\n")
+    (clips / "audio" / "a.wav").write_bytes(b"1234")
+    monkeypatch.setattr("esc_lib.data.prepare", lambda *_: clips)
+    options = Options()
+    assert not steps.data_unchanged(options)
+    steps.make_data(options)
+    assert steps.data_unchanged(options)
+    (clips / "audio" / "a.wav").write_bytes(b"12345")
+    assert not steps.data_unchanged(options)
+    steps.make_data(options)
+    assert steps.data_unchanged(options)
+    (clips / "meta" / "esc50.csv").unlink()
+    assert not steps.data_unchanged(options)
