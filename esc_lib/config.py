@@ -125,6 +125,8 @@ class Training:
     protocol: str = "source_grouped"
     validation_share: float = 0.2  # the thesis's
     seed: int = 0
+    teachers: int = 0  # narrow networks of seeds 0, 1 ... on the same clips, whose mean is learned
+    teacher_epochs: int = 0
 
 
 @dataclass(frozen=True)

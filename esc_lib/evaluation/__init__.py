@@ -1,6 +1,6 @@
 """How good, and how sure: tables in, tables out."""
 
-from esc_lib.evaluation import calibration, mistakes, runs
+from esc_lib.evaluation import calibration, listeners, mistakes, runs
 from esc_lib.evaluation.decisions import (
     by_recording,
     confused_pairs,

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from esc_lib.config import Profile, get_profile, restore, variant
+from esc_lib.config import NARROW, Profile, get_profile, restore, variant
 from esc_lib.data import splits
 from esc_lib.data.clips import Data
 from esc_lib.machine import pieces
@@ -22,6 +22,7 @@ from esc_lib.machine.distributed import is_first_process
 from esc_lib.machine.files import save_json, write_atomically
 from esc_lib.machine.hardware import autocast, best_device
 from esc_lib.machine.provenance import provenance
+from esc_lib.models.architectures import Mean
 from esc_lib.sound.log_mel import LogMel
 from esc_lib.training import classifier, prediction
 from esc_lib.training.checkpoint import load, save
@@ -40,6 +41,8 @@ def name_of(profile: Profile) -> str:
             parts.append("no_gates")
     if own.epochs != usual.training.epochs:
         parts.append(f"epochs{own.epochs}")
+    if own.teachers:
+        parts.append(f"taught_by{own.teachers}")
     return "-".join(parts)
 
 
@@ -76,13 +79,14 @@ def run(data: Data, profile: Profile, runs: Path) -> Path:
     ----------
     data : its own split is replaced by the one the profile asks for.
     """
+    teacher = teacher_of(data, profile, runs)
     data = split_for(data, profile)
     folder = runs / name_of(profile)
-    identity = classifier.run_identity(data, profile)
+    identity = classifier.run_identity(data, profile, teacher=teacher)
     if (folder / "run.json").is_file() and record_of(folder)["identity"] == identity:
         return folder
     started = time.perf_counter()
-    fit = classifier.fit(data, profile, folder)
+    fit = classifier.fit(data, profile, folder, teacher=teacher)
     if not is_first_process():
         return folder
     _finish(folder, fit.model, fit.history, data, profile)
@@ -91,6 +95,18 @@ def run(data: Data, profile: Profile, runs: Path) -> Path:
     record["last_session_s"] = round(time.perf_counter() - started, 1)
     save_json(folder / "run.json", record)
     return folder
+
+
+def teacher_of(data: Data, profile: Profile, runs: Path) -> nn.Module | None:
+    """Return the mean of the networks that teach the profile's, trained here if need be."""
+    own = profile.training
+    plain = {"epochs": own.teacher_epochs, "teachers": 0, "teacher_epochs": 0}
+    networks = []
+    for seed in range(own.teachers):
+        each = variant(profile, architecture="se_cnn", network=NARROW, seed=seed, **plain)
+        weights = run(data, each, runs) / "model.safetensors"
+        networks.append(load(weights, each, data.class_names))
+    return Mean(networks) if networks else None
 
 
 def carry_out(

@@ -28,7 +28,7 @@ from esc_lib.config import (
 from esc_lib.data.clips import Data, save_data
 from esc_lib.machine.provenance import checksum_of
 from esc_lib.study import record
-from esc_lib.training import checkpoint, comparisons
+from esc_lib.training import checkpoint, classifier, comparisons
 from esc_lib.training import runs as experiments
 
 FRONT_END = FrontEnd(
@@ -75,6 +75,34 @@ def runs(data, tmp_path_factory):
 
 
 # ---------------------------------------------------------------------------------------- runs
+
+
+def test_a_taught_network_learns_from_the_mean_of_networks_of_the_same_fold(
+    data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(experiments, "NARROW", Network((2, 4, 4, 4, 4), se_reduction=2, hidden=8))
+    taught = experiments.variant(PROFILE, epochs=1, teachers=2, teacher_epochs=1)
+    used = []
+    loss = classifier.recipes.distillation_loss
+    monkeypatch.setattr(
+        classifier.recipes, "distillation_loss",
+        lambda own, other, *rest: used.append(other) or loss(own, other, *rest),
+    )  # fmt: skip
+    run = experiments.run(data, taught, tmp_path)
+    others = {path.name for path in tmp_path.iterdir()} - {run.name}
+    assert used and len(others) == 2 and all("width2" in name for name in others)
+    assert all("fold1" in name and "epochs1" in name for name in others)
+    teacher = experiments.teacher_of(data, taught, tmp_path)
+    features = torch.randn(3, 1, FRONT_END.n_mels, FRONT_END.n_frames)
+    with torch.no_grad():
+        each = [network(features) for network in teacher.networks]
+        torch.testing.assert_close(teacher(features), (each[0] + each[1]) / 2)
+    assert not torch.allclose(*each)
+    assert experiments.record_of(run)["profile"]["training"]["teachers"] == 2
+    plain = experiments.run(data, experiments.variant(PROFILE, epochs=1), tmp_path)
+    assert plain != run
+    monkeypatch.setattr(classifier, "fit", lambda *_, **__: pytest.fail("done again"))
+    assert experiments.run(data, taught, tmp_path) == run
 
 
 def test_names_tell_runs_apart():
@@ -148,7 +176,7 @@ def test_a_recipe_that_needs_validation_clips_is_refused_without(data, tmp_path)
 
 
 def test_a_finished_run_is_not_done_again_unless_its_settings_change(runs, data, monkeypatch):
-    monkeypatch.setattr(experiments.classifier, "fit", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(experiments.classifier, "fit", lambda *_, **__: pytest.fail("trained"))
     assert experiments.run(data, PROFILE, runs).is_dir()
     changed = replace(QUICK, learning_rate=0.5)  # the name is the same
     with pytest.raises(pytest.fail.Exception, match="trained"):
