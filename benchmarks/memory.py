@@ -309,7 +309,9 @@ def main() -> None:
     finally:
         shutil.rmtree(folder)
     print()
-    _timing.report(arguments, found, rows, steps=summary(rows))
+    earlier = [step for step in STEPS if step not in arguments.steps]
+    kept = [step for step in earlier if any(row["contender"] == step for row in rows)]
+    _timing.report(arguments, found, rows, steps=summary(rows), of_an_earlier_run=kept)
 
 
 if __name__ == "__main__":

@@ -150,8 +150,8 @@ def text(record: Mapping[str, dict]) -> str:
 def _opening(table: pd.DataFrame, record: Mapping[str, dict]) -> str:
     aimed = table[table.goal != ""]
     lines = [
-        "All numbers of this page come from one record of `python -m benchmarks`, which times us "
-        "beside the alternatives on one machine. What it found:"
+        "All numbers of this page come from the record that `python -m benchmarks` keeps: us "
+        "beside the alternatives, each script in one run ({numref}`tab-machine`). What it found:"
     ]
     for row in aimed.itertuples():
         lines.append(
@@ -162,10 +162,13 @@ def _opening(table: pd.DataFrame, record: Mapping[str, dict]) -> str:
     if "memory" in record:
         held = memory(record["memory"])
         most = held.filter(like="GB, ").max(axis=None)
+        with_files = max(row["peak"] for row in record["memory"]["rows"])
         worst = held["exponent of the cost"].idxmax()
         lines.append(
-            f"- *memory*: at most {most:.2g} GB in any step and at any number of clips; goal: at "
-            f"most {MEMORY_GOAL_GB:g} GB, {'met' if most <= MEMORY_GOAL_GB else 'not met'}."
+            f"- *memory* that has to be there: at most {most:.2g} GB in any step and at any number "
+            f"of clips measured; goal: at most {MEMORY_GOAL_GB:g} GB, "
+            f"{'met' if most <= MEMORY_GOAL_GB else 'not met'}. With the pages of mapped files, "
+            f"which the system may drop: at most {with_files:.2g} GB."
         )
         lines.append(
             f"- *cost*: the steps take time as the number of clips to a power of "
@@ -211,6 +214,8 @@ def _memory(content: dict) -> str:
         [step, *(_number(value, ".2f") for value in row)] for step, row in held.iterrows()
     ]
     shown = _table("tab-memory", "Memory of each step", ["step", *held.columns], rows)
+    if kept := content.get("of_an_earlier_run"):
+        shown += f"\n\nFrom an earlier run than the rest: {', '.join(kept)}."
     return f"""## Memory and cost over the number of clips
 
 Each step of the notebooks that walks over clips, alone in a process, on a few clips that repeat.

@@ -136,6 +136,10 @@ def test_memory_measures_every_step(tmp_path, monkeypatch):
     for row in content["rows"]:
         assert 0 < row["walked"] <= 40 and row["peak"] > 0.05 and row["cpu_s"] > 0
     assert content["steps"] == {}  # one number of clips has no slope
+    arguments += ["--steps", "decoding"]
+    again = run_here(memory, tmp_path / "rows.json", monkeypatch, *arguments)
+    assert {row["contender"] for row in again["rows"]} == set(memory.STEPS)
+    assert again["of_an_earlier_run"] == [step for step in memory.STEPS if step != "decoding"]
     assert [path.name for path in tmp_path.iterdir()] == ["rows.json"]
 
 
@@ -217,8 +221,12 @@ def test_the_page_says_what_was_found(record):
     opening = text.partition("## Ratios")[0]
     assert "ours, cpu, 11 times as fast as librosa, clip by clip; 8 in the worst round" in opening
     assert opening.count("not met") == 2 and opening.count(", met.") == 3
-    assert "at most 0.7 GB in any step" in opening and "power of 1.00 to 1.00" in opening
+    assert "at most 0.7 GB in any step" in opening and "drop: at most 2 GB" in opening
+    assert "power of 1.00 to 1.00" in opening
     assert "nan" not in text and all(f"| {step} | 0.55 | 0.70 |" in text for step in memory.STEPS)
+    assert "earlier run" not in text
+    record["memory"]["of_an_earlier_run"] = ["decoding"]
+    assert "From an earlier run than the rest: decoding." in page.text(record)
     only = page.text({"peak": record["peak"]})
     assert "training step of 2" in only and "Memory" not in only
 
