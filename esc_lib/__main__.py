@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from esc_lib.config import PROFILES, RECIPES, Profile, get_profile, variant
+from esc_lib.config import NARROW, PROFILES, RECIPES, Profile, get_profile, variant
 from esc_lib.data import decoding, esc50, prepare
 from esc_lib.data.clips import WAVEFORMS, open_data
 from esc_lib.machine.fingerprint import ROOT
@@ -44,6 +44,8 @@ def train(options: argparse.Namespace) -> None:
     """
     changes = {"recipe": RECIPES[options.recipe], "protocol": options.protocol}
     changes |= {"architecture": options.architecture}
+    if options.narrow:
+        changes["network"] = NARROW
     if options.epochs:
         changes["epochs"] = options.epochs
     usual = get_profile(options.profile)
@@ -137,6 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--recipe", default="strong", choices=RECIPES)
     command.add_argument("--protocol", default="source_grouped")
     command.add_argument("--architecture", default="se_cnn")
+    command.add_argument("--narrow", action="store_true", help="a quarter of the channels")
     command.add_argument("--epochs", type=int, help="default: the profile's")
     command = _study_command(commands, evidence, "do the runs that notebook 12 compares")
     command.add_argument("--groups", nargs="+", default=["folds"], help="or protocols ...")
