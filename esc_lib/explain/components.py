@@ -4,7 +4,6 @@ A clip's spectrogram is shared out among atoms, W H; each atom is asked, frame b
 speaks for the class; those that do make a soft mask, and the mask makes a sound.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -13,20 +12,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from esc_lib.config import Dictionaries, Profile
+from esc_lib.config import Profile
 from esc_lib.data.clips import Data
 from esc_lib.dictionaries.fitting import fit_layer
-from esc_lib.dictionaries.gather import Gathered, gather_once
+from esc_lib.dictionaries.gather import gather_once
 from esc_lib.dictionaries.models import MODELS
-from esc_lib.dictionaries.solvers import solve_divergence
-from esc_lib.dictionaries.statistics import Statistics, atom_scale
 from esc_lib.explain.masks import share, stretch
 from esc_lib.machine.files import made_once
 from esc_lib.machine.fingerprint import fingerprint
 from esc_lib.models.se_cnn import BLOCKS
 from esc_lib.sound.log_mel import LogMel
-
-KL = "Kullback-Leibler"
 
 
 @dataclass(frozen=True)
@@ -34,7 +29,7 @@ class Choice:
     """How components explain; the defaults were found on validation clips (notebook 08)."""
 
     blocks: tuple[str, ...] = BLOCKS  # layers whose masks are averaged
-    dictionary: str = "MelBasisTransform"  # a model's name, "optimum" (squared error) or `KL`
+    dictionary: str = "MelBasisTransform"  # a model's name, or "optimum"
     # "bands" (the sound's gradient, shared out among atoms), "channels" (gradient times
     # activation) or "both", each on one level, added
     relevance: str = "both"
@@ -68,66 +63,31 @@ class Components:
 Fitted = dict[tuple[str, str], Components]  # (block, dictionary) to components
 
 
-def fit_divergence(train: Gathered, layer: str) -> Components:
-    """Fit W to the training clips by Kullback-Leibler divergence.
-
-    The squared error hardly sees bands 20 dB below a clip's peak, and the network, which sees
-    decibels, does: a share has to be right where the sound is faint too.
-
-    References
-    ----------
-    fevotte2011algorithms, section 4.
-    """
-    scale = atom_scale(train.statistics[layer]).float()
-    w = solve_divergence(train.mel, train.h[layer], beta=1, scale=scale)
-    return Components(layer, w, scale)
-
-
-def fit_squared(
-    statistics: Statistics, layer: str, settings: Dictionaries, seed: int, **options
-) -> Fitted:
-    """Fit dictionaries by squared error; options of ``fit_layer`` leave some of them out."""
-    fitted = fit_layer(statistics, settings, seed, **options)
-    return {
-        (layer, name): Components(layer, w.float(), fitted.scale.float())
-        for name, w in fitted.dictionaries().items()
-    }
-
-
 def fit(
-    path: Path,
-    model: nn.Module,
-    front_end: LogMel,
-    data: Data,
-    profile: Profile,
-    compared: Sequence[str] = (),
+    path: Path, model: nn.Module, front_end: LogMel, data: Data, profile: Profile
 ) -> Fitted:
-    """Read the blocks' H on training clips and fit dictionaries, or open what was found before.
+    """Fit the dictionary of our ``Choice`` to every block, or open what was found before at `path`.
 
-    Every block gets the dictionary of our ``Choice``, and that of least divergence; H is kept at
-    `path`, they beside it. Blocks in `compared` get the others of least squared error, too: these
-    are quick to fit, and are not kept.
+    What it is fitted to, sums over the training clips, is kept beside it.
     """
-    train = gather_once(path, model, front_end, data, data.split.train, BLOCKS, keep=BLOCKS)
+    blocks = path.with_name(f"sums_{path.name}")
+    sums = gather_once(blocks, model, front_end, data, data.split.train, BLOCKS).statistics
     own, seed = profile.dictionaries, profile.training.seed
     chosen = [one for one in MODELS if one.__name__ == Choice.dictionary]
 
     def make() -> dict:
-        found: Fitted = {}
+        fitted = {}
         for block in BLOCKS:
-            found[block, KL] = fit_divergence(train, block)
-            sums = train.statistics[block]
-            found |= fit_squared(sums, block, own, seed, models=chosen, solve=False)
-        return {"fitted": {key: vars(one) for key, one in found.items()}}
+            found = fit_layer(sums[block], own, seed, chosen, solve=False)
+            scale = found.scale.float()
+            for name, w in found.dictionaries().items():
+                fitted[block, name] = vars(Components(block, w.float(), scale))
+        return {"fitted": fitted}
 
-    sums = [vars(of_block) for of_block in train.statistics.values()]
-    identity = fingerprint(own, seed, sums, code=__file__)
-    kept = made_once(path.with_name("dictionaries.pt"), identity, make)
-    fitted = {key: Components(**one) for key, one in kept["fitted"].items()}
-    for block in compared:
-        fitted |= fit_squared(train.statistics[block], block, own, seed)
+    identity = fingerprint(own, seed, [vars(one) for one in sums.values()], code=__file__)
     device = next(model.parameters()).device
-    return {key: one.to(device) for key, one in fitted.items()}
+    kept = made_once(path, identity, make)["fitted"]
+    return {key: Components(**one).to(device) for key, one in kept.items()}
 
 
 def open_dictionaries(path: Path) -> Fitted:

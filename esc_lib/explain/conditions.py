@@ -9,7 +9,7 @@ import torch
 from esc_lib.data.clips import Data
 from esc_lib.sound.audio import coloured_noise
 
-CONDITIONS = ("clean", "other clip", "white noise")
+CONDITIONS = ("clean", "other clip", "one after the other", "white noise")
 BATCH = 16  # clips at a time, in the whole room: a backward pass holds every layer's maps
 
 
@@ -23,6 +23,22 @@ class Inputs:
     n_valid: torch.Tensor  # int, (clips,)
     wanted: torch.Tensor | None = None  # sums to `waveforms` with the next; None if clean
     unwanted: torch.Tensor | None = None
+    classes: torch.Tensor | None = None  # int, (clips, 2), of both sounds; -1: of no class
+
+    def sound_of(self, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the sound of the class explained, int (clips,), and the one mixed with it.
+
+        A class that is of neither is taken for that of the labelled one, see :meth:`has`.
+        """
+        swapped = (targets == self.classes[:, 1])[:, None]
+        return (
+            torch.where(swapped, self.unwanted, self.wanted),
+            torch.where(swapped, self.wanted, self.unwanted),
+        )
+
+    def has(self, targets: torch.Tensor) -> torch.Tensor:
+        """Return whether the class explained is that of one of the sounds, bool (clips,)."""
+        return (targets[:, None] == self.classes).any(dim=1)
 
     def only(self, places: list[int] | torch.Tensor) -> Self:
         """Return the clips at these places."""
@@ -33,9 +49,11 @@ class Inputs:
 def take(
     data: Data, rows: np.ndarray, condition: str, sr: int, device: torch.device | str = "cpu"
 ) -> Inputs:
-    """Return clips, clean or with another sound of the same energy (0 dB) over the whole length.
+    """Return clips, clean or with another sound of the same energy (0 dB).
 
-    "Other clip" is one of another class, drawn among `rows`; white noise needs the rate `sr` in Hz.
+    "Other clip" is one of another class, drawn among `rows`, over the whole length; "one after the
+    other" has the first half of both, in an order that is drawn. White noise needs the rate `sr` in
+    Hz.
 
     Raises
     ------
@@ -45,12 +63,19 @@ def take(
     waveforms, n_valid = data.batch(rows, device)
     if condition == "clean":
         return Inputs(condition, rows, waveforms, n_valid)
-    if condition == "other clip":
-        labels, rng = data.labels[rows].numpy(), np.random.default_rng(0)
+    labels = data.labels[rows]
+    classes = torch.stack([labels, torch.full_like(labels, -1)], dim=1).to(device)
+    if condition in CONDITIONS[1:3]:
+        labels, rng = labels.numpy(), np.random.default_rng(0)
         if len(np.unique(labels)) < 2:
-            raise ValueError("take: all clips are of one class; 'other clip' needs at least two.")
+            raise ValueError(f"take: all clips are of one class; {condition!r} needs at least two.")
         other = np.array([rng.choice(np.flatnonzero(labels != label)) for label in labels])
-        unwanted, n_valid = waveforms[other], torch.maximum(n_valid, n_valid[other])
+        unwanted, n_valid = waveforms[other], n_valid.maximum(n_valid[other])
+        classes[:, 1] = classes[other, 0]
+        if condition == CONDITIONS[2]:
+            first = torch.from_numpy(rng.random(len(rows)) < 0.5).to(device)
+            n_valid = torch.full_like(n_valid, waveforms.shape[1])
+            waveforms, unwanted = _halves(waveforms, first), _halves(unwanted, ~first)
     elif condition == "white noise":
         generator = torch.Generator().manual_seed(0)
         batches = (torch.zeros(len(some)) for some in n_valid.split(BATCH))
@@ -73,4 +98,12 @@ def take(
     waveforms *= level
     unwanted *= level
     torch.add(waveforms, unwanted, out=mixture)
-    return Inputs(condition, rows, mixture, n_valid, waveforms, unwanted)
+    return Inputs(condition, rows, mixture, n_valid, waveforms, unwanted, classes)
+
+
+def _halves(waveforms: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
+    """Return the first half of each sound, (clips, samples), in the first half or in the second."""
+    half, moved = waveforms.shape[1] // 2, torch.zeros_like(waveforms)
+    moved[first, :half] = waveforms[first, :half]
+    moved[~first, half : 2 * half] = waveforms[~first, :half]
+    return moved

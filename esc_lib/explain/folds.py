@@ -3,29 +3,36 @@
 import itertools
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import nn
 from tqdm import tqdm
 
-from esc_lib.config import Profile, variant
+from esc_lib.config import NARROW, Profile, variant
 from esc_lib.data.clips import Data
-from esc_lib.explain.components import fit
+from esc_lib.explain.components import Fitted, fit
 from esc_lib.explain.conditions import CONDITIONS, take
 from esc_lib.explain.explainer import Explainer
-from esc_lib.explain.judge import judge
-from esc_lib.explain.methods import METHODS, compared
+from esc_lib.explain.judge import budget, judge, specificity
+from esc_lib.explain.methods import METHODS, Method, compared
+from esc_lib.explain.second_judges import Judge, forest, network, yamnet
 from esc_lib.machine import pieces
 from esc_lib.machine.files import save_json, write_atomically
 from esc_lib.machine.fingerprint import fingerprint
 from esc_lib.machine.hardware import best_device
 from esc_lib.sound.log_mel import LogMel
+from esc_lib.training import initial_model
 from esc_lib.training import runs as experiments
 from esc_lib.training.checkpoint import load
 
 AT_ONCE = 200  # test clips in memory at most; a fold of ESC-50 comes in two parts
+UNTRAINED = 1000  # first seed of the networks with random weights, one that no run has
+BUDGETED = 40  # clips of a fold whose masks are also judged by shares of the energy
 
 
 def explain_fold(
@@ -34,8 +41,11 @@ def explain_fold(
     """Explain the decisions on the profile's test fold by every method, unless it was done before.
 
     A run that is stopped goes on with the next method. This fold's ``scores.csv`` and what it
-    needs lie in `folder`. Of the methods named in `only` none has other dictionaries of least
-    squared error; default: all methods.
+    needs lie in `folder`.
+
+    Parameters
+    ----------
+    only : names of methods; default: all.
 
     Raises
     ------
@@ -43,15 +53,15 @@ def explain_fold(
         If there is no method of such a name.
     FileNotFoundError
         If the fold's network was not trained.
+
+    Returns
+    -------
+    DataFrame, a row per condition, method and test clip, with the columns of ``judge.judge``, and
+        for clean clips of ``judge.specificity`` and, on some, means of ``judge.budget``.
     """
-    weights = runs / experiments.name_of(profile) / "model.safetensors"
-    if not weights.is_file():
-        raise FileNotFoundError(
-            f"explain_fold: {weights} is missing; train the fold first, as with "
-            f"python -m esc_lib train --profile {profile.name} --folds {profile.test_fold}."
-        )
-    data, device = experiments.split_for(data, profile), best_device()
-    model = load(weights, profile, data.class_names)
+    data = experiments.split_for(data, profile)
+    weights, model = _open(runs, data, profile)
+    device = best_device()
     front_end = LogMel(profile.front_end).to(device)
     path, note = folder / "scores.csv", folder / "identity.json"
     identity = fingerprint(weights.read_bytes(), profile.dictionaries, code=__file__)
@@ -62,13 +72,16 @@ def explain_fold(
         if noted["complete"]:
             return done
     save_json(note, {"identity": identity, "complete": False})
-    others = () if only else (profile.dictionaries.layer,)
-    fitted = fit(folder / "hidden.pt", model, front_end, data, profile, others)
+    shared = {
+        "fitted": fit(folder / "dictionaries.pt", model, front_end, data, profile),
+        "untrained": untrained(folder, front_end, data, profile),
+        "judges": panel(data, profile, runs, front_end),
+    }
     before = set(zip(done.condition, done.method, done.row))
     parts = np.array_split(data.split.test, -(-len(data.split.test) // AT_ONCE))
     for condition, rows in itertools.product(CONDITIONS, parts):
         inputs = take(data, rows, condition, profile.front_end.sr, device)
-        explainer = Explainer(model, front_end, fitted, inputs)
+        explainer = Explainer(model, front_end, inputs=inputs, **shared)
         known = compared(explainer)
         if unknown := set(only) - {*known, *METHODS}:
             raise ValueError(
@@ -78,7 +91,7 @@ def explain_fold(
         for name, method in tqdm(known.items(), desc=f"explaining, {condition}"):
             if (only and name not in only) or (condition, name, rows[0]) in before:
                 continue
-            table = judge(explainer, method.masks(explainer)).assign(
+            table = _judged(explainer, method).assign(
                 condition=condition, method=name, row=rows,
                 filename=data.clips.filename.iloc[rows].to_numpy(),
                 source=data.clips.src_file.iloc[rows].to_numpy(),
@@ -86,50 +99,111 @@ def explain_fold(
             )  # fmt: skip
             # an empty table would make the rows' numbers and the decisions floats and objects
             done = pd.concat([done, table], ignore_index=True) if len(done) else table
-            write_atomically(path, partial(done.round(6).to_csv, index=False))
+            write_atomically(path, partial(done.round(5).to_csv, index=False))
         del inputs, explainer  # before the next ones come
     save_json(note, {"identity": identity, "complete": not only})
     return done
 
 
+def _judged(explainer: Explainer, method: Method) -> pd.DataFrame:
+    """Return all that is asked of a method's masks."""
+    masks = method.masks(explainer)
+    table = judge(explainer, masks)
+    if explainer.inputs.condition != "clean":
+        return table
+    some = torch.arange(0, len(masks), -(-len(masks) // BUDGETED))
+    means = budget(explainer.part(some), masks[some]).groupby("clip").mean().drop(columns="share")
+    means.index = some.numpy()
+    return table.join(specificity(explainer, method.masks)).join(means)
+
+
+def _open(runs: Path, data: Data, profile: Profile) -> tuple[Path, nn.Module]:
+    """Open the network of the profile's run; without it, say how to train it."""
+    weights = runs / experiments.name_of(profile) / "model.safetensors"
+    if not weights.is_file():
+        raise FileNotFoundError(
+            f"explain_fold: {weights} is missing; train the fold first, as with "
+            f"python -m esc_lib train --profile {profile.name} --folds {profile.test_fold}."
+        )
+    return weights, load(weights, profile, data.class_names)
+
+
+def untrained(
+    folder: Path, front_end: LogMel, data: Data, profile: Profile
+) -> tuple[tuple[nn.Module, Fitted], ...]:
+    """Return networks with random weights, each with the dictionaries over its layers."""
+    found, device = [], front_end.window.device
+    for seed in range(UNTRAINED, UNTRAINED + 5):
+        model = initial_model(variant(profile, seed=seed), len(data.class_names))
+        model = model.eval().to(device)
+        path = folder / f"untrained{seed}.pt"
+        found.append((model, fit(path, model, front_end, data, profile)))
+    return tuple(found)
+
+
+def panel(data: Data, profile: Profile, runs: Path, front_end: LogMel) -> dict[str, Judge]:
+    """Return the second judges of a fold that there are; none has heard a clip of the test fold.
+
+    Networks are those of runs that were trained with another seed or another width. YAMNet is
+    asked about recordings only.
+    """
+    sr, judges = profile.front_end.sr, {}
+    others = {
+        "another seed": variant(profile, seed=profile.training.seed + 1),
+        "narrow network": variant(profile, network=NARROW),
+    }
+    for name, other in others.items():
+        weights = runs / experiments.name_of(other) / "model.safetensors"
+        if other != profile and weights.is_file():
+            judges[name] = network(load(weights, other, data.class_names), front_end)
+    judges["forest"] = forest(data, front_end)
+    heard = None if profile.procedural else yamnet(data, sr)
+    return judges if heard is None else judges | {"YAMNet": heard}
+
+
 def explain_folds(
-    data: Data, profile: Profile, folds: Iterable[int], runs: Path, explanations: Path,
+    data: Data, profiles: Iterable[Profile], runs: Path, explanations: Path,
     only: Sequence[str] = (), scheduler: str = "", jobs: int = 0,
 ) -> list[Path]:  # fmt: skip
-    """Do :func:`explain_fold` for several folds at once, and return their folders.
+    """Do :func:`explain_fold` for several networks at once, and return their folders.
 
     Parameters
     ----------
-    explanations : of the folders ``fold<k>/``.
+    explanations : of the folders, named as the runs.
     scheduler, jobs : as for ``pieces.carry_out``.
     """
-    work = partial(_explain_in, data, profile, runs, explanations, only)
-    return pieces.carry_out(work, folds, "folds", scheduler, jobs)
+    work = partial(_explain_in, data, runs, explanations, only)
+    return pieces.carry_out(work, profiles, "networks", scheduler, jobs)
 
 
-def _explain_in(data, profile, runs, explanations, only, fold: int) -> Path:
-    folder = explanations / f"fold{fold}"
-    explain_fold(data, variant(profile, test_fold=fold), runs, folder, only)
+def _explain_in(data, runs, explanations, only, profile: Profile) -> Path:
+    folder = explanations / experiments.name_of(profile)
+    explain_fold(data, profile, runs, folder, only)
     return folder
 
 
 def collect(
     data: Data, profile: Profile, runs: Path, explanations: Path, recorded: Path | None = None
 ) -> pd.DataFrame:
-    """Return the judged explanations of all folds there are; the profile's own is made if need be.
+    """Return the judged explanations there are; those of the profile's own network are made.
 
-    Rows are those of :func:`explain_fold`, with the column fold, from the folders ``fold<k>/`` in
-    `explanations`: other folds as they are, some methods or all. The files
-    ``explanations/fold<k>.csv`` of a recorded study go before.
+    Rows are those of :func:`explain_fold`, with the columns network ("full", the profile's, or
+    "narrow") and fold, from the folders in `explanations`: those of other folds and of the narrow
+    network as they are, some methods or all. The files ``explanations/<run>.csv.gz`` of a recorded
+    study go before.
     """
-    found = {}
-    for fold in sorted(int(fold) for fold in data.clips.fold.unique()):
-        path = explanations / f"fold{fold}" / "scores.csv"
-        known = recorded and recorded / "explanations" / f"fold{fold}.csv"
+    found, widths = [], {"full": profile.network, "narrow": NARROW}
+    for network_name, fold in itertools.product(widths, sorted(data.clips.fold.unique())):
+        own = replace(variant(profile, test_fold=int(fold)), network=widths[network_name])
+        if network_name == "narrow" and NARROW == profile.network:
+            continue
+        name = experiments.name_of(own)
+        path = explanations / name / "scores.csv"
+        known = recorded and recorded / "explanations" / f"{name}.csv.gz"
         if known and known.is_file():
-            found[fold] = pd.read_csv(known)
-        elif fold == profile.test_fold:
-            found[fold] = explain_fold(data, profile, runs, path.parent)
-        elif path.is_file():
-            found[fold] = pd.read_csv(path)
-    return pd.concat([judged.assign(fold=fold) for fold, judged in found.items()])
+            path = known
+        elif own == profile:
+            explain_fold(data, profile, runs, path.parent)
+        if path.is_file():
+            found.append(pd.read_csv(path).assign(network=network_name, fold=fold))
+    return pd.concat(found, ignore_index=True)

@@ -21,7 +21,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from esc_lib.explain.conditions import BATCH
-from esc_lib.explain.relevance import maps_and_gradients, of_target
+from esc_lib.explain.relevance import log_odds, maps_and_gradients, of_target
 from esc_lib.machine.hardware import autocast
 
 SAMPLES = 8  # noisy copies of SmoothGrad, and steps of the integrated gradients
@@ -64,6 +64,14 @@ class _FastPrecision(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         with autocast(features.device):
             return self.model(features).float()
+
+
+class _LogOdds(nn.Module):
+    """Logits, (batch, classes), to each class's log-odds against all others."""
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        classes = torch.arange(logits.shape[1], device=logits.device)
+        return torch.stack([log_odds(logits, one.expand(len(logits))) for one in classes], dim=1)
 
 
 def _by_batches(attribute: Callable, features: torch.Tensor, targets: torch.Tensor, **options):
@@ -118,16 +126,27 @@ def integrated_gradients(
 ) -> torch.Tensor:
     """Return what supports the class on the way from each clip's minimum.
 
-    The baseline is the quietest value of the clip's own features: silence, as the network sees it.
-    Only what speaks for the class is kept.
+    Only what speaks for the class's logit is kept.
     """
-    method = IntegratedGradients(_FastPrecision(model))
+    return _integrate(_FastPrecision(model), features, targets).clamp_min(0)
+
+
+def signed_integrated_gradients(
+    model: nn.Module, features: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    """Return what supports the class's log-odds on that way, and, negative, what speaks against."""
+    return _integrate(nn.Sequential(_FastPrecision(model), _LogOdds()), features, targets)
+
+
+def _integrate(model: nn.Module, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Integrate gradients from each clip's quietest value: silence, as the network sees it."""
+    method = IntegratedGradients(model)
 
     def attribute(some, target):
         silence = some.amin(dim=(1, 2, 3), keepdim=True).expand_as(some)
         return method.attribute(
             some, silence, target=target, n_steps=SAMPLES, internal_batch_size=BATCH
-        ).clamp_min(0)
+        )
 
     return _by_batches(attribute, features, targets)
 

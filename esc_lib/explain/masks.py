@@ -53,6 +53,22 @@ def lift(mel_basis: torch.Tensor) -> torch.Tensor:
     return weights / weights.sum(dim=1, keepdim=True)
 
 
+def _reach(front_end: LogMel) -> int:
+    """Return up to which sample the frames can rebuild a sound."""
+    settings = front_end.settings
+    return (settings.n_frames - 1) * settings.hop_length + settings.n_fft // 4
+
+
+def both_sides(
+    front_end: LogMel, waveforms: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what a mask keeps, and what it removes: that of one minus the mask."""
+    kept = cut_out(front_end, waveforms, mask)
+    removed = waveforms - kept
+    removed[:, _reach(front_end) :] = 0
+    return kept, removed
+
+
 @torch.no_grad()
 def cut_out(front_end: LogMel, waveforms: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return the sound, (batch, samples), that a mask of factors on the amplitude keeps.
@@ -61,8 +77,7 @@ def cut_out(front_end: LogMel, waveforms: torch.Tensor, mask: torch.Tensor) -> t
     to the clip, as far as the frames reach (a quarter of n_fft beyond the last one's centre).
     """
     settings, n_samples = front_end.settings, waveforms.shape[1]
-    reach = (settings.n_frames - 1) * settings.hop_length + settings.n_fft // 4
-    options = {"window": front_end.window, "length": min(reach, n_samples)}
+    options = {"window": front_end.window, "length": min(_reach(front_end), n_samples)}
     spread = lift(front_end.mel_basis)
     sounds = []
     for some, factors in zip(waveforms.split(BATCH), mask.split(BATCH), strict=True):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import methodcaller
 
 import pandas as pd
@@ -15,6 +16,10 @@ from esc_lib.machine.timing import latency
 from esc_lib.models.se_cnn import BLOCKS
 
 OURS = "components"
+SIGNED_IG = "integrated gradients, our shape"
+# the control that takes the hidden layer away and keeps the rest: what ours has to beat
+EQUALISER = "control: gradient equaliser"
+UNTRAINED = "control: H of untrained networks"
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,13 @@ def control(make: Callable[[Explainer], torch.Tensor], in_noise: bool = True) ->
     return Method(make, "control", in_noise=in_noise)
 
 
+def _signed_integrated_gradients(explainer: Explainer) -> torch.Tensor:
+    """Give a rival the shape of our mask: the sign of its relevance, our frames, our floor."""
+    attribute = heatmaps.signed_integrated_gradients
+    signed = attribute(explainer.model, explainer.features, explainer.targets)
+    return controls.signs(explainer, signed)
+
+
 METHODS: dict[str, Method] = {
     OURS: Method(Explainer.components, "ours", in_noise=True),
     "Grad-CAM": rival(heatmaps.gradcam, in_noise=True, width=1, floor=Choice.floor),
@@ -52,12 +64,18 @@ METHODS: dict[str, Method] = {
     "SmoothGrad": rival(heatmaps.smoothgrad),
     "integrated gradients": rival(heatmaps.integrated_gradients),
     "Deep Feature Factorization": rival(heatmaps.feature_factorization, in_noise=True, width=1),
-    "control: constant": control(controls.constant),
-    "control: shuffled": control(controls.shuffled, in_noise=False),
-    "control: random mask": control(controls.random_mask),
+    SIGNED_IG: Method(_signed_integrated_gradients, "rival"),
+    EQUALISER: control(controls.equaliser),
+    "control: equaliser per bin": control(partial(controls.equaliser, form="per bin"), False),
+    "control: equaliser, static": control(partial(controls.equaliser, form="static"), False),
+    "control: H = 1": control(controls.no_layer),
+    "control: H permuted": control(controls.permuted, in_noise=False),
+    UNTRAINED: control(controls.untrained, in_noise=False),
     "control: random atoms": control(controls.random_atoms),
-    "control: another clip's": control(controls.another_clips),
+    "control: another clip's": control(controls.another_clips, in_noise=False),
     "control: negative": control(controls.negative, in_noise=False),
+    "control: random mask": control(controls.random_mask),
+    "control: constant": control(controls.constant),
     "oracle": Method(controls.ideal, "oracle", in_noise=True),
 }
 
@@ -70,20 +88,20 @@ def names_of(kind: str) -> list[str]:
 def compared(explainer: Explainer) -> dict[str, Method]:
     """Return the methods to compare on some decisions.
 
-    Ours is followed by its variants: single blocks, and every other dictionary that was fitted.
+    Ours is followed by its variants: one part of the relevance, single blocks.
     """
     choice, inputs = explainer.choice, explainer.inputs
-    usual = [(block, choice.dictionary) for block in BLOCKS]
+    variants = {f"relevance of {kind}": {"relevance": kind} for kind in ("bands", "channels")}
+    variants |= {f"block {block[-1]} alone": {"blocks": (block,)} for block in BLOCKS}
     found = {OURS: METHODS[OURS]}
-    for block, dictionary in dict.fromkeys((*usual, *explainer.fitted)):
-        variant = replace(choice, blocks=(block,), dictionary=dictionary)
-        make = methodcaller("components", variant)
-        found[f"block {block[-1]}, {dictionary}"] = Method(make, "ours")
+    for name, changes in variants.items():
+        found[name] = Method(methodcaller("components", replace(choice, **changes)), "ours")
     return {
         name: method
         for name, method in (found | METHODS).items()
         if (method.in_noise or inputs.condition != "white noise")
         and (method.kind != "oracle" or inputs.wanted is not None)
+        and (name != UNTRAINED or explainer.untrained)
     }
 
 

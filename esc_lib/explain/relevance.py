@@ -8,6 +8,7 @@ another class gains.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Self
 
 import torch
 from torch import nn
@@ -92,6 +93,11 @@ class Read:
     # each layer's H, and the channels' gradient times activation in the layer that it is read at,
     # both (clips, channels, frames): averaged over frequency, and summed over it
     layers: dict[str, tuple[torch.Tensor, torch.Tensor]]
+
+    def only(self, places: torch.Tensor) -> Self:
+        """Return what was read of the clips at these places."""
+        layers = {layer: (h[places], by[places]) for layer, (h, by) in self.layers.items()}
+        return Read(self.given[places], self.bands[places], layers)
 
 
 def read(

@@ -1,7 +1,8 @@
 """Scores of explanations: what the network makes of what a mask keeps, and of what it removes.
 
 p, o, m: the probability of the explained class, which is the class predicted for the input, on
-the input, on the masked-in sound and on the masked-out sound, arrays of shape (clips,).
+the input, on the masked-in sound and on the masked-out sound, arrays of shape (clips,). Log-odds
+are ln(p / (1 - p)), see :mod:`second_judges`.
 
 References
 ----------
@@ -9,18 +10,42 @@ paissan2024lmac, section 4.1, for the set; chattopadhay2018gradcampp for AI and 
 hurley2009comparing for the Gini index; leroux2019sdr for SI-SDR.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import logit
 from scipy.stats import rankdata
+from sklearn.metrics import average_precision_score
 
 from esc_lib.evaluation.intervals import mean_interval, source_draws
-from esc_lib.explain.conditions import CONDITIONS
+from esc_lib.explain.second_judges import CLIP
 
 ARROWS = {"higher": " ↑", "lower": " ↓", "neither": ""}
+
+
+def gain(judged: pd.DataFrame) -> np.ndarray:
+    """Return by how much the log-odds of the class rise from the clip to what is kept."""
+    p, o = (judged[name].clip(CLIP, 1 - CLIP) for name in ("p", "o"))
+    return logit(o) - logit(p)
+
+
+def average_precision(
+    maps: torch.Tensor, wanted: torch.Tensor, heard: torch.Tensor
+) -> torch.Tensor:
+    """Return the average precision of maps' values against wanted points, among those heard.
+
+    All are (clips, mel, frames), the latter two bool; NaN where no point is wanted.
+    """
+    found = []
+    for one, right, inside in zip(maps.cpu(), wanted.cpu(), heard.cpu(), strict=True):
+        truth = right[inside].numpy()
+        found.append(
+            average_precision_score(truth, one[inside].numpy()) if truth.any() else np.nan
+        )
+    return torch.tensor(found, device=maps.device)
 
 
 def drop(p: np.ndarray, o: np.ndarray) -> np.ndarray:
@@ -66,11 +91,6 @@ def si_sdr(estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def kept_energy(sounds: torch.Tensor, waveforms: torch.Tensor) -> torch.Tensor:
     """Return the energy of each sound over its clip's, shape (clips,); 0 for silence."""
     return sounds.square().sum(dim=1) / waveforms.square().sum(dim=1).clamp_min(1e-12)
-
-
-def area(curve: np.ndarray) -> np.ndarray:
-    """Return the mean height of curves at even steps, trapezoidal, (...,) of (..., steps)."""
-    return (curve[..., 1:] + curve[..., :-1]).mean(axis=-1) / 2
 
 
 def map_correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -131,33 +151,54 @@ FIVE = (
     Score("FF", lambda t: t.p - t.m, "higher", (-1, 1), "probability removed"),
     Score("Fid-In", lambda t: t.same.astype(float), "higher", (0, 1), "decisions kept"),
 )  # fmt: skip
+CRITERION = Score(
+    "criterion",
+    lambda t: sum(score(t) / score.range[1] for score in (*FIVE[:1], *FIVE[2:])) - FIVE[1](t) / 100,
+    "higher", (-2, 4), "criterion",
+)  # what methods are tuned by; no score alone: each can be had for nothing
 ENERGY = Score("energy", lambda t: t.energy, "neither", (0, np.inf), "energy kept")
+ANY = (-np.inf, np.inf)
+GAIN = Score("gain", lambda t: gain(t), "higher", ANY, "rise of the log-odds")
 SCORES = {
     score.name: score
     for score in (
         *FIVE,
-        # A widely used recipe takes the softmax of probabilities. Such a drop cannot exceed
-        # 1 - 1 / e, 63.2 %, which it has where certainty turns into certainty of another class;
-        # with 50 classes, and all others alike, 62.7 %. Here beside the textbook's only.
+        CRITERION,
+        GAIN,
         Score(
-            "AD, softmax twice", lambda t: drop(t.p_twice, t.o_twice), "lower",
-            (0, 100 * (1 - np.exp(-1))), "drop, softmax taken twice (%)",
+            "specificity", lambda t: gain(t) - t.gain_wrong, "higher", ANY,
+            "rise of the log-odds above that of a wrong class",
         ),
+        Score("turned", lambda t: 100.0 * t.turned, "lower", (0, 100), "decided wrongly (%)"),
+        Score("lift", lambda t: t.si_sdr - t.si_sdr_input, "higher", ANY, "SI-SDR (dB)"),
+        Score("precision", lambda t: t.precision, "higher", (0, 1), "average precision"),
+        Score("pointed", lambda t: 100.0 * t.pointed, "higher", (0, 100), "maxima on it (%)"),
+        Score("budget", lambda t: 100.0 * t.stays, "higher", (0, 100), "decisions kept (%)"),
+        Score("kept", lambda t: t.kept, "higher", ANY, "log-odds, parts of the energy kept"),
+        Score("lost", lambda t: t.lost, "lower", ANY, "log-odds, parts of the energy removed"),
         ENERGY,
         Score("SPS", lambda t: t.sparseness, "higher", (0, 1), "Gini index of the mask"),
         Score("COMP", lambda t: t.complexity, "lower", (0, np.inf), "entropy of the mask (nats)"),
     )
 }  # fmt: skip
-# these two read a curve, shape (clips, steps)
-INSERTION = Score("insertion", area, "higher", (0, 1), "probability of the class")
-DELETION = Score("deletion", area, "lower", (0, 1), "probability of the class")
 
-# On ESC-50, inputs mixed with another clip, speech or white noise, another network: the table of
-# SpeechBrain's recipe, whose AD takes the softmax twice.
-PUBLISHED = {
-    "L-MAC": {"AI": 61.62, "AD": 3.83, "AG": 33.48, "FF": 0.40, "Fid-In": 0.82},
-    "L2I": {"AI": 6.75, "AD": 25.93, "AG": 1.25, "FF": 0.26, "Fid-In": 0.01},
-}  # paissan2024lmac; parekh2022listen
+
+def of_judge(name: str) -> Score:
+    """Return the score that a second judge gives."""
+    label = f"rise of the log-odds, {name}"
+    return Score(f"gain {name}", lambda t: t[f"gain {name}"], "higher", ANY, label)
+
+
+def right_by(name: str) -> Score:
+    """Return whether a second judge, of what is kept, is right at the label."""
+    label = f"right, {name} (%)"
+    own = f"class {name}"
+    return Score(f"right {name}", lambda t: 100.0 * (t[own] == t.label), "higher", (0, 100), label)
+
+
+def judges_in(judged: pd.DataFrame) -> list[str]:
+    """Return the names of the second judges that judged."""
+    return [name.removeprefix("class ") for name in judged if name.startswith("class ")]
 
 
 def shown(table: pd.DataFrame):
@@ -169,66 +210,38 @@ def shown(table: pd.DataFrame):
 # -------------------------------------------------------------------------------------- tables
 
 
-def summary(judged: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean of every score by method, with 95 % intervals over source recordings.
+def summary(judged: pd.DataFrame, shown: Sequence[Score]) -> pd.DataFrame:
+    """Return the mean of scores by method, with 95 % intervals over source recordings.
 
-    `judged` is of one condition, and any folds. Columns: (score, "mean" | "low" | "high"), and
-    ("clips", "n"); methods in their first order.
+    Clips whose score is not known are left out. Columns: (score, "mean" | "low" | "high" | "n");
+    methods in their first order.
     """
-    rows = {}
-    for method, table in judged.groupby("method", sort=False):
-        draws = source_draws(table.source.to_numpy(), n_draws=1000)
-        row = {("clips", "n"): len(table)}
-        for name, score in SCORES.items():
-            found = mean_interval(score(table), draws)
-            row |= {(name, key): x for key, x in zip(("mean", "low", "high"), found, strict=True)}
-        rows[method] = row
+    values = {score.name: score(judged) for score in shown}
+    return _table(judged[["method", "source"]].assign(**values), list(values))
+
+
+def against(judged: pd.DataFrame, reference: str, shown: Sequence[Score]) -> pd.DataFrame:
+    """Return by how much methods differ from one of them on the same clips, as :func:`summary`."""
+    clip = ["network", "fold", "condition", "row"]
+    values = {score.name: score(judged) for score in shown}
+    table = judged[[*clip, "method", "source"]].assign(**values)
+    known = table[table.method == reference].drop(columns=["method", "source"])
+    both = table[table.method != reference].merge(known, on=clip, suffixes=("", " there"))
+    for name in values:
+        both[name] -= both.pop(f"{name} there")
+    return _table(both, list(values))
+
+
+def _table(values: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    rows, keys = {}, ("mean", "low", "high", "n")
+    for method, table in values.groupby("method", sort=False):
+        rows[method] = {}
+        for name in names:
+            known = table[table[name].notna()]
+            found = (np.nan,) * 3
+            if len(known):
+                draws = source_draws(known.source.to_numpy(), n_draws=1000)
+                found = mean_interval(known[name].to_numpy(float), draws)
+            row = zip(keys, (*found, len(known)), strict=True)
+            rows[method] |= {(name, key): x for key, x in row}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
-
-
-def criterion(judged: pd.DataFrame) -> float:
-    """Return what methods are tuned by: AI, AG, FF and Fid-In as shares, less AD, in [-2, 4].
-
-    The mean over the conditions in the table. No score alone: each can be had for nothing.
-    """
-    found = []
-    for _, table in judged.groupby("condition"):
-        ai, ad, ag, ff, fid_in = (score(table).mean() for score in FIVE)
-        found.append((ai + ag - ad) / 100 + ff + fid_in)
-    return float(np.mean(found))
-
-
-def separation(judged: pd.DataFrame) -> pd.DataFrame:
-    """Return by how many dB a method lifts the labelled sound out of a mixture, where the decision
-    was right: mean improvement of SI-SDR by condition (columns) and method (rows).
-    """
-    right = judged[(judged.label == judged.predicted) & judged.si_sdr.notna()]
-    lifted = right.assign(lift=right.si_sdr - right.si_sdr_input)
-    return lifted.pivot_table(
-        index="method", columns="condition", values="lift", aggfunc="mean", sort=False
-    )
-
-
-def ranking(judged: pd.DataFrame, ours: str, ms: pd.Series) -> pd.DataFrame:
-    """Return the methods by :func:`criterion`, best first, with what one explanation costs.
-
-    It goes by clean clips and those mixed with another; methods not judged in both are left out.
-    Beside it that of `ours` on the clips this method has, clips, energy kept, and `ms`, where it is
-    known.
-    """
-    clip, conditions = ["fold", "condition", "row"], CONDITIONS[:2]
-    of_interest = judged[judged.condition.isin(conditions)]
-    reference = of_interest[of_interest.method == ours]
-    rows = {}
-    for method, found in of_interest.groupby("method", sort=False):
-        if found.condition.nunique() < len(conditions):
-            continue
-        rows[method] = {
-            "criterion": criterion(found),
-            f"{ours}, same clips": criterion(reference.merge(found[clip], on=clip)),
-            "clips": len(found) // len(conditions),
-            "energy": found.energy.mean(),
-            "ms per clip": ms.get(method, np.nan),
-        }
-    found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
-    return found.sort_values("criterion", ascending=False)

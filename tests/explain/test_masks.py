@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from esc_lib.config import FrontEnd, Network, get_profile
+from esc_lib.config import Dictionaries, FrontEnd, Network, get_profile
 from esc_lib.data import demo
 from esc_lib.data.decoding import decode
 from esc_lib.data.esc50 import read_clips
-from esc_lib.dictionaries.gather import Gathered
+from esc_lib.dictionaries.fitting import fit_layer
 from esc_lib.dictionaries.statistics import Statistics
-from esc_lib.explain.components import fit_divergence
-from esc_lib.explain.masks import cut_out, lift, share, stretch
+from esc_lib.explain.components import Components
+from esc_lib.explain.masks import both_sides, cut_out, lift, share, stretch
 from esc_lib.layers.hooks import mel_magnitude, pool_frames, record, reduce_frequency
 from esc_lib.models.se_cnn import SECNN
 from esc_lib.sound.log_mel import LogMel
@@ -67,8 +67,8 @@ def components_of(front_end, waveforms):
     h = reduce_frequency(maps["conv_block3"])
     h[:, :, 5:9] = 0  # a time at which no atom is active
     mel = pool_frames(mel_magnitude(front_end, waveforms), h.shape[-1])
-    train = Gathered({"conv_block3": Statistics.of(mel, h)}, {}, {"conv_block3": h}, mel)
-    return fit_divergence(train, "conv_block3"), h
+    fitted = fit_layer(Statistics.of(mel, h), Dictionaries(), 0, models=())
+    return Components("conv_block3", fitted.optimum.float(), fitted.scale.float()), h
 
 
 def largest_difference(settings, waveforms):
@@ -83,6 +83,17 @@ def largest_difference(settings, waveforms):
         sizes.append(float(sound.abs().amax()))
         total += sound
     return float((total - waveforms).abs().amax()), sizes
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_a_mask_removes_is_what_one_minus_it_keeps(profile):
+    settings = get_profile(profile).front_end
+    front_end, waveforms = LogMel(settings), procedural(settings)[:2]
+    shape = (2, settings.n_mels, settings.n_frames)
+    mask = torch.rand(shape, generator=generator())
+    kept, removed = both_sides(front_end, waveforms, mask)
+    assert torch.equal(kept, cut_out(front_end, waveforms, mask))
+    torch.testing.assert_close(removed, cut_out(front_end, waveforms, 1 - mask), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("padded", [False, True])

@@ -4,19 +4,32 @@ from dataclasses import replace
 
 import pytest
 import torch
-from two_bands import FRONT_END
+from two_bands import FRONT_END, small_network
 
 from esc_lib.explain import checks
 from esc_lib.explain.components import Choice
-from esc_lib.explain.methods import METHODS, OURS, Method, compared, control, cost, names_of, rival
+from esc_lib.explain.methods import (
+    EQUALISER,
+    METHODS,
+    OURS,
+    UNTRAINED,
+    Method,
+    compared,
+    control,
+    cost,
+    names_of,
+    rival,
+)
 
 pytestmark = pytest.mark.usefixtures("exact")
-SINGLE = {f"block {i}, {Choice.dictionary}" for i in range(1, 6)}
+VARIANTS = ["relevance of bands", "relevance of channels"]
+VARIANTS += [f"block {i} alone" for i in range(1, 6)]
 
 
 def test_every_method_returns_masks(explainer):
+    explainer = replace(explainer, untrained=((small_network(1), explainer.fitted),))
     found = compared(explainer)
-    assert {*METHODS, *SINGLE, "block 4, optimum"} == set(found)
+    assert {*METHODS, *VARIANTS} == set(found)
     for name, method in found.items():
         mask = method.masks(explainer)
         assert mask.shape == (4, FRONT_END.n_mels, FRONT_END.n_frames), name
@@ -26,22 +39,25 @@ def test_every_method_returns_masks(explainer):
             assert (mask.flatten(1).std(dim=1) > 1e-3).any(), name
     clean = replace(explainer, inputs=replace(explainer.inputs, wanted=None, unwanted=None))
     assert set(found) - set(compared(clean)) == {"oracle"}
+    assert set(found) - set(compared(replace(explainer, untrained=()))) == {UNTRAINED}
 
 
 def test_a_few_methods_are_compared_in_noise(explainer):
     noisy = replace(explainer, inputs=replace(explainer.inputs, condition="white noise"))
     assert list(compared(noisy)) == [
-        OURS, "Grad-CAM", "saliency", "Deep Feature Factorization", "control: constant",
-        "control: random mask", "control: random atoms", "control: another clip's", "oracle",
+        OURS, "Grad-CAM", "saliency", "Deep Feature Factorization", EQUALISER, "control: H = 1",
+        "control: random atoms", "control: random mask", "control: constant", "oracle",
     ]  # fmt: skip
 
 
 def test_ours_and_its_variants_come_first_and_are_what_they_are_called(explainer):
     found = compared(explainer)
-    assert list(found)[:6] == [OURS, *sorted(SINGLE)]
-    choice = replace(Choice(), blocks=("conv_block4",), dictionary="optimum")
+    assert list(found)[:8] == [OURS, *VARIANTS]
+    choice = replace(Choice(), blocks=("conv_block4",))
+    assert torch.equal(found["block 4 alone"].masks(explainer), explainer.components(choice))
+    choice = replace(Choice(), relevance="channels")
     expected = explainer.components(choice)
-    assert torch.equal(found["block 4, optimum"].masks(explainer), expected)
+    assert torch.equal(found["relevance of channels"].masks(explainer), expected)
     assert torch.equal(found[OURS].masks(explainer), explainer.components())
 
 
@@ -55,7 +71,7 @@ def test_methods_that_explain_are_timed_alone_decision_included(explainer, monke
     passes = []
     forward = explainer.model.forward
     monkeypatch.setattr(explainer.model, "forward", lambda x: passes.append(1) or forward(x))
-    names = (OURS, "saliency", "block 4, optimum", "control: constant", "oracle")
+    names = (OURS, "saliency", "block 4 alone", "control: constant", "oracle")
     found = cost(explainer, names, repeats=1)
     assert set(found.index) == set(names[:3]) and (found > 0).all()
     assert len(passes) == 4 * (1 + 2 + 1)  # three of four calls warm up; saliency decides first

@@ -7,7 +7,7 @@ import scipy.stats
 import torch
 
 from esc_lib.explain import scores
-from esc_lib.explain.scores import DELETION, FIVE, INSERTION, SCORES
+from esc_lib.explain.scores import FIVE, SCORES
 
 P, O, M = np.array([0.8, 0.8, 0.5]), np.array([0.9, 0.2, 0.5]), np.array([0.1, 0.9, 0.5])  # noqa: E741
 
@@ -29,28 +29,6 @@ def test_increase_drop_gain_and_faithfulness_by_hand():
 
 def test_certainty_cannot_gain():
     assert SCORES["AG"](pd.DataFrame({"p": [1.0], "o": [1.0]})).tolist() == [0]
-
-
-@pytest.mark.parametrize(
-    ("others", "ceiling"),
-    [([1 / 49] * 49, 62.7), ([1.0] + [0.0] * 48, 63.2)],
-    ids=["all others alike", "certain of another"],
-)
-def test_a_drop_with_the_softmax_taken_twice_has_a_ceiling(others, ceiling):
-    given = torch.zeros(1, 50, dtype=torch.float64)
-    given[0, 0] = 1
-    left = torch.tensor([[0.0, *others]], dtype=torch.float64)
-    assert scores.drop(given[:, 0].numpy(), left[:, 0].numpy()) == [100]
-    p, o = (each.softmax(dim=1)[:, 0].numpy() for each in (given, left))
-    assert scores.drop(p, o)[0] == pytest.approx(ceiling, abs=0.05)
-    by_hand = 1 - (1 / sum(np.exp([0, *others]))) / (np.e / (np.e + 49))
-    assert scores.drop(p, o)[0] == pytest.approx(100 * by_hand)
-
-
-def test_no_probabilities_have_a_larger_drop_with_the_softmax_taken_twice():
-    logits = 8 * torch.randn(2, 20_000, 50, generator=torch.Generator().manual_seed(0)).double()
-    p, o = (each.softmax(dim=1).softmax(dim=1)[:, 0].numpy() for each in logits)
-    assert 40 < scores.drop(p, o).max() <= 100 * (1 - 1 / np.e)
 
 
 # ---------------------------------------------------------------------- against other definitions
@@ -106,13 +84,6 @@ def test_kept_energy():
     assert scores.kept_energy(0 * clips, 0 * clips).tolist() == [0, 0, 0]
 
 
-def test_area_under_known_curves():
-    share = np.linspace(0, 1, 9)
-    assert scores.area(np.stack([np.ones(9), share, 1 - share])).tolist() == [1, 0.5, 0.5]
-    assert scores.area(np.array([0.0, 1, 1, 1, 1])) == 0.875
-    np.testing.assert_allclose(scores.area(share**2), np.trapezoid(share**2, share))
-
-
 def test_similarity_is_spearmans_correlation():
     one, other = random_maps(4).round(decimals=1), random_maps(5).round(decimals=1)  # has ties
     other[1] = one[1].exp()
@@ -143,7 +114,7 @@ def test_correlation_of_two_maps_is_known():
 # --------------------------------------------------------------------------- how they are read
 
 
-@pytest.mark.parametrize("score", [*SCORES.values(), INSERTION, DELETION], ids=lambda s: s.name)
+@pytest.mark.parametrize("score", SCORES.values(), ids=lambda s: s.name)
 def test_every_score_says_which_side_is_better(score):
     arrow = {"higher": " ↑", "lower": " ↓", "neither": ""}[score.better]
     assert score.heading == score.name + arrow
@@ -153,16 +124,53 @@ def test_every_score_says_which_side_is_better(score):
 
 
 def test_a_better_explanation_has_better_scores_within_their_ranges():
-    rows = {"p": 0.6, "p_twice": 0.6, "energy": 0.5, "complexity": 7.0, "sparseness": 0.2}
-    worse = pd.DataFrame([rows | {"o": 0.3, "o_twice": 0.5, "m": 0.7, "same": False}])
-    better = pd.DataFrame([rows | {"o": 0.9, "o_twice": 0.7, "m": 0.1, "same": True}])
-    for score in (*FIVE, SCORES["AD, softmax twice"]):
-        pair = pd.Series({"worse": score(worse)[0], "better": score(better)[0]})
-        assert score.best(pair) == "better" and pair.nunique() == 2
-        assert pair.between(*score.range).all()
-    assert scores.criterion(better.assign(condition="clean")) > scores.criterion(
-        worse.assign(condition="clean")
-    )
+    rows = {"p": 0.6, "energy": 0.5, "complexity": 7.0, "sparseness": 0.2, "gain_wrong": 0.1}
+    rows |= {"si_sdr_input": 0.0}
+    worse = rows | {"o": 0.3, "m": 0.7, "same": False, "turned": True, "si_sdr": -2.0}
+    better = rows | {"o": 0.9, "m": 0.1, "same": True, "turned": False, "si_sdr": 3.0}
+    worse |= {"precision": 0.3, "pointed": 0, "stays": 0.2, "kept": -3.0, "lost": 0.2}
+    better |= {"precision": 0.8, "pointed": 1, "stays": 0.9, "kept": -0.1, "lost": -2.0}
+    for score in SCORES.values():
+        if score.better != "neither" and score.name not in ("SPS", "COMP"):
+            pair = [score(pd.DataFrame([each]))[0] for each in (worse, better)]
+            pair = pd.Series(pair, ["worse", "better"])
+            assert score.best(pair) == "better" and pair.nunique() == 2, score.name
+            assert pair.between(*score.range).all(), score.name
+
+
+def test_gain_is_the_change_of_clipped_log_odds():
+    table = pd.DataFrame({"p": [0.5, 0.2, 1e-9, 0.5], "o": [0.9, 0.2, 0.5, 1.0]})
+    expected = [np.log(9), 0, np.log(999), np.log(999)]
+    np.testing.assert_allclose(scores.gain(table), expected, rtol=1e-6)
+
+
+def test_specificity_is_what_the_own_class_gains_above_a_wrong_one():
+    table = pd.DataFrame({"p": [0.5], "o": [0.9], "gain_wrong": [1.5]})
+    np.testing.assert_allclose(SCORES["specificity"](table), [np.log(9) - 1.5])
+
+
+def test_average_precision_counts_heard_points_only():
+    maps, wanted = random_maps(8).abs(), random_maps(9) > 0.5
+    heard = random_maps(10) > -0.5
+    wanted &= heard
+    wanted[4] = False
+    found = scores.average_precision(maps, wanted, heard)
+    for clip in range(4):  # mean over wanted points of the share of wanted ones ranked above
+        values, right = maps[clip][heard[clip]], wanted[clip][heard[clip]]
+        order = right[values.argsort(descending=True)].double()
+        at = order.cumsum(0) / torch.arange(1, len(order) + 1)
+        assert float(found[clip]) == pytest.approx(float(at[order.bool()].mean()))
+    assert found[4].isnan()
+    even = scores.average_precision(torch.ones_like(maps), wanted, heard)
+    chance = wanted.sum(dim=(1, 2)) / heard.sum(dim=(1, 2))
+    torch.testing.assert_close(even[:4].float(), chance[:4])
+
+
+def test_what_a_second_judge_says_is_read_by_its_name():
+    table = pd.DataFrame({"gain forest": [1.5, -1], "class forest": [2, 0], "label": [2, 1]})
+    assert scores.judges_in(table) == ["forest"]
+    assert scores.of_judge("forest")(table).tolist() == [1.5, -1]
+    assert scores.right_by("forest")(table).tolist() == [100, 0]
 
 
 def test_a_shown_table_points_to_the_better_side():
@@ -176,19 +184,18 @@ def test_a_shown_table_points_to_the_better_side():
 
 def judged(n=60, methods=("a", "b"), condition="clean", seed=0):
     rng = np.random.default_rng(seed)
-    rows = {key: rng.random(n) for key in ("p", "o", "m", "p_twice", "o_twice", "energy")}
-    rows |= {
-        "sparseness": rng.random(n),
-        "complexity": 5 * rng.random(n),
-        "same": rng.random(n) > 0.3,
-    }
-    rows |= {"source": rng.integers(0, 15, n), "method": np.resize(methods, n)}
-    return pd.DataFrame(rows).assign(condition=condition)
+    rows = {key: rng.random(n) for key in ("p", "o", "m", "energy", "sparseness")}
+    rows |= {"complexity": 5 * rng.random(n), "same": rng.random(n) > 0.3, "network": "full"}
+    rows |= {"source": rng.integers(0, 15, n), "method": np.resize(methods, n), "fold": 1}
+    return pd.DataFrame(rows).assign(condition=condition, row=np.arange(n) // len(methods))
+
+
+SHOWN = (*FIVE, SCORES["energy"], SCORES["SPS"], SCORES["COMP"])
 
 
 def test_summary_means_and_intervals():
     rows = judged(methods=("z", "a"))
-    found = scores.summary(rows)
+    found = scores.summary(rows, SHOWN)
     assert list(found.index) == ["z", "a"]
     by_method = rows.assign(
         AI=100.0 * (rows.o > rows.p),
@@ -201,8 +208,8 @@ def test_summary_means_and_intervals():
         np.testing.assert_allclose(found[name, "mean"], by_method[column].mean())
         assert (found[name, "low"] < found[name, "mean"]).all()
         assert (found[name, "mean"] < found[name, "high"]).all()
-    assert found["clips", "n"].tolist() == [30, 30]
-    pd.testing.assert_frame_equal(found, scores.summary(rows))
+    assert found["AI", "n"].tolist() == [30, 30]
+    pd.testing.assert_frame_equal(found, scores.summary(rows, SHOWN))
 
 
 def test_an_interval_knows_that_clips_of_a_recording_go_together():
@@ -211,51 +218,43 @@ def test_an_interval_knows_that_clips_of_a_recording_go_together():
     apart = together.assign(source=np.arange(200))
     wide, narrow = (
         float((found["energy", "high"] - found["energy", "low"]).iloc[0])
-        for found in map(scores.summary, (together, apart))
+        for found in (scores.summary(each, SHOWN) for each in (together, apart))
     )
     assert wide / narrow == pytest.approx(20**0.5, rel=0.15)
+
+
+def test_clips_whose_score_is_not_known_are_left_out():
+    rows = judged(40, ("a", "b"))
+    rows.loc[rows.index[:20], "energy"] = np.nan
+    rows.loc[rows.method == "b", "energy"] = np.nan
+    found = scores.summary(rows, [SCORES["energy"]])["energy"]
+    assert found.n.tolist() == [10, 0]
+    assert found["mean"]["a"] == pytest.approx(rows[rows.method == "a"].energy.mean())
+    assert found.loc["b", ["mean", "low", "high"]].isna().all()
+
+
+def test_methods_are_compared_clip_by_clip():
+    rows = judged(90, ("a", "b", "c"))
+    of = {name: t.set_index("row") for name, t in rows.groupby("method")}
+    rows = rows.drop(rows[(rows.method == "c") & (rows.row > 19)].index).sample(frac=1.0)
+    found = scores.against(rows, "b", SHOWN)
+    assert set(found.index) == {"a", "c"}
+    for name, n in (("a", 30), ("c", 20)):
+        expected = (of[name].energy - of["b"].energy)[:n]
+        assert found.loc[name, ("energy", "mean")] == pytest.approx(expected.mean())
+        assert found.loc[name, ("energy", "n")] == n
+        assert found.loc[name, ("energy", "low")] < expected.mean()
+    same = rows[rows.method == "b"].assign(method="twin")
+    none = scores.against(pd.concat([rows, same]), "b", SHOWN).loc["twin"]
+    assert (none.xs("mean", level=1) == 0).all() and (none.xs("high", level=1) == 0).all()
 
 
 def test_criterion_by_hand():
     rows = pd.DataFrame(
         {
-            "condition": ["clean", "clean", "noisy"], "p": [0.8, 0.5, 0.5], "o": [0.9, 0.25, 0.5],
-            "m": [0.3, 0.5, 0.1], "same": [True, False, True],
+            "p": [0.8, 0.5, 0.5], "o": [0.9, 0.25, 0.5], "m": [0.3, 0.5, 0.1],
+            "same": [True, False, True],
         }
     )  # fmt: skip
-    clean = (50 + 25 - 25) / 100 + 0.25 + 0.5
-    noisy = 0.4 + 1
-    assert scores.criterion(rows) == pytest.approx((clean + noisy) / 2)
-
-
-def test_separation_by_hand():
-    rows = pd.DataFrame(
-        {
-            "method": ["b", "b", "b", "a", "a"], "condition": ["mix", "mix", "mix", "mix", "clean"],
-            "label": [0, 1, 1, 0, 0], "predicted": [0, 1, 0, 0, 0],
-            "si_sdr": [6.0, 3.0, 99.0, 1.0, np.nan], "si_sdr_input": [1.0, -1.0, 0.0, 2.0, np.nan],
-        }
-    )  # fmt: skip
-    found = scores.separation(rows)
-    assert found.index.tolist() == ["b", "a"] and found.columns.tolist() == ["mix"]
-    assert found.mix.tolist() == [4.5, -1.0]
-
-
-def test_ranking_compares_on_the_same_clips():
-    rows = pd.concat(
-        [
-            judged(12, ("ours", "partly"), condition).assign(fold=1, row=np.arange(12) // 2)
-            for condition in ("clean", "other clip")
-        ]
-    )
-    rows = rows[(rows.method == "ours") | (rows.row < 4)]
-    once = rows[(rows.method == "ours") & (rows.condition == "clean")].assign(method="clean only")
-    found = scores.ranking(pd.concat([rows, once]), "ours", pd.Series({"ours": 2.0}))
-    assert set(found.index) == {"ours", "partly"}
-    assert found.criterion.is_monotonic_decreasing
-    assert found.clips.to_dict() == {"ours": 6, "partly": 4}
-    assert found["ms per clip"]["ours"] == 2 and np.isnan(found["ms per clip"]["partly"])
-    few = rows[(rows.method == "ours") & (rows.row < 4)]
-    expected = {"ours": rows[rows.method == "ours"], "partly": few}
-    for method, same in expected.items():
-        assert found["ours, same clips"][method] == pytest.approx(scores.criterion(same))
+    expected = [1 + 0.5 + 0.5 + 1, -0.5, 0.4 + 1]
+    np.testing.assert_allclose(SCORES["criterion"](rows), expected)
