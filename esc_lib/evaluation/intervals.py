@@ -63,6 +63,13 @@ def paired_difference(
     return mean_interval(points, source_draws(np.asarray(sources)))
 
 
+def versus(low: float, high: float) -> str:
+    """Say what the 95 % interval of a difference to something says of it, where more is better."""
+    if low > 0:
+        return "ahead of"
+    return "behind" if high < 0 else "level with"
+
+
 def source_draws(sources: np.ndarray, n_draws: int = 2000, seed: int = 0) -> np.ndarray:
     """Return how often each clip is in each draw of a bootstrap, shape (draws, clips).
 

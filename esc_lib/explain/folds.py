@@ -57,7 +57,8 @@ def explain_fold(
     Returns
     -------
     DataFrame, a row per condition, method and test clip, with the columns of ``judge.judge``, and
-        for clean clips of ``judge.specificity`` and, on some, means of ``judge.budget``.
+        for clean clips and the main methods of ``judge.specificity`` and, on some, means of
+        ``judge.budget``.
     """
     data = experiments.split_for(data, profile)
     weights, model = _open(runs, data, profile)
@@ -109,7 +110,7 @@ def _judged(explainer: Explainer, method: Method) -> pd.DataFrame:
     """Return all that is asked of a method's masks."""
     masks = method.masks(explainer)
     table = judge(explainer, masks)
-    if explainer.inputs.condition != "clean":
+    if explainer.inputs.condition != "clean" or not method.main:
         return table
     some = torch.arange(0, len(masks), -(-len(masks) // BUDGETED))
     means = budget(explainer.part(some), masks[some]).groupby("clip").mean().drop(columns="share")
@@ -187,12 +188,12 @@ def collect(
 ) -> pd.DataFrame:
     """Return the judged explanations there are; those of the profile's own network are made.
 
-    Rows are those of :func:`explain_fold`, with the columns network ("full", the profile's, or
+    Rows are those of :func:`explain_fold`, with the columns network ("own", the profile's, or
     "narrow") and fold, from the folders in `explanations`: those of other folds and of the narrow
     network as they are, some methods or all. The files ``explanations/<run>.csv.gz`` of a recorded
     study go before.
     """
-    found, widths = [], {"full": profile.network, "narrow": NARROW}
+    found, widths = [], {"own": profile.network, "narrow": NARROW}
     for network_name, fold in itertools.product(widths, sorted(data.clips.fold.unique())):
         own = replace(variant(profile, test_fold=int(fold)), network=widths[network_name])
         if network_name == "narrow" and NARROW == profile.network:

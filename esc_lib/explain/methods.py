@@ -10,6 +10,7 @@ import torch
 
 from esc_lib.explain import controls, heatmaps
 from esc_lib.explain.components import Choice
+from esc_lib.explain.conditions import CONDITIONS
 from esc_lib.explain.explainer import Explainer
 from esc_lib.explain.heatmaps import Shape
 from esc_lib.machine.timing import latency
@@ -29,7 +30,7 @@ class Method:
     make: Callable[[Explainer], torch.Tensor]  # masks, or heat maps if they are still to be shaped
     kind: str  # "ours", "rival", "control" or "oracle" (needs to know what was mixed)
     shape: Shape | None = None  # of the mask that a heat map becomes; found as our Choice was
-    in_noise: bool = False  # whether it is compared in white noise, too
+    main: bool = False  # judged by everything; others by the first two conditions' scores alone
 
     def masks(self, explainer: Explainer) -> torch.Tensor:
         """Return the masks of the explainer's decisions, (clips, mel, frames), in [0, 1]."""
@@ -37,17 +38,17 @@ class Method:
         return self.shape.mask(found) if self.shape else found
 
 
-def rival(heat: Callable, in_noise: bool = False, **shape) -> Method:
+def rival(heat: Callable, main: bool = False, **shape) -> Method:
     """Return the method of a function of model, features and targets that returns heat maps."""
     return Method(
         lambda explainer: heat(explainer.model, explainer.features, explainer.targets),
-        "rival", Shape(**shape), in_noise,
+        "rival", Shape(**shape), main,
     )  # fmt: skip
 
 
-def control(make: Callable[[Explainer], torch.Tensor], in_noise: bool = True) -> Method:
+def control(make: Callable[[Explainer], torch.Tensor], main: bool = True) -> Method:
     """Return the method of a function of an Explainer that explains nothing."""
-    return Method(make, "control", in_noise=in_noise)
+    return Method(make, "control", main=main)
 
 
 def _signed_integrated_gradients(explainer: Explainer) -> torch.Tensor:
@@ -58,25 +59,25 @@ def _signed_integrated_gradients(explainer: Explainer) -> torch.Tensor:
 
 
 METHODS: dict[str, Method] = {
-    OURS: Method(Explainer.components, "ours", in_noise=True),
-    "Grad-CAM": rival(heatmaps.gradcam, in_noise=True, width=1, floor=Choice.floor),
-    "saliency": rival(heatmaps.saliency, in_noise=True),
+    OURS: Method(Explainer.components, "ours", main=True),
+    "Grad-CAM": rival(heatmaps.gradcam, main=True, width=1, floor=Choice.floor),
+    "saliency": rival(heatmaps.saliency, main=True),
     "SmoothGrad": rival(heatmaps.smoothgrad),
     "integrated gradients": rival(heatmaps.integrated_gradients),
-    "Deep Feature Factorization": rival(heatmaps.feature_factorization, in_noise=True, width=1),
+    "Deep Feature Factorization": rival(heatmaps.feature_factorization, main=True, width=1),
     SIGNED_IG: Method(_signed_integrated_gradients, "rival"),
     EQUALISER: control(controls.equaliser),
     "control: equaliser per bin": control(partial(controls.equaliser, form="per bin"), False),
     "control: equaliser, static": control(partial(controls.equaliser, form="static"), False),
     "control: H = 1": control(controls.no_layer),
-    "control: H permuted": control(controls.permuted, in_noise=False),
-    UNTRAINED: control(controls.untrained, in_noise=False),
+    "control: H permuted": control(controls.permuted),
+    UNTRAINED: control(controls.untrained),
     "control: random atoms": control(controls.random_atoms),
-    "control: another clip's": control(controls.another_clips, in_noise=False),
-    "control: negative": control(controls.negative, in_noise=False),
+    "control: another clip's": control(controls.another_clips, main=False),
+    "control: negative": control(controls.negative, main=False),
     "control: random mask": control(controls.random_mask),
     "control: constant": control(controls.constant),
-    "oracle": Method(controls.ideal, "oracle", in_noise=True),
+    "oracle": Method(controls.ideal, "oracle", main=True),
 }
 
 
@@ -99,7 +100,7 @@ def compared(explainer: Explainer) -> dict[str, Method]:
     return {
         name: method
         for name, method in (found | METHODS).items()
-        if (method.in_noise or inputs.condition != "white noise")
+        if (method.main or inputs.condition in CONDITIONS[:2])
         and (method.kind != "oracle" or inputs.wanted is not None)
         and (name != UNTRAINED or explainer.untrained)
     }

@@ -56,11 +56,10 @@ def decision(
     return figure
 
 
-def scores(tables: Mapping[str, pd.DataFrame], shown: Sequence, published: Mapping) -> Figure:
+def scores(tables: Mapping[str, pd.DataFrame], shown: Sequence) -> Figure:
     """Show scores by method, with intervals, one panel per score of `shown`.
 
-    Tables are ``explain.scores.summary`` by condition; the first one's methods set the order. Lines
-    mark what is published, source to {score: value}.
+    Tables are ``explain.scores.summary`` by condition; the first one's methods set the order.
     """
     methods = list(dict.fromkeys(method for table in tables.values() for method in table.index))
     figure, axes = plt.subplots(
@@ -76,31 +75,10 @@ def scores(tables: Mapping[str, pd.DataFrame], shown: Sequence, published: Mappi
             found, places = table[score.name], place_of[table.index] + offset
             rows.draw(ax, places, found["mean"], found["low"], found["high"], color=colour,
                       mark=mark, size=3.5, linewidth=1, label=condition)  # fmt: skip
-        for line, (source, values) in zip(LINES[2:], published.items(), strict=False):
-            if score.name in values:
-                style = {"color": "0.35", "linestyle": line, "linewidth": 1, "label": source}
-                ax.axvline(values[score.name], **style)
         ax.set(title=score.heading, xlabel=score.label)
         ax.grid(axis="x", alpha=0.3)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    return figure
-
-
-def curves(found: Mapping[str, tuple[np.ndarray, np.ndarray]], sides: Sequence) -> Figure:
-    """Show means of insertion and deletion, (clips, steps), by method; `sides`: their Scores."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True)
-    for index, (name, pair) in enumerate(found.items()):
-        colour = "0.6" if name.startswith("control") else COLOURS[index % len(COLOURS)]
-        for ax, curve in zip(axes, pair, strict=True):
-            share = np.linspace(0, 100, curve.shape[1])
-            line = LINES[index % len(LINES)]
-            ax.plot(share, curve.mean(axis=0), linestyle=line, color=colour, label=name)
-    for ax, score, what in zip(axes, sides, ("put into silence", "taken out"), strict=True):
-        title = f"{score.name}: {score.better} is better"
-        ax.set(title=title, xlabel=f"points {what}, most relevant first (%)", ylim=score.range)
-    axes[0].set_ylabel(sides[0].label)
-    axes[1].legend(fontsize=8)
     return figure
 
 

@@ -26,7 +26,9 @@ def explainer():
     wanted, unwanted = 0.2 * torch.randn(2, 4, n_samples, generator=g)
     wanted = 0.2 * wanted.cumsum(dim=1).sin()  # low frequencies
     n_valid = torch.full((4,), n_samples)
-    inputs = Inputs("mixed", np.arange(4), wanted + unwanted, n_valid, wanted, unwanted)
+    classes = torch.tensor([[0, 1], [0, 2], [2, 1], [1, 0]])
+    sounds = wanted + unwanted, n_valid, wanted, unwanted
+    inputs = Inputs("other clip", np.arange(4), *sounds, classes)
     channels = dict(zip(BLOCKS, (4, 4, 6, 8, 8), strict=True))
     fitted = {
         (block, name): Components(

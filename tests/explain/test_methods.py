@@ -42,11 +42,13 @@ def test_every_method_returns_masks(explainer):
     assert set(found) - set(compared(replace(explainer, untrained=()))) == {UNTRAINED}
 
 
-def test_a_few_methods_are_compared_in_noise(explainer):
-    noisy = replace(explainer, inputs=replace(explainer.inputs, condition="white noise"))
+@pytest.mark.parametrize("condition", ["white noise", "one after the other"])
+def test_the_main_methods_are_compared_in_everything(explainer, condition):
+    noisy = replace(explainer, inputs=replace(explainer.inputs, condition=condition))
     assert list(compared(noisy)) == [
         OURS, "Grad-CAM", "saliency", "Deep Feature Factorization", EQUALISER, "control: H = 1",
-        "control: random atoms", "control: random mask", "control: constant", "oracle",
+        "control: H permuted", "control: random atoms", "control: random mask",
+        "control: constant", "oracle",
     ]  # fmt: skip
 
 
