@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from esc_lib.config import NARROW, PROFILES, RECIPES, Profile, get_profile, variant
@@ -44,11 +45,9 @@ def train(options: argparse.Namespace) -> None:
     """
     changes = {"recipe": RECIPES[options.recipe], "protocol": options.protocol}
     changes |= {"architecture": options.architecture}
-    if options.narrow:
-        changes["network"] = NARROW
     if options.epochs:
         changes["epochs"] = options.epochs
-    usual = get_profile(options.profile)
+    usual = _width(get_profile(options.profile), options)
     _runs(
         options,
         [
@@ -102,12 +101,18 @@ def explain(options: argparse.Namespace) -> None:
 
     artifacts = _artifacts(options)
     data = open_data(find(artifacts, "01_data"))
+    usual = get_profile(options.profile)
+    profiles = [variant(_width(usual, options), test_fold=fold) for fold in options.folds]
     folders = explain_folds(
-        data, get_profile(options.profile), options.folds, artifacts / "runs",
-        artifacts / "explanations", options.only, options.scheduler, options.jobs,
+        data, profiles, artifacts / "runs", artifacts / "explanations",
+        options.only, options.scheduler, options.jobs,
     )  # fmt: skip
     for folder in folders:
         print(folder, flush=True)
+
+
+def _width(profile: Profile, options: argparse.Namespace) -> Profile:
+    return replace(profile, network=NARROW) if options.narrow else profile
 
 
 def _artifacts(options: argparse.Namespace) -> Path:
@@ -146,6 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
     _study_command(commands, recipe, "do the runs that choose how to train")
     command = _study_command(commands, explain, "explain the decisions that notebook 08 compares")
     command.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    command.add_argument("--narrow", action="store_true", help="a quarter of the channels")
     command.add_argument("--only", nargs="+", default=[], help="methods, as 'components' Grad-CAM")
     options = parser.parse_args(arguments)
     try:

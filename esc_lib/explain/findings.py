@@ -118,8 +118,8 @@ def is_specific(found: Mapping) -> str:
     return (
         f"asked for a class that is wrong, they turn {found['turned'].value:.0f} % of the "
         f"decisions to it (the equaliser {found['turned_equaliser'].value:.0f} %; at most "
-        f"{MOST_TURNED} % pass), and the right class gains {with_interval(found['specificity'])} more than the "
-        f"wrong one: they {passed}"
+        f"{MOST_TURNED} % pass), and the right class gains {with_interval(found['specificity'])} "
+        f"more than the wrong one: they {passed}"
     )
 
 
