@@ -61,7 +61,7 @@ def explain_fold(
         ``judge.budget``.
     """
     data = experiments.split_for(data, profile)
-    weights, model = _open(runs, data, profile)
+    weights, model = open_network(runs, data, profile)
     device = best_device()
     front_end = LogMel(profile.front_end).to(device)
     path, note = folder / "scores.csv", folder / "identity.json"
@@ -118,7 +118,7 @@ def _judged(explainer: Explainer, method: Method) -> pd.DataFrame:
     return table.join(specificity(explainer, method.masks)).join(means)
 
 
-def _open(runs: Path, data: Data, profile: Profile) -> tuple[Path, nn.Module]:
+def open_network(runs: Path, data: Data, profile: Profile) -> tuple[Path, nn.Module]:
     """Open the network of the profile's run; without it, say how to train it."""
     weights = runs / experiments.name_of(profile) / "model.safetensors"
     if not weights.is_file():

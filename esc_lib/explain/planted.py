@@ -17,7 +17,7 @@ from esc_lib.data.clips import Data
 from esc_lib.sound.log_mel import LogMel, mel_frequencies_hz
 
 LENGTH_S = 0.2
-LEVEL_DB = -20.0  # of the tone's power while it sounds, against the clip's mean power
+LEVEL_DB = -20.0  # of the tone's amplitude, against the clip's peak
 TURNED = 0.8  # share of other classes' clips whose decision the cue has to turn, else no test
 
 
@@ -34,10 +34,10 @@ class Cue:
         time_s = torch.arange(n, device=waveforms.device) / sr
         fade = torch.hann_window(n, device=waveforms.device).mul(4).clamp_max(1)
         tone = fade * torch.sin(2 * np.pi * self.frequency_hz * time_s)
-        power = waveforms.square().mean(dim=1, keepdim=True) * 10 ** (LEVEL_DB / 10)
+        amplitude = waveforms.abs().amax(dim=1, keepdim=True) * 10 ** (LEVEL_DB / 20)
         place = torch.from_numpy(self.starts[rows]).to(waveforms.device)[:, None] + torch.arange(n)
         sounds = waveforms.clone()
-        sounds.scatter_add_(1, place, (2 * power).sqrt() * tone)
+        sounds.scatter_add_(1, place, amplitude * tone)
         return sounds.clamp(-1, 1)
 
     def place(self, front_end: LogMel, row: int) -> tuple[slice, slice]:

@@ -19,6 +19,7 @@ from esc_lib.figures.style import (
     duration_s,
     heat_map,
     mel_axis,
+    plain,
     spectrogram,
 )
 
@@ -98,4 +99,39 @@ def randomisation(found: pd.DataFrame, passes: float) -> Figure:
         xlabel="randomised from the output down to", ylabel="rank correlation", ylim=(-0.35, 1.05)
     )
     ax.legend(fontsize=8, **BESIDE)
+    return figure
+
+
+def portraits(spectra: Mapping[str, np.ndarray], bands_hz: np.ndarray) -> Figure:
+    """Show the atoms of some classes, (mel, atoms) each, the first one on top."""
+    figure, axes = plt.subplots(1, len(spectra), figsize=(7, 3.2), sharey=True, squeeze=False)
+    for ax, (name, atoms) in zip(axes[0], spectra.items(), strict=True):
+        for place, atom in enumerate(atoms.T):
+            level = -place + 0.9 * atom / max(atom.max(), 1e-30)
+            ax.fill_between(bands_hz, -place, level, color=COLOURS[0], linewidth=0)
+        ax.set(title=plain(name), xscale="log", xlabel="frequency (Hz)")
+    axes[0, 0].set_yticks(-np.arange(atoms.shape[1]), [str(1 + n) for n in range(atoms.shape[1])])
+    axes[0, 0].set_ylabel("atom")
+    return figure
+
+
+def portraits_kept(table: pd.DataFrame) -> Figure:
+    """Show ``portraits.compare``: decisions that stay, and that a wrong portrait turns."""
+    figure, axes = plt.subplots(1, 2, figsize=(7, 3.4), sharey=True)
+    methods = table.index.get_level_values("method").unique()
+    sides = {"stays": "decided for the label (%)", "turned": "turned to a wrong class (%)"}
+    for ax, (score, title) in zip(axes, sides.items(), strict=True):
+        for colour, mark, line, method in zip(COLOURS, MARKERS, LINES, methods, strict=False):
+            own = table.loc[method][score]
+            if list(own.index) == [0]:
+                ax.axhline(own["mean"].iloc[0], color=colour, linestyle="--", label=method)
+                continue
+            error = np.abs(own[["low", "high"]].to_numpy().T - own["mean"].to_numpy())
+            ax.errorbar(range(len(own)), own["mean"], error, color=colour, marker=mark,
+                        linestyle=line, markersize=4, linewidth=1, label=method)  # fmt: skip
+            ax.set_xticks(range(len(own)), own.index)
+        ax.set(title=title, xlabel="atoms of a portrait")
+    axes[0].set_ylabel("test clips (%)")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
     return figure
