@@ -16,6 +16,7 @@ from esc_lib.layers.gates import BEFORE
 from esc_lib.models.se_cnn import BLOCKS
 from esc_lib.sound.log_mel import LogMel
 
+SHARED = ("given", "features", "power")  # what of the same sounds is not computed twice
 Layers = Mapping[str, tuple[torch.Tensor, torch.Tensor]]  # block to H and its channels' relevance
 
 
@@ -57,6 +58,11 @@ class Explainer:
         return {name: judge(*sounds) for name, judge in self.judges.items()}
 
     @cached_property
+    def power(self) -> torch.Tensor:
+        """The mel power of the inputs, shape (clips, mel, frames)."""
+        return self.front_end.mel_power(self.inputs.waveforms)
+
+    @cached_property
     def features(self) -> torch.Tensor:
         """What the network sees, shape (clips, 1, mel, frames)."""
         return self.front_end.features(self.inputs.waveforms, self.inputs.n_valid)
@@ -77,7 +83,7 @@ class Explainer:
         """Return the explainer of the decisions at these places; what is known is not redone."""
         found = replace(self, inputs=self.inputs.only(places), classes=self.targets[places])
         known = vars(self)
-        vars(found).update({k: known[k][places] for k in ("given", "features") if k in known})
+        vars(found).update({name: known[name][places] for name in SHARED if name in known})
         if "heard" in known:
             vars(found)["heard"] = {name: each[places] for name, each in self.heard.items()}
         if "read" in known:
@@ -88,7 +94,7 @@ class Explainer:
         """Return the explainer of other classes, int (clips,), of the same sounds."""
         found = replace(self, classes=classes)
         known = vars(self)
-        vars(found).update({k: known[k] for k in ("given", "features") if k in known})
+        vars(found).update({name: known[name] for name in (*SHARED, "heard") if name in known})
         return found
 
     @property

@@ -130,7 +130,7 @@ def by_energy(
 
     Ties come in a random order, the same for all shares.
     """
-    power = explainer.front_end.mel_power(explainer.inputs.waveforms).flatten(1)
+    power = explainer.power.flatten(1)
     generator = torch.Generator().manual_seed(0)
     shuffle = torch.randperm(power.shape[1], generator=generator).to(power.device)
     order = shuffle[heat.flatten(1)[:, shuffle].argsort(dim=1, descending=True, stable=True)]

@@ -73,14 +73,13 @@ def choose(explainer: Explainer, fitted: Components) -> list[int]:
     speaks = explainer.relevance(fitted, "both").sum(dim=2).mean(dim=0)
     speaks[torch.from_numpy(~used(fitted.w.cpu().numpy()))] = -torch.inf
     pool, chosen = speaks.topk(min(POOL, len(speaks))).indices.tolist(), []
-    power = explainer.front_end.mel_power(explainer.inputs.waveforms)
     while len(chosen) < min(max(SIZES), len(pool)):
         kept = {}
         for atom in pool:
             if atom not in chosen:
                 heat = _heat(explainer, fitted, h, torch.tensor([[*chosen, atom]] * len(h)))
                 (mask,) = by_energy(explainer, heat, [ENERGY])
-                kept[atom] = _log_odds_of_power(explainer, power * mask)
+                kept[atom] = _log_odds_of_power(explainer, explainer.power * mask)
         chosen.append(max(kept, key=kept.get))
     return chosen
 
@@ -235,7 +234,8 @@ def examine(data: Data, profile: Profile, runs: Path, path: Path) -> Portraits:
     table = judge_portraits(explainer, drawn, labels)
     known = pd.DataFrame({"row": rows, "label": labels, "source": data.clips.src_file.iloc[rows]})
     table = table.merge(known, on="row").assign(fold=profile.test_fold)
-    write_atomically(path, partial(table.round(4).to_csv, index=False))
+    packed = {"method": "gzip", "mtime": 0}  # the same bytes for the same table
+    write_atomically(path, partial(table.round(4).to_csv, index=False, compression=packed))
     return drawn
 
 
