@@ -12,17 +12,18 @@
 # **What was found** in this run. A difference counts where its 95 % interval over source recordings
 # lies on one side of zero.
 #
-# - *The hidden layer against loudness.* The best dictionary over it has {glue:text}`loudness_words`,
-#   compared with one number a frame, the frame's loudness. In {glue:text}`layer` the relative error
-#   is {glue:text}`err_optimum:.3f` ({glue:text}`err_optimum_low:.3f` to
-#   {glue:text}`err_optimum_high:.3f`); loudness leaves {glue:text}`err_frame:.3f`, and one spectrum a
-#   class {glue:text}`err_class:.3f`.
-# - *Training.* Compared with {glue:text}`n_untrained:d` networks of random weights, the trained one
-#   has {glue:text}`training_words`.
-# - *Shape, with level taken away.* Of it the trained network holds, compared with the untrained ones,
-#   {glue:text}`shape_words`; by {glue:text}`n_few:d` principal components of each,
+# - *Against loudness.* Compared with one number a frame, how loud it is, the best dictionary over the
+#   hidden layers has {glue:text}`loudness_words`. In {glue:text}`layer` its relative error is
+#   {glue:text}`err_optimum:.3f` ({glue:text}`err_optimum_low:.3f` to
+#   {glue:text}`err_optimum_high:.3f`), that of loudness {glue:text}`err_frame:.3f`, and that of one
+#   spectrum a class, for which the label has to be known, {glue:text}`err_class:.3f`.
+# - *Against random filters.* Compared with {glue:text}`n_untrained:d` networks of random weights, the
+#   trained one has {glue:text}`training_words`.
+# - *With level taken away.* Of the shape of a spectrum the trained network explains, compared with
+#   them, {glue:text}`shape_words`; read by {glue:text}`n_few:d` principal components each,
 #   {glue:text}`few_words`.
-# - *Atoms of a group of classes.* With groups dealt out over classes, {glue:text}`groups_words`.
+# - *Groups of classes.* Where chance is what groups dealt out over classes give,
+#   {glue:text}`groups_words`.
 #
 # Before it: {doc}`03_training`. Run time: under a minute for the procedural clips; minutes for
 # recordings, once the layers have been read.
@@ -174,9 +175,9 @@ words = {"training_words": controls.in_words(compared["err"], worse, better)}
 stand_in = {"loudness_words": stand_ins.FRAME, "label_words": stand_ins.CLASS}
 for key, name in stand_in.items():
     beside = controls.compare_layers(tables, [tables], controls.ERROR, draws, against=name)
-    words[key] = controls.in_words(beside, worse, better)
+    words |= {key: controls.in_words(beside, worse, better)}
 
-# %% mystnb={"figure": {"name": "fig-05-layers", "caption": "Relative error of the best non-negative dictionary on test clips: trained network with 95 % interval over source recordings, untrained networks with their range, and what is had without a layer (grey). Lower is better. An H that follows the sound only in level ends where loudness does."}, "image": {"alt": "Five blocks along the axis; for each a dot with a bar for the trained network and a square with a bar for the untrained ones, over four grey lines, of which the mean spectrum is the highest and loudness per frame the lowest."}}
+# %% mystnb={"figure": {"name": "fig-05-layers", "caption": "Relative error of the best non-negative dictionary on test clips: trained network with 95 % interval over source recordings, untrained networks with their range, and what is had without a layer (grey). Lower is better. An H that follows the sound only in level ends where loudness does."}, "image": {"alt": "Five blocks along the axis; for each a dot with a bar for the trained network and a square with a bar for the untrained ones, among four grey lines, one for each thing that stands in for the layer."}}
 flat = errors.value.unstack()[list(stand_ins.KNOWS)]
 figure = figures.beside_stand_ins(compared["err"], flat, "relative error, test clips")
 
@@ -187,8 +188,8 @@ figure = figures.beside_stand_ins(compared["err"], flat, "relative error, test c
 #
 # ## Level taken away
 #
-# Most of what $V$ does is to be loud or soft, and any channel follows that. So each frame of $V$ is
-# read in dB, less its mean over bands: the *shape* of its spectrum. What makes it:
+# How loud a frame is makes part of $V$, and any channel follows it. So each frame of $V$ is read in
+# dB, less its mean over bands: the *shape* of its spectrum. What makes it:
 
 # %% tags=["hide-input"]
 source(level_free.shapes)
@@ -204,7 +205,7 @@ source(level_free.shapes)
 measures = {"shape": controls.SHAPE, "few": controls.FEW, "unit": controls.UNIT}
 for key, measure in measures.items():
     compared[key] = controls.compare_layers(tables, untrained, measure, draws)
-    words[f"{key}_words"] = controls.in_words(compared[key], "more", "less")
+    words |= {f"{key}_words": controls.in_words(compared[key], "more", "less")}
 pd.concat(compared, names=["measure"]).style.format("{:.3f}")
 
 # %% mystnb={"figure": {"name": "fig-05-level-free", "caption": "What a layer holds of the spectrum's shape, trained (dots; 95 % interval over source recordings) and untrained (squares; range over seeds). Left: ridge regression to shapes in dB. Middle: the same from 16 principal components. Right: the thesis's non-negative fit with every frame at norm 1. Further right is more."}, "image": {"alt": "Three panels with a row per block, each with a dot and a square on bars; the text names the rows in which the dot lies beyond the square, and those in which it falls short."}}
@@ -230,8 +231,8 @@ shapes = judge.scores(read, ways, level_free.MEAN_SHAPE, draws, controls.explain
 shapes.rename_axis(f"R² of the shape, {layer}").style.format("{:.3f}")
 
 # %% [markdown]
-# Compared with untrained networks, the trained one's blocks hold {glue:text}`shape_words` of the
-# shape; by {glue:text}`n_few:d` components of each, {glue:text}`few_words`. Of frames at norm 1 the
+# Compared with untrained networks, the trained one's blocks explain {glue:text}`shape_words` of the
+# shape; read by {glue:text}`n_few:d` components each, {glue:text}`few_words`. Of frames at norm 1 the
 # thesis's model explains {glue:text}`unit_words`. The table above says what a shape owes to loudness
 # or label: its rows are read by the same regression, the last from the layer itself.
 #
@@ -349,7 +350,7 @@ if settings.procedural:
     templates = atoms.source_templates(front_end)
     best = atoms.match(fits[layer].optimum.numpy(), templates)
     chance = [atoms.match(one[layer].w.numpy(), templates).cosine for one in others]
-    truth, said = atoms.against_chance(best.cosine, chance)
+    truth, said = controls.compare_matches(best.cosine, chance)
     display(truth.to_frame("mean cosine").T.style.format("{:.3f}"))
     display(Markdown(f"Trained, compared with untrained: {said}."))
 else:
@@ -381,7 +382,7 @@ use = train.h[layer].mean(dim=2).numpy()
 scores = atoms.group_scores(use, group, classes)
 chance = atoms.significance(use, group, classes)
 least_p = atoms.least_p(group, classes)
-words["groups_words"] = atoms.verdict(chance, least_p)
+words |= {"groups_words": atoms.verdict(chance, least_p)}
 bands_hz = mel_frequencies_hz(settings.front_end).numpy()
 centres = {n: atoms.centre_hz(w, bands_hz) for n, w in w_final.items()}
 
@@ -522,8 +523,8 @@ chapter.publish(metrics | words, **kept)
 #   a frame {glue:text}`err_frame:.3f`, one a clip {glue:text}`err_clip:.3f`, the mean spectrum
 #   {glue:text}`err_mean_spectrum:.3f`. Compared with loudness per frame: {glue:text}`loudness_words`.
 #   Compared with random filters: {glue:text}`training_words`.
-# - With level taken away, the trained network holds, compared with random filters,
-#   {glue:text}`shape_words` of the spectrum's shape; by equal numbers of components
+# - With level taken away, the trained network explains, compared with random filters,
+#   {glue:text}`shape_words` of the spectrum's shape; by equal numbers of components,
 #   {glue:text}`few_words`. In {glue:text}`layer` random filters explain
 #   {glue:text}`shape_random_pct:.0f` % of what the trained ones do.
 # - Constraints cost, on test clips, {glue:text}`price_linear:.3f` times the optimum's error for free

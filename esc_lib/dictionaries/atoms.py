@@ -14,8 +14,6 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.preprocessing import normalize
 
 from esc_lib.data.demo_sources import source_spectra
-from esc_lib.dictionaries import controls
-from esc_lib.evaluation.intervals import mean_interval, source_draws
 from esc_lib.sound.log_mel import LogMel, mel_frequencies_hz
 
 LEVEL = 0.05  # of a test against chance
@@ -249,21 +247,3 @@ def match(w: np.ndarray, templates: pd.DataFrame) -> pd.DataFrame:
     cosine = normalize(templates.to_numpy(), axis=0).T @ normalize(w, axis=0)  # (sources, atoms)
     source, atom = linear_sum_assignment(cosine, maximize=True)
     return pd.DataFrame({"atom": atom, "cosine": cosine[source, atom]}, index=templates.columns)
-
-
-def against_chance(cosines: pd.Series, others: Sequence[pd.Series]) -> tuple[pd.Series, str]:
-    """Compare how well atoms match the sources with how well those of other networks do.
-
-    Each has a cosine per source, as :func:`match` returns it.
-
-    Returns
-    -------
-    Series: the mean over sources of the first (trained) and of the others (untrained), their
-        difference and its 95 % interval, low and high, over sources; and the same in words.
-    """
-    mean = pd.concat(list(others), axis=1).mean(axis=1)
-    draws = source_draws(np.arange(len(cosines)))
-    difference, low, high = mean_interval((cosines - mean).to_numpy(), draws)
-    found = {"trained": cosines.mean(), "untrained": mean.mean(), "difference": difference}
-    words = controls.verdict(low, high, "a better match", "a worse match")
-    return pd.Series(found | {"low": low, "high": high}), words

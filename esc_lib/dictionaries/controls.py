@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from esc_lib.dictionaries import level_free
+from esc_lib.evaluation.intervals import mean_interval, source_draws
 
 
 def explained(ratio: np.ndarray) -> np.ndarray:
@@ -136,3 +137,21 @@ def _blocks(layers: list[str], n_all: int) -> str:
         return "every block"
     *first, last = numbers
     return f"blocks {', '.join(first)} and {last}" if first else f"block {last}"
+
+
+def compare_matches(cosines: pd.Series, others: Sequence[pd.Series]) -> tuple[pd.Series, str]:
+    """Compare how well a network's atoms match known sources with how well those of others do.
+
+    Each has a cosine per source, as ``atoms.match`` returns it.
+
+    Returns
+    -------
+    Series: the mean over sources, trained and (mean of the others) untrained, their difference and
+        its 95 % interval, low and high, over sources; and the same in words.
+    """
+    mean = pd.concat(list(others), axis=1).mean(axis=1)
+    draws = source_draws(np.arange(len(cosines)))
+    difference, low, high = mean_interval((cosines - mean).to_numpy(), draws)
+    found = {"trained": cosines.mean(), "untrained": mean.mean(), "difference": difference}
+    words = verdict(low, high, "a better match", "a worse match")
+    return pd.Series(found | {"low": low, "high": high}), words

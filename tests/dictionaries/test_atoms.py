@@ -328,16 +328,3 @@ def test_match_refuses_other_bands_and_too_few_atoms(templates):
 def test_used_atoms_reach_a_hundredth_of_the_highest_weight():
     w = np.array([[0.0, 5.0, 0.04, 0.05], [0.0, 1.0, 0.0, 0.01]])
     assert atoms.used(w).tolist() == [False, True, False, True]
-
-
-def test_a_match_is_compared_with_that_of_other_networks_source_for_source():
-    rng = np.random.default_rng(0)
-    cosine = pd.Series(rng.uniform(0.5, 1, 12))
-    others = [cosine - 0.2 + 0.05 * pd.Series(rng.standard_normal(12)) for _ in range(5)]
-    found, words = atoms.against_chance(cosine, others)
-    assert words == "a better match"
-    assert found.trained - found.untrained == pytest.approx(found.difference)
-    assert found.low < found.difference < found.high
-    assert atoms.against_chance(others[0], [cosine])[1] == "a worse match"
-    noisy = [cosine + 0.2 * pd.Series(rng.standard_normal(12)) for _ in range(3)]
-    assert atoms.against_chance(cosine, noisy)[1] == "no measurable difference"

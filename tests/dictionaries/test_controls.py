@@ -111,3 +111,16 @@ def test_components_come_in_order_and_end_with_all_atoms():
             1 - table[name].sum() / errors(0.5, 0)["there"].sum()
         )
     assert (found.difference == 0).all()
+
+
+def test_a_match_is_compared_with_that_of_other_networks_source_for_source():
+    rng = np.random.default_rng(0)
+    cosine = pd.Series(rng.uniform(0.5, 1, 12))
+    others = [cosine - 0.2 + 0.05 * pd.Series(rng.standard_normal(12)) for _ in range(5)]
+    found, words = controls.compare_matches(cosine, others)
+    assert words == "a better match"
+    assert found.trained - found.untrained == pytest.approx(found.difference)
+    assert found.low < found.difference < found.high
+    assert controls.compare_matches(others[0], [cosine])[1] == "a worse match"
+    noisy = [cosine + 0.2 * pd.Series(rng.standard_normal(12)) for _ in range(3)]
+    assert controls.compare_matches(cosine, noisy)[1] == "no measurable difference"

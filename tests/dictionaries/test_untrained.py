@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from edits import CODE, each_edit, pretend
 
 from esc_lib.config import PROFILES, Network
 from esc_lib.data.clips import Data
@@ -67,6 +68,16 @@ def test_another_network_split_or_reduction_is_read_anew(data, front_end, tmp_pa
     ):  # fmt: skip
         untrained.read_once(path, *arguments)
         assert len(reads) == number * len(LAYERS)
+
+
+@each_edit
+@pytest.mark.parametrize("module", ["dictionaries/level_free", "dictionaries/solvers"])
+def test_changed_code_reads_anew(data, front_end, tmp_path, reads, monkeypatch, edit, module):
+    arguments = (tmp_path / "one.pt", network(0), front_end, data, LAYERS[:1])
+    untrained.read_once(*arguments)
+    pretend(monkeypatch, module, edit)
+    untrained.read_once(*arguments)
+    assert len(reads) == 1 + (edit == CODE)
 
 
 def test_a_reading_is_that_of_what_was_gathered(data, front_end, tmp_path):
