@@ -68,7 +68,7 @@ def by_scipy(v: np.ndarray, h: np.ndarray) -> np.ndarray:
 
 
 def by_us(v: np.ndarray, h: np.ndarray) -> np.ndarray:
-    """Return W, shape (freq, atoms), by accelerated projected gradient on sums over frames."""
+    """Return W, shape (freq, atoms), by active sets on sums over frames."""
     return solve_exact(Statistics.of(torch.from_numpy(v)[None], torch.from_numpy(h)[None])).numpy()
 
 

@@ -1,19 +1,38 @@
 # %% [markdown]
 # # Dictionaries over hidden activations
 #
-# **Question: does a hidden layer hold the spectrum of the sound, and which dictionary shows it?**
+# **Question: what does a hidden layer hold of a sound's spectrum that its loudness, its label, or
+# random filters do not give as well?**
 #
 # $V \approx WH$ with $H$ read from the network and only $W$ learned, under the thesis's three
-# constraints; each is compared with the best that this $H$ allows, on clips the dictionary has not
-# seen. Mirrors sections 3.8 and 4.3 and appendix A of the thesis (figures 4.11 to 4.19, A.1 to
-# A.89).
+# constraints; then the same with the hidden layer taken away, with networks that were never trained,
+# and with level taken out of both sides. Mirrors sections 3.8 and 4.3 and appendix A of the thesis
+# (figures 4.11 to 4.19, A.1 to A.89).
 #
-# Before it: {doc}`03_training`. Run time: a minute or two for the procedural clips.
+# **What was found** in this run. A difference counts where its 95 % interval over source recordings
+# lies on one side of zero.
+#
+# - *Against loudness.* Compared with one number a frame, how loud it is, the best dictionary over the
+#   hidden layers has {glue:text}`loudness_words`. In {glue:text}`layer` its relative error is
+#   {glue:text}`err_optimum:.3f` ({glue:text}`err_optimum_low:.3f` to
+#   {glue:text}`err_optimum_high:.3f`), that of loudness {glue:text}`err_frame:.3f`, and that of one
+#   spectrum a class, for which the label has to be known, {glue:text}`err_class:.3f`.
+# - *Against random filters.* Compared with {glue:text}`n_untrained:d` networks of random weights, the
+#   trained one has {glue:text}`training_words`.
+# - *With level taken away.* Of the shape of a spectrum the trained network explains, compared with
+#   them, {glue:text}`shape_words`; read by {glue:text}`n_few:d` principal components each,
+#   {glue:text}`few_words`.
+# - *Groups of classes.* Where chance is what groups dealt out over classes give,
+#   {glue:text}`groups_words`.
+#
+# Before it: {doc}`03_training`. Run time: under a minute for the procedural clips; minutes for
+# recordings, once the layers have been read.
 
 # %% tags=["parameters"]
 profile = "demo"  # demo, esc10, esc50 or esc50-16k
 artifacts = ""  # where notebooks hand over; empty: build/<profile>/artifacts
 n_examples = 4  # test clips shown
+n_untrained = 5  # networks of random weights that the trained one is compared with
 reduction = "mean"  # of a map over frequency, to one value per frame: mean or max
 
 # %% tags=["hide-input"]
@@ -23,12 +42,14 @@ from IPython.display import Markdown, display
 from tqdm import tqdm
 
 from esc_lib import dictionaries
+from esc_lib.config import variant
 from esc_lib.data import major_category, thesis_group
-from esc_lib.dictionaries import atoms, judge
+from esc_lib.dictionaries import atoms, controls, judge, level_free, stand_ins
+from esc_lib.evaluation import source_draws
 from esc_lib.figures import dictionaries as figures
-from esc_lib.figures import interval_rows, style
+from esc_lib.figures import style
 from esc_lib.figures.html import slider
-from esc_lib.models import BLOCKS, GATES
+from esc_lib.models import BLOCKS
 from esc_lib.sound import mel_frequencies_hz
 from esc_lib.study import Chapter, Metric, source
 from esc_lib.training import initial_model
@@ -37,6 +58,8 @@ chapter = Chapter("05_dictionaries", profile, artifacts)
 settings, data, model = chapter.settings, chapter.data, chapter.model
 device, front_end = chapter.device, chapter.front_end
 layer, seed = settings.dictionaries.layer, settings.training.seed
+test_clips = data.clips.iloc[data.split.test]
+draws = source_draws(test_clips.src_file.to_numpy())
 
 # %% [markdown]
 # ## The mel axis
@@ -51,44 +74,26 @@ figure = figures.mel_bank(front_end.mel_basis.cpu().numpy(), settings.front_end)
 # %% [markdown]
 # ## Activations to H
 #
-# $H$ is a layer's output, averaged over frequency: one row per channel, one column per frame of the
-# layer. $V$ is averaged to the same frames. The layers are the five blocks (after ReLU and pooling)
-# and the four gates behind blocks 2 to 5, so that a block and its gate are one layer before and
-# after squeeze-and-excitation. One pass over the clips collects what the fits need, $HH^\top$,
-# $VH^\top$ and $\lVert V\rVert^2$ ({doc}`../methods`), and the blocks' $H$ itself, and keeps both
-# for the next run. The sums are gathered, too, for a network of the same shape whose weights are
-# random, and for uniform noise in the place of $H$.
+# $H$ is a block's output (after ReLU and pooling), averaged over frequency: one row per channel, one
+# column per frame of the layer. $V$ is averaged to the same frames. One pass over the clips collects
+# it, with the sums that the fits need, $HH^\top$, $VH^\top$ and $\lVert V\rVert^2$
+# ({doc}`../methods`). The same is read from networks of the same shape whose weights are random, one
+# a seed: what they hold, training need not have put there.
 
 # %% tags=["remove-stderr"]
-untrained = initial_model(settings, len(data.class_names)).to(device).eval()
-layers, hidden = (*BLOCKS, *GATES), {}
-networks = {"trained": (model.to(device), None), "untrained": (untrained, 0)}
-for network, part, keep in (
-    ("trained", "train", BLOCKS), ("trained", "validation", BLOCKS), ("trained", "test", layers),
-    ("untrained", "train", ()), ("untrained", "test", ()),
-):  # fmt: skip
-    net, noise = networks[network]
-    hidden[network, part] = dictionaries.gather_once(
-        chapter.cache / f"hidden_{network}_{part}.pt", net, front_end, data, getattr(data.split, part),
-        layers, keep=keep, reduction=reduction, noise_seed=noise,
-    )  # fmt: skip
-train, validation, test = (hidden["trained", part] for part in style.PARTS)
-
-# %% [markdown]
-# ## How smooth should an atom be?
-#
-# The thesis adds a penalty on differences between neighbouring bands and does not give its weight.
-# Here the free dictionary of the main layer is fitted with several, on training clips, and the
-# weight of least error on *validation* clips is taken for all models that follow.
-
-# %%
-tried = dictionaries.try_smoothness(
-    train.statistics[layer], validation.statistics[layer], settings.dictionaries, seed
-)
-chosen = float(tried.validation.idxmin())
-
-# %% mystnb={"figure": {"name": "fig-05-smoothness", "caption": "The smoothness penalty at work on the free dictionary of the main layer. Left: relative error on the clips it was fitted to and on validation clips. Right: the root mean square step between neighbouring bands, relative to W's root mean square."}, "image": {"alt": "Left: two curves over the weight of the penalty, training error rising with the weight. Right: the step between bands falling as the weight grows. A dotted vertical line marks the weight that was taken."}}
-figure = figures.smoothness(tried, chosen)
+hidden = {
+    part: dictionaries.gather_once(
+        chapter.cache / f"hidden_trained_{part}.pt", model.to(device), front_end, data,
+        getattr(data.split, part), BLOCKS, keep=BLOCKS, reduction=reduction,
+    )
+    for part in style.PARTS
+}  # fmt: skip
+others = []
+for number in range(n_untrained):
+    net = initial_model(variant(settings, seed=number), len(data.class_names)).to(device).eval()
+    place = chapter.cache / f"untrained_seed{number}.pt"
+    others.append(dictionaries.untrained.read_once(place, net, front_end, data, BLOCKS, reduction))
+train, validation, test = (hidden[part] for part in style.PARTS)
 
 # %% [markdown]
 # ## Three constraints, one optimum
@@ -112,6 +117,20 @@ source(*(model.dictionary for model in dictionaries.models.MODELS))
 # %% tags=["hide-input"]
 source(dictionaries.solve_exact)
 
+# %% [markdown]
+# The thesis adds a penalty on differences between adjacent bands and does not give its weight. Here
+# the free dictionary of the main layer is fitted with several, on training clips, and the weight of
+# least error on *validation* clips is taken for all models.
+
+# %%
+tried = dictionaries.try_smoothness(
+    train.statistics[layer], validation.statistics[layer], settings.dictionaries, seed
+)
+chosen = float(tried.validation.idxmin())
+
+# %% mystnb={"figure": {"name": "fig-05-smoothness", "caption": "The smoothness penalty at work on the free dictionary of the main layer. Left: relative error on the clips it was fitted to and on validation clips. Right: the root mean square step between neighbouring bands, relative to W's root mean square."}, "image": {"alt": "Left: two curves over the weight of the penalty, training error rising with the weight. Right: the step between bands falling as the weight grows. A dotted vertical line marks the weight that was taken."}}
+figure = figures.smoothness(tried, chosen)
+
 # %% tags=["remove-stderr"]
 fits = {
     name: dictionaries.fit_layer(
@@ -120,79 +139,110 @@ fits = {
     for name in tqdm(BLOCKS, desc="fitting")
 }
 names = list(fits[layer].traces)
-above = judge.above_optimum(fits, train, settings.dictionaries, seed)
 
 # %% mystnb={"figure": {"name": "fig-05-learning", "caption": "Relative error on the training clips per epoch, main layer, above the least error that any non-negative W can reach with this H."}, "image": {"alt": "Three falling curves over 200 epochs; the free dictionary approaches the horizontal line of the optimum, the two constrained ones stay above it."}}
-errors = {name: trace.errors for name, trace in fits[layer].traces.items()}
+curves = {name: trace.errors for name, trace in fits[layer].traces.items()}
 least = fits[layer].errors(train.statistics[layer])["optimum"]
-figure = figures.learning(errors, least)
+figure = figures.learning(curves, least)
 
 # %% [markdown]
-# ## Held-out error, layer by layer
+# ## The hidden layer taken away
 #
-# Relative error $\lVert V - WH\rVert / \lVert V\rVert$ on the test clips. The optimum appears three
-# times: for the trained network's $H$, for an untrained network's, and for noise in its place.
-# An error above 1 is worse than silence: a $W$ fitted to other clips can put sound where there is
-# none.
-# *Free NMF* chooses its own $H$, with as many atoms as the layer has channels (as many as bands, or
-# more, leave no error: one atom per band). *Mean spectrum* is one atom that is always on.
+# Relative error $\lVert V - WH\rVert / \lVert V\rVert$ on test clips, with 95 % intervals from a
+# bootstrap over their source recordings. An error says something of a layer only beside what is had
+# without one, so other things stand in the place of $H$: 1, the loudness of the clip or of the frame
+# (the mean of $V$ over bands), and the clip's label. What each of them knows of a clip is in the
+# table. The label is more than any layer is told: *class spectra* could not be had for an unknown
+# clip.
 
 # %% tags=["remove-stderr"]
-table = judge.by_layer(fits, hidden, settings.dictionaries, seed)
-table.rename(index=lambda block: block.removeprefix("conv_")).T.style.format("{:.3f}")
+tables = {
+    name: judge.by_clip(fits[name], name, hidden, data).join(level_free.read(hidden, name))
+    for name in tqdm(BLOCKS, desc="judging")
+}
+ways = [*names, "optimum", *stand_ins.KNOWS]
+errors = {name: judge.scores(table, ways, "energy", draws) for name, table in tables.items()}
+errors = pd.concat(errors, names=["layer", "W and H"])
+knows = {name: f"{len(fits[layer].scale)} numbers a frame" for name in (*names, "optimum")}
+shown = errors.loc[layer].assign(knows=pd.Series(knows | stand_ins.KNOWS))
+shown.style.format("{:.3f}", subset=["value", "low", "high"])
 
-# %% mystnb={"figure": {"name": "fig-05-layers", "caption": "Relative error on test clips by layer: three constrained dictionaries, the optimum with the trained network's H, with an untrained network's and with noise, free NMF, and the mean spectrum alone. Lower is better."}, "image": {"alt": "Eight lines over the five blocks showing relative error between 0 and 1, with the mean spectrum as an almost horizontal reference and free NMF at or near zero in the layers with many channels."}}
-figure = figures.errors_by_layer(table)
+# %%
+untrained = [{name: one.errors for name, one in each.items()} for each in others]
+compared = {"err": controls.compare_layers(tables, untrained, controls.ERROR, draws)}
+better, worse = "a smaller error", "a larger error"
+words = {"training_words": controls.in_words(compared["err"], worse, better)}
+stand_in = {"loudness_words": stand_ins.FRAME, "label_words": stand_ins.CLASS}
+for key, name in stand_in.items():
+    beside = controls.compare_layers(tables, [tables], controls.ERROR, draws, against=name)
+    words |= {key: controls.in_words(beside, worse, better)}
+
+# %% mystnb={"figure": {"name": "fig-05-layers", "caption": "Relative error of the best non-negative dictionary on test clips: trained network with 95 % interval over source recordings, untrained networks with their range, and what is had without a layer (grey). Lower is better. An H that follows the sound only in level ends where loudness does."}, "image": {"alt": "Five blocks along the axis; for each a dot with a bar for the trained network and a square with a bar for the untrained ones, among four grey lines, one for each thing that stands in for the layer."}}
+flat = errors.value.unstack()[list(stand_ins.KNOWS)]
+figure = figures.beside_stand_ins(compared["err"], flat, "relative error, test clips")
 
 # %% [markdown]
-# ### How much of the spectrum does each layer carry?
+# Compared with the loudness of each frame, the trained network's blocks have
+# {glue:text}`loudness_words`; with class spectra, {glue:text}`label_words`; with untrained networks,
+# {glue:text}`training_words`.
 #
-# The optimum per layer, gates included, with 95 % intervals from a bootstrap over the test clips'
-# source recordings. Below a gate's block stands the gate: its channels are those of the block, each
-# multiplied by one factor per clip.
+# ## Level taken away
+#
+# How loud a frame is makes part of $V$, and any channel follows it. So each frame of $V$ is read in
+# dB, less its mean over bands: the *shape* of its spectrum. What makes it:
+
+# %% tags=["hide-input"]
+source(level_free.shapes)
+
+# %% [markdown]
+# A ridge regression reads shapes from $H$, its weight chosen on validation clips; $R^2$ is the share
+# of the shapes' variance over the mean training shape that it explains on test clips. Beside it
+# stands the thesis's own model, $W \ge 0$, with $V$ and $H$ at norm 1 in every frame. A trained layer
+# may merely have fewer directions: so trained and untrained are also read by as many principal
+# components of $H$ each.
 
 # %% tags=["remove-stderr"]
-carried = {}
-for name in layers:
-    if name not in fits:
-        fits[name] = dictionaries.fit_layer(
-            train.statistics[name], settings.dictionaries, seed, models=()
-        )
-    clips = judge.by_clip(fits[name], test, name, data.clips.iloc[data.split.test])
-    carried[name] = judge.errors(clips, ["optimum"]).loc["optimum"]
-order = [name for pair in zip(BLOCKS, ("", *GATES), strict=True) for name in pair if name]
-carried = pd.DataFrame(carried).T.loc[order]
+measures = {"shape": controls.SHAPE, "few": controls.FEW, "unit": controls.UNIT}
+for key, measure in measures.items():
+    compared[key] = controls.compare_layers(tables, untrained, measure, draws)
+    words |= {f"{key}_words": controls.in_words(compared[key], "more", "less")}
+pd.concat(compared, names=["measure"]).style.format("{:.3f}")
 
-# %% mystnb={"figure": {"name": "fig-05-carried", "caption": "Least relative error on test clips that a non-negative dictionary reaches with each layer's H: blocks before, and se after the gate. Bars: 95 % interval over source recordings; dotted: the mean spectrum, which knows nothing of the layer."}, "image": {"alt": "A dot with a horizontal bar per layer, from block 1 at the top to the last gate, with a dotted vertical line for the mean spectrum."}}
-reference = table.loc[layer, "mean spectrum"]
-figure = interval_rows(carried, "error", "relative error, test clips", reference)
+# %% mystnb={"figure": {"name": "fig-05-level-free", "caption": "What a layer holds of the spectrum's shape, trained (dots; 95 % interval over source recordings) and untrained (squares; range over seeds). Left: ridge regression to shapes in dB. Middle: the same from 16 principal components. Right: the thesis's non-negative fit with every frame at norm 1. Further right is more."}, "image": {"alt": "Three panels with a row per block, each with a dot and a square on bars; the text names the rows in which the dot lies beyond the square, and those in which it falls short."}}
+labels = ("$R^2$ of the shape", f"... by {level_free.FEW} components", "$R^2$, unit frames, $W \\geq 0$")
+figure = figures.trained_and_untrained(
+    dict(zip(labels, (compared[key] for key in measures), strict=True))
+)
+
+# %% mystnb={"figure": {"name": "fig-05-components", "caption": "R² of the shape by 2, 4, 8 ... principal components of H, and by all of it. Bands: 95 % interval over source recordings (trained), range over seeds (untrained). Curves that part only at the right say that one layer has more directions; curves that part at the left, that its strongest directions say more of the spectrum."}, "image": {"alt": "Five panels, one a block, each with two rising curves over the number of components, trained and untrained."}}
+curves = {
+    name: controls.compare_components(
+        table, [one[name] for one in untrained], len(fits[name].scale), draws
+    )
+    for name, table in tables.items()
+}
+figure = figures.components(curves)
+
+# %%
+read = tables[layer][[level_free.MEAN_SHAPE, level_free.RIDGE]]
+read = level_free.read_stand_ins(hidden, layer, data).join(read)
+ways = read.columns.drop(level_free.MEAN_SHAPE)
+shapes = judge.scores(read, ways, level_free.MEAN_SHAPE, draws, controls.explained)
+shapes.rename_axis(f"R² of the shape, {layer}").style.format("{:.3f}")
 
 # %% [markdown]
-# ### The price of a constraint
+# Compared with untrained networks, the trained one's blocks explain {glue:text}`shape_words` of the
+# shape; read by {glue:text}`n_few:d` components each, {glue:text}`few_words`. Of frames at norm 1 the
+# thesis's model explains {glue:text}`unit_words`. The table above says what a shape owes to loudness
+# or label: its rows are read by the same regression, the last from the layer itself.
+#
+# ## The price of a constraint
 #
 # Each model's error on the test clips as a multiple of the optimum's, main layer, clip for clip.
 
 # %%
-clips = judge.by_clip(fits[layer], test, layer, data.clips.iloc[data.split.test])
-prices = judge.prices(clips, names)
+prices = judge.scores(tables[layer], names, "optimum", draws)
 prices.style.format("{:.3f}")
-
-# %% mystnb={"figure": {"name": "fig-05-classes", "caption": "Relative error of the optimum per class, main layer, test clips, with 95 % intervals over source recordings, whose number stands in brackets: over few of them an interval is too short. Dotted: all test clips."}, "image": {"alt": "A dot with a horizontal bar per class, sorted from the largest error at the top to the smallest."}}
-by_class = judge.errors_by_class(clips, "optimum")
-by_class.index = [f"{name} ({n})" for name, n in by_class.recordings.items()]
-label = "relative error of the optimum, test clips"
-figure = interval_rows(by_class, "error", label, carried.loc[layer, "error"])
-
-# %% [markdown]
-# ### Other losses
-#
-# Squared error hears the loud bands. Kullback-Leibler weighs them less, Itakura-Saito not at all: a
-# band 40 dB down counts like the loudest. Every model under every loss, judged by all three on test
-# clips, relative to the training clips' mean spectrum: below 1 is better than that, above 1 worse.
-
-# %%
-losses = judge.by_loss(train, test, layer, fits[layer].scale, settings.dictionaries, seed)
-losses.rename_axis(["fitted by", "model"]).style.format("{:.2f}")
 
 # %% [markdown]
 # ## The learned functions
@@ -256,7 +306,6 @@ full_size("MelBasisTransform")
 # Test clips of different classes: the target $V$ on the layer's time grid and each model's $WH$.
 
 # %%
-test_clips = data.clips.iloc[data.split.test]
 _, first = np.unique(test_clips.label, return_index=True)
 shown = first[:: max(1, len(first) // n_examples)][:n_examples]
 h = test.h[layer][shown].double() * fits[layer].scale[:, None]
@@ -283,83 +332,78 @@ figure = figures.patterns(mean, settings.front_end)
 # noise and artefacts. As numbers, on all test clips:
 
 # %%
-character = judge.character(fits[layer], test, layer)
+made = judge.outputs(fits[layer], test, layer)
+character = judge.character(fits[layer], made)
 character.style.format("{:.3f}", na_rep="")
 
 # %% [markdown]
 # ## Do the atoms match the sources?
 #
-# The procedural clips are made of twelve sources of known spectrum. Each source gets the atom that
-# resembles it most, none twice, and the cosine similarity is averaged; the same for dictionaries
-# over the untrained network's $H$, which says what many atoms reach by their number: where the
-# trained column is no larger, training has not turned channels into sources.
+# The procedural clips are made of twelve sources of known spectrum. Each source gets the atom of the
+# optimum that resembles it most, none twice; their cosine similarity, averaged over sources, stands
+# beside that of the untrained networks' optima, which says what many atoms reach by their number. The
+# interval is over sources.
 
 # %%
 truth, templates = None, None
 if settings.procedural:
     templates = atoms.source_templates(front_end)
-    first = hidden["untrained", "train"].statistics[layer]
-    other = dictionaries.fit_layer(first, settings.dictionaries, seed, smoothness=chosen)
-    found = {
-        network: {n: atoms.match(w.numpy(), templates) for n, w in each.dictionaries().items()}
-        for network, each in (("trained", fits[layer]), ("untrained", other))
-    }
-    truth = pd.DataFrame(
-        {k: {n: m.cosine.mean() for n, m in v.items()} for k, v in found.items()}
-    )
-    display(truth.style.format("{:.3f}"))
+    best = atoms.match(fits[layer].optimum.numpy(), templates)
+    chance = [atoms.match(one[layer].w.numpy(), templates).cosine for one in others]
+    truth, said = controls.compare_matches(best.cosine, chance)
+    display(truth.to_frame("mean cosine").T.style.format("{:.3f}"))
+    display(Markdown(f"Trained, compared with untrained: {said}."))
 else:
     display(Markdown("*Recordings: nobody knows their sources' spectra. See the demo profile.*"))
 
 # %% tags=["hide-input"]
 if settings.procedural:
-    best = found["trained"]["optimum"]
     display(figures.matches(templates, fits[layer].optimum.numpy(), best, settings.front_end))
 
 # %% [markdown]
 # ## Atoms and groups of classes
 #
 # The thesis names filters for speech, music, noise, animals and machinery, which are not ESC-50's
-# categories. Our mapping stands in `esc_lib/data/esc50.py`; clips that fit none are left out,
-# and procedural clips keep their own classes. The use of an atom in a clip is its mean activation
-# times its norm; its score for a group is the difference between the group's mean use and the
-# others', in standard deviations. A negative score means *less used*: the activations themselves
-# are never negative, whatever the thesis reads from its plots. Whether a score could be chance is
-# decided by dealing the groups out anew to whole source recordings, many times, and asking how
-# often *any* atom and group then scores as high: grey bars do not pass (5 %).
+# categories. Our mapping stands in `esc_lib/data/esc50.py`; classes that fit none are left out, and
+# procedural clips keep their own classes. The use of an atom in a clip is its mean activation; its
+# score for a group is the mean over the group's classes less that over the others, in standard
+# deviations over classes. A negative score means *less used*: the activations themselves are never
+# negative, whatever the thesis reads from its plots.
+#
+# A group is a set of classes, and any set of classes differs from the rest in something. So chance is
+# what groups dealt out anew to *whole classes* give, and a score has to beat the largest of *any* atom
+# and group in such a deal: grey bars do not (5 %). How small a p-value can get at all depends on the
+# number of classes, and stands in the table beside what was found.
 
 # %%
 train_clips = data.clips.iloc[data.split.train]
-mean_h = train.h[layer].mean(dim=2).numpy() * fits[layer].scale.numpy()
+group, classes = thesis_group(train_clips).to_numpy(), train_clips.category.to_numpy()
+use = train.h[layer].mean(dim=2).numpy()
+scores = atoms.group_scores(use, group, classes)
+chance = atoms.significance(use, group, classes)
+least_p = atoms.least_p(group, classes)
+words |= {"groups_words": atoms.verdict(chance, least_p)}
 bands_hz = mel_frequencies_hz(settings.front_end).numpy()
 centres = {n: atoms.centre_hz(w, bands_hz) for n, w in w_final.items()}
-use = {n: mean_h * np.linalg.norm(w, axis=0) for n, w in w_final.items()}
-group = thesis_group(train_clips).to_numpy()
-scores = {n: atoms.group_scores(each, group) for n, each in use.items()}
-chance = atoms.significance(use[names[0]], group, train_clips.src_file.to_numpy())
-significant = int((chance < 0.05).to_numpy().sum())
 
-# %% mystnb={"figure": {"name": "fig-05-groups-basis", "caption": "MelBasisTransform: the atoms whose use differs most between a group and the rest, training clips; grey: not significant. Atom number and centre below. Answers thesis figure 4.15."}, "image": {"alt": "One small bar chart per group with six bars, up for atoms used more and hatched down for atoms used less than elsewhere."}}
+# %%
+groupings = {"thesis's groups": group, "major categories": major_category(train_clips).to_numpy()}
+uses = [use, *(one[layer].use.numpy() for one in others)]
+passing = {name: atoms.passing(uses, each, classes) for name, each in groupings.items()}
+passing = pd.DataFrame.from_dict(passing, orient="index")
+passing.style.format({"least p possible": "{:.2g}"})
+
+# %% mystnb={"figure": {"name": "fig-05-groups-basis", "caption": "MelBasisTransform: the atoms whose use differs most between a group and the rest, training clips; grey: no more than a deal of groups over classes gives (5 %). Atom number and centre below. Answers thesis figure 4.15."}, "image": {"alt": "One small bar chart per group with six bars, up for atoms used more and hatched down for atoms used less than elsewhere."}}
 name = "MelBasisTransform"
-figure = figures.group_atoms(scores[name], chance, centres[name], name)
+figure = figures.group_atoms(scores, chance, centres[name], name)
 
 # %% mystnb={"figure": {"name": "fig-05-groups-linear", "caption": "LinearNoBiasSoftplus, likewise. Answers thesis figure 4.16. The bars equal those of the other models: H is the same, and only the centre printed below each bar comes from W."}, "image": {"alt": "One small bar chart per group with the same bars as the figure before and other centre frequencies."}}
 name = "LinearNoBiasSoftplus"
-figure = figures.group_atoms(scores[name], chance, centres[name], name)
+figure = figures.group_atoms(scores, chance, centres[name], name)
 
 # %% mystnb={"figure": {"name": "fig-05-groups-triangles", "caption": "MelConstrainedLinear, likewise. Answers thesis figure 4.17."}, "image": {"alt": "One small bar chart per group with six bars each and centre frequencies below."}}
 name = "MelConstrainedLinear"
-figure = figures.group_atoms(scores[name], chance, centres[name], name)
-
-# %% [markdown]
-# The same for ESC-50's own five major categories (procedural clips: their classes again).
-
-# %% mystnb={"figure": {"name": "fig-05-majors", "caption": "Atoms and ESC-50's major categories, centres from LinearNoBiasSoftplus; grey: not significant."}, "image": {"alt": "One small bar chart per major category with six bars each and centre frequencies below."}}
-name = "LinearNoBiasSoftplus"
-major = major_category(train_clips).to_numpy()
-major_scores = atoms.group_scores(use[name], major)
-major_chance = atoms.significance(use[name], major, train_clips.src_file.to_numpy())
-figure = figures.group_atoms(major_scores, major_chance, centres[name], name)
+figure = figures.group_atoms(scores, chance, centres[name], name)
 
 # %% tags=["hide-input"]
 np.savez_compressed(
@@ -371,92 +415,132 @@ np.savez_compressed(
         for name, w in fits[block].dictionaries().items()
     },
 )
-n_test = len(data.split.test)
 columns = {
     "err_linear": "LinearNoBiasSoftplus",
     "err_triangles": "MelConstrainedLinear",
     "err_gaussians": "MelBasisTransform",
     "err_optimum": "optimum",
-    "err_free_nmf": "free NMF",
-    "err_random_network": "optimum, untrained H",
-    "err_noise": "optimum, noise H",
-    "err_mean_spectrum": "mean spectrum",
+    "err_mean_spectrum": stand_ins.MEAN,
+    "err_clip": stand_ins.CLIP,
+    "err_frame": stand_ins.FRAME,
+    "err_class": stand_ins.CLASS,
 }
 
 # %% tags=["hide-input"]
-metrics = {key: Metric(float(table.loc[layer, c]), "", n_test) for key, c in columns.items()}
-for i, block in enumerate(BLOCKS, 1):
-    metrics |= {f"err_optimum_block{i}": Metric(float(table.loc[block, "optimum"]), "", n_test)}
-for key, name in (("linear", names[0]), ("triangles", names[1]), ("gaussians", names[2])):
-    price, low, high = prices.loc[name]
+n_test = len(data.split.test)
+
+
+def metric(row, value="value", low="low", high="high"):
+    return Metric(row[value], "", n_test, (row[low], row[high]))
+
+
+metrics = {key: metric(errors.loc[layer, name]) for key, name in columns.items()}
+for key, table in compared.items():
+    for number, (_, row) in enumerate(table.iterrows(), 1):
+        metrics |= {
+            f"{key}_block{number}": metric(row),
+            f"{key}_untrained_block{number}": metric(row, "others", "least", "most"),
+            f"{key}_gap_block{number}": metric(
+                row, "difference", "difference_low", "difference_high"
+            ),
+        }
+
+# %% tags=["hide-input"]
+linear, triangles, gaussians = names
+upper = controls.compare(made[gaussians], [made["V"]], controls.UPPER, draws)
+surplus = controls.compare(made[linear], [made[gaussians]], controls.SURPLUS, draws)
+ends = ("difference_low", "difference_high")
+words |= {
+    "upper_words": controls.verdict(*(upper[end] for end in ends), "more", "less"),
+    "surplus_words": controls.verdict(*(surplus[end] for end in ends), "more", "less"),
+    "smoothest": character["step between bands"].drop("optimum").idxmin(),
+    "dearest": prices.value.idxmax(),
+}
+for key, name in (("linear", linear), ("triangles", triangles), ("gaussians", gaussians)):
     metrics |= {
-        f"price_{key}": Metric(price, "", n_test, (low, high)),
+        f"price_{key}": metric(prices.loc[name]),
         f"step_{key}": character.loc[name, "step between bands"],
         f"surplus_{key}": character.loc[name, "surplus"],
-        f"upper_{key}": character.loc[name, "energy above the middle"],
+        f"upper_{key}": character.loc[name, "upper"],
     }
+
+# %% tags=["hide-input"]
+loss, gain = compared["err"].loc[layer], compared["shape"].loc[layer]
 metrics |= {
-    "upper_target": character.loc["V", "energy above the middle"],
+    "err_random_network": metric(loss, "others", "least", "most"),
+    "shape_layer": metric(shapes.loc[level_free.RIDGE]),
+    "shape_random_pct": Metric(100 * gain.others / gain.value, "%"),
+    "shape_frame": metric(shapes.loc[stand_ins.FRAME]),
+    "shape_class": metric(shapes.loc[stand_ins.CLASS]),
+    "upper_target": character.loc["V", "upper"],
     "layer": layer,
+    "n_untrained": n_untrained,
+    "n_few": level_free.FEW,
     "smoothness": chosen,
-    "above_optimum_pct": Metric(100 * above[layer], "%"),
-    "above_optimum_worst_pct": Metric(100 * max(above.values()), "%"),
-    "n_atoms": len(use[names[0]][0]),
-    "used_linear": len(order["LinearNoBiasSoftplus"]),
-    "groups_significant": Metric(significant, "", chance.size),
+    "above_optimum_pct": Metric(100 * (tried.train[0.0] / least - 1), "%"),
+    "n_atoms": use.shape[1],
+    "used_linear": len(order[linear]),
+    "groups_significant": Metric(int(passing.trained.iloc[0]), "", chance.size),
     "groups_tested": chance.size,
+    "groups_untrained": Metric(passing.iloc[0]["untrained, most"], "", chance.size),
+    "groups_least_p": least_p.min(),
 }
-tables = {"held_out_errors": table, "prices": prices, "losses": losses}
-chapter.publish(metrics, **tables, **({} if truth is None else {"truth": truth}))
+levels = pd.concat(compared, names=["measure"])
+kept = {"held_out_errors": errors, "compared": levels, "prices": prices, "groups": passing}
+chapter.publish(metrics | words, **kept)
 
 # %% [markdown]
 # ## What the thesis reads from its pictures
 #
 # ... and what the numbers of this run say.
 #
-# *MelBasisTransform pushes energy to mid and high bands* (thesis, 4.3.2). Share of the energy in
-# the upper half of the mel bands: target {glue:text}`upper_target:.3f`, MelBasisTransform
-# {glue:text}`upper_gaussians:.3f`, MelConstrainedLinear {glue:text}`upper_triangles:.3f`,
-# LinearNoBiasSoftplus {glue:text}`upper_linear:.3f`. The claim holds where the second number is
-# clearly above the first.
+# *MelBasisTransform pushes energy to mid and high bands* (thesis, 4.3.2). The share of its output's
+# energy in the upper half of the mel bands, {glue:text}`upper_gaussians:.3f`, beside that of the
+# target, {glue:text}`upper_target:.3f`: {glue:text}`upper_words`. (MelConstrainedLinear:
+# {glue:text}`upper_triangles:.3f`, LinearNoBiasSoftplus: {glue:text}`upper_linear:.3f`.)
 #
 # *LinearNoBiasSoftplus responds smoothly* (thesis, 4.3.2). Its steps between neighbouring bands are
 # {glue:text}`step_linear:.2f` of its own size, those of the triangles
-# {glue:text}`step_triangles:.2f`, of the Gaussians {glue:text}`step_gaussians:.2f`: a smaller number
-# is a smoother atom, and nothing makes the free atoms the smoothest.
+# {glue:text}`step_triangles:.2f`, of the Gaussians {glue:text}`step_gaussians:.2f`: the smoothest are
+# those of {glue:text}`smoothest`.
 #
 # *Without a constraint come artefacts, and the fixed basis is the effective compromise* (thesis,
-# 4.3.4). The energy that an output has too much, relative to the target's:
-# {glue:text}`surplus_linear:.3f` for free atoms, {glue:text}`surplus_triangles:.3f` for triangles,
-# {glue:text}`surplus_gaussians:.3f` for the fixed basis. The basis also pays most in error, since
-# nothing ties channel $k$ to the $k$-th frequency.
+# 4.3.4). The energy that an output has too much, relative to the target's, is
+# {glue:text}`surplus_linear:.3f` for free atoms and {glue:text}`surplus_gaussians:.3f` for the fixed
+# basis (triangles: {glue:text}`surplus_triangles:.3f`), so that free atoms add, compared with it:
+# {glue:text}`surplus_words`. The dearest in error is {glue:text}`dearest`.
 #
 # *Each model finds its own filters for a group of classes* (thesis, 4.3.3). It cannot: which atoms
-# tell a group apart is decided by $H$ alone, which the three models share.
+# tell a group apart is decided by $H$ alone, which the three models share. And of what $H$ says of
+# groups: {glue:text}`groups_words`.
 #
 # ## What we learned
 #
-# - With the $H$ of {glue:text}`layer`, the best non-negative dictionary leaves a relative error of
-#   {glue:text}`err_optimum:.3f` on clips it has not seen; the mean spectrum alone
-#   {glue:text}`err_mean_spectrum:.3f`, noise in the place of $H$ {glue:text}`err_noise:.3f`, and the
-#   $H$ of a random network {glue:text}`err_random_network:.3f`. Training put there what lies
-#   between the first and the last of these; where the last is the smaller one, training has taken
-#   spectrum away.
-# - Fitted without a penalty, the free dictionary ends {glue:text}`above_optimum_pct:.1f` % above the
-#   least error possible on its training clips ({glue:text}`above_optimum_worst_pct:.1f` % in the
-#   worst layer). The penalty's weight with the least validation error is
-#   {glue:text}`smoothness:.2g`. Of {glue:text}`n_atoms:d` channels the free dictionary uses
-#   {glue:text}`used_linear:d`: the spectrum sits in few of them.
-# - On test clips the constraints cost {glue:text}`price_linear:.3f` times the optimum's error for
-#   free atoms, {glue:text}`price_triangles:.3f` times for triangles and
-#   {glue:text}`price_gaussians:.3f` times for fixed Gaussians.
-# - Of {glue:text}`groups_tested:,d` pairs of atom and group, {glue:text}`groups_significant:,d` pass a
-#   test against chance.
+# - An error of $WH$ says little until the layer is taken away. With the $H$ of {glue:text}`layer` the
+#   best dictionary leaves {glue:text}`err_optimum:.3f`, untrained networks
+#   {glue:text}`err_random_network:.3f`
+#   ({glue:text}`err_random_network_low:.3f` to {glue:text}`err_random_network_high:.3f`), one number
+#   a frame {glue:text}`err_frame:.3f`, one a clip {glue:text}`err_clip:.3f`, the mean spectrum
+#   {glue:text}`err_mean_spectrum:.3f`. Compared with loudness per frame: {glue:text}`loudness_words`.
+#   Compared with random filters: {glue:text}`training_words`.
+# - With level taken away, the trained network explains, compared with random filters,
+#   {glue:text}`shape_words` of the spectrum's shape; by equal numbers of components,
+#   {glue:text}`few_words`. In {glue:text}`layer` random filters explain
+#   {glue:text}`shape_random_pct:.0f` % of what the trained ones do.
+# - Constraints cost, on test clips, {glue:text}`price_linear:.3f` times the optimum's error for free
+#   atoms, {glue:text}`price_triangles:.3f` for triangles and {glue:text}`price_gaussians:.3f` for
+#   fixed Gaussians. Of {glue:text}`n_atoms:d` channels the free dictionary uses
+#   {glue:text}`used_linear:d`; without a penalty it ends {glue:text}`above_optimum_pct:.1f` % above
+#   the least error on its training clips.
+# - Of {glue:text}`groups_tested:,d` pairs of atom and group {glue:text}`groups_significant:,d` pass a
+#   deal of groups over classes, in untrained networks at most {glue:text}`groups_untrained:,d`; with
+#   these classes no p-value can fall below {glue:text}`groups_least_p:.2g`.
 #
 # ## Exercises
 #
-# 1. Predict which layer gives the lowest held-out error, then look at {numref}`fig-05-layers`.
-# 2. Set `reduction` to `max`: maps are then reduced to their loudest band. Does the deep layers'
-#    advantage survive?
-# 3. Before you look at {numref}`fig-05-classes`: which classes will be hardest to rebuild from the
-#    network's channels, steady sounds or short ones?
+# 1. Before you look at {numref}`fig-05-components`: in which block will training have cost the most
+#    directions?
+# 2. Set `reduction` to `max`: maps are then reduced to their loudest band. Does any verdict of
+#    {numref}`fig-05-level-free` change?
+# 3. Give the class spectra a loudness per frame as well (`esc_lib/dictionaries/stand_ins.py`). Which
+#    layers still beat them?

@@ -1,8 +1,12 @@
 """What the atoms of a dictionary are: centres, classes that use them, sources that they match.
 
 A dictionary `w` is (freq, atoms). The use of the atoms in clips is (clips, atoms), >= 0, the names
-of the clips' groups and source recordings are (clips,); clips without a group (NaN) are left out.
+of the clips' classes and of the groups that these belong to are (clips,); clips without a group
+(NaN) are left out.
 """
+
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,6 +15,8 @@ from sklearn.preprocessing import normalize
 
 from esc_lib.data.demo_sources import source_spectra
 from esc_lib.sound.log_mel import LogMel, mel_frequencies_hz
+
+LEVEL = 0.05  # of a test against chance
 
 
 def sort_by_centre(w: np.ndarray) -> np.ndarray:
@@ -36,81 +42,54 @@ def used(w: np.ndarray) -> np.ndarray:
 # --------------------------------------------------------------------- the groups that use them
 
 
-def group_scores(use: np.ndarray, group: np.ndarray) -> pd.DataFrame:
-    """Score how much more each atom is used in a group of clips than in all others.
+def group_scores(use: np.ndarray, group: np.ndarray, classes: np.ndarray) -> pd.DataFrame:
+    """Score how much more each atom is used in a group of classes than in all others.
 
-    There is a row per group and a column per atom: the difference of means in units of the atom's
-    standard deviation over all clips; 0 for an atom that never varies.
+    There is a row per group and a column per atom: the mean of its classes less that of the others,
+    in standard deviations over classes; 0 for an atom that never varies. A class counts once,
+    however many clips it has.
 
     Raises
     ------
-    ValueError : the clips belong to fewer than two groups.
+    ValueError : there are fewer than two groups, or a class belongs to several.
     """
-    standard, names, label = _standardised(use, group)
-    return pd.DataFrame(_scores(standard, label), index=names)
-
-
-def _standardised(use: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return use in deviations from its mean, the groups' names, and each clip's index in them."""
-    named = ~pd.isna(group)
-    use = use[named].astype(float)
-    names, label = np.unique(group[named].astype(str), return_inverse=True)
-    if len(names) < 2:
-        raise ValueError(
-            f"atoms: group holds {len(names)} group(s), expected at least 2; "
-            "give clips of several groups."
-        )
-    varies = np.ptp(use, axis=0) > 0  # the deviation of equal values is not 0 but rounding noise
-    deviation = np.where(varies, use.std(axis=0), 1.0)
-    return np.where(varies, (use - use.mean(axis=0)) / deviation, 0.0), names, label
-
-
-def _scores(standard: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Return scores, shape (..., groups, atoms), of standardised use and labels, (..., clips)."""
-    inside = (label[..., None, :] == np.arange(label.max() + 1)[:, None]).astype(float)
-    n_inside = inside.sum(axis=-1, keepdims=True)
-    # the sums inside and outside a group cancel, so the first gives both means
-    total = np.tensordot(inside, standard, axes=1)  # of a group's clips
-    return total * (1 / n_inside + 1 / (len(standard) - n_inside))
+    standard, names, label = _of_classes(use, group, classes)
+    difference = _scores(standard, label) * _spread(label)[:, None]
+    return pd.DataFrame(difference, index=names)
 
 
 def significance(
-    use: np.ndarray, group: np.ndarray, sources: np.ndarray, n_draws: int = 1000, seed: int = 0
+    use: np.ndarray, group: np.ndarray, classes: np.ndarray, n_draws: int = 5000, seed: int = 0
 ) -> pd.DataFrame:
     """Return how often chance alone would give scores as large as those of :func:`group_scores`.
 
-    The groups are dealt out anew `n_draws` times. Clips of one recording resemble each other
-    whatever their group, so they get a new group together. Where a recording holds clips of
-    several groups, its clips of each group are one unit, as if they were recordings of their own.
+    A group is a set of classes, and any set of classes differs in something. So the groups are
+    dealt out anew to whole classes, `n_draws` times: clips of a class, whatever recordings they
+    come from, do not say what a group is.
 
     Returns
     -------
-    DataFrame, a row per group, a column per atom, in [1 / (1 + n_draws), 1]: the p-value of the
-        score's size, corrected for looking at all groups and atoms at once; 1 for an atom that
-        never varies.
+    DataFrame, a row per group, a column per atom: the p-value of the score's size, corrected for
+        looking at all groups and atoms at once; 1 for an atom that never varies. It cannot fall
+        below that of :func:`least_p`.
 
     Raises
     ------
-    ValueError : the clips belong to fewer than two groups.
+    ValueError : as for :func:`group_scores`.
 
     Notes
     -----
-    p = (1 + draws whose largest |score| over all groups and atoms reaches the observed |score|)
-    / (1 + draws): the single-step maximum statistic. A draw shuffles the names of the groups over
-    whole recordings, so a group keeps its number of recordings, not of clips. A group of few clips
-    reaches large scores by chance, and the bar is the same for all groups.
+    p = (1 + draws whose largest |z| over all groups and atoms reaches the observed |z|)
+    / (1 + draws), the single-step maximum statistic; z is the score over sqrt(1 / n + 1 / (N - n))
+    for n of N classes, so that small groups do not set the bar for large ones.
 
     References
     ----------
     westfall1993resampling
     """
-    standard, names, label = _standardised(use, group)
-    unit = pd.DataFrame({"source": sources[~pd.isna(group)], "label": label})
-    unit = unit.groupby(["source", "label"], sort=False, dropna=False).ngroup().to_numpy()
-    label_of_unit = label[np.unique(unit, return_index=True)[1]]
-
+    standard, names, label = _of_classes(use, group, classes)
     rng = np.random.default_rng(seed)
-    draws = rng.permuted(np.tile(label_of_unit, (n_draws, 1)), axis=1)[:, unit]
+    draws = rng.permuted(np.tile(label, (n_draws, 1)), axis=1)
     blocks = np.split(draws, range(32, n_draws, 32))  # many draws a product, in little memory
     largest = np.concatenate([np.abs(_scores(standard, d)).max(axis=(1, 2)) for d in blocks])
     largest.sort()
@@ -118,6 +97,103 @@ def significance(
     observed = np.abs(_scores(standard, label)) - 1e-9
     n_reached = n_draws - np.searchsorted(largest, observed)
     return pd.DataFrame((1 + n_reached) / (1 + n_draws), index=names)
+
+
+def passing(uses: Sequence[np.ndarray], group: np.ndarray, classes: np.ndarray) -> dict:
+    """Return how many pairs of atom and group pass :func:`significance`, at 5 %.
+
+    The first of `uses` is the trained network's; the least and the most of the others, untrained
+    ones, say how many pass without training. Beside them stand the number of pairs and the smallest
+    p-value that any could have.
+    """
+    tested = [significance(use, group, classes) for use in uses]
+    trained, *others = (int((p < LEVEL).to_numpy().sum()) for p in tested)
+    return {
+        "pairs": tested[0].size,
+        "trained": trained,
+        "untrained, least": min(others),
+        "untrained, most": max(others),
+        "least p possible": least_p(group, classes).min(),
+    }
+
+
+def least_p(group: np.ndarray, classes: np.ndarray) -> pd.Series:
+    """Return the smallest p-value that an atom of each group can have, however clear its score.
+
+    Of the ways to choose n of N classes, one is the group itself, and each of the m groups of that
+    size can be dealt it: m / binomial(N, n). Half of all classes can also be dealt the other half,
+    of which the size of a score is the same: 2 / binomial(N, n). With few classes a small group
+    cannot be found; where every group is one class, nothing can.
+    """
+    _, names, label = _of_classes(np.zeros((len(group), 1)), group, classes)
+    n_classes, sizes = len(label), np.bincount(label)
+    ways = [2 if 2 * n == n_classes else (sizes == n).sum() for n in sizes]
+    least = [m / math.comb(n_classes, n) for m, n in zip(ways, sizes, strict=True)]
+    return pd.Series(least, index=names)
+
+
+def verdict(p: pd.DataFrame, least: pd.Series) -> str:
+    """Say in words what :func:`significance` found, at 5 %, and whether it could find anything.
+
+    Examples
+    --------
+    >>> p = pd.DataFrame({0: [0.03, 1.0], 1: [0.4, 0.2]}, ["animals", "music"])
+    >>> verdict(p, pd.Series([0.01, 0.01], ["animals", "music"]))
+    '1 of 4 pairs of atom and group passes'
+    """
+    passed = int((p < LEVEL).to_numpy().sum())
+    if passed:
+        return f"{passed} of {p.size} pairs of atom and group {'passes' if passed == 1 else 'pass'}"
+    able = int((least < LEVEL).sum())
+    if not able:
+        return "no pair of atom and group passes, and with so few classes none could"
+    of = "any group" if able == len(least) else f"{able} of the {len(least)} groups"
+    return f"no pair of atom and group passes, though with these classes {of} could"
+
+
+def _of_classes(
+    use: np.ndarray, group: np.ndarray, classes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return each class's mean use, standardised over classes; the groups' names; each one's index.
+
+    Clips without a group (NaN) are left out.
+    """
+    named = ~pd.isna(group)
+    group, classes = group[named].astype(str), classes[named]
+    of_class = pd.Series(group).groupby(classes).unique()
+    if (of_class.map(len) > 1).any():
+        raise ValueError(
+            f"atoms: class {of_class.index[of_class.map(len) > 1][0]} belongs to several groups; "
+            "groups are sets of classes."
+        )
+    names, label = np.unique(np.array([own[0] for own in of_class]), return_inverse=True)
+    if len(names) < 2:
+        raise ValueError(
+            f"atoms: group holds {len(names)} group(s), expected at least 2; "
+            "give clips of several groups."
+        )
+    use = pd.DataFrame(use[named].astype(float)).groupby(classes).mean().to_numpy()
+    # the deviation of equal values is not 0 but rounding noise
+    varies = np.ptp(use, axis=0) > 1e-9 * np.abs(use).max(axis=0)
+    deviation = np.where(varies, use.std(axis=0), 1.0)
+    return np.where(varies, (use - use.mean(axis=0)) / deviation, 0.0), names, label
+
+
+def _spread(label: np.ndarray) -> np.ndarray:
+    """Return sqrt(1 / n + 1 / (N - n)) of each group of n classes."""
+    n = np.bincount(label)
+    return np.sqrt(1 / n + 1 / (len(label) - n))
+
+
+def _scores(standard: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Return z, (..., groups, atoms), of standardised use and the groups' indices, (..., classes).
+
+    It is the difference of means over :func:`_spread`. The sums inside and outside a group cancel,
+    so that the first gives both means.
+    """
+    inside = (label[..., None, :] == np.arange(label.max() + 1)[:, None]).astype(float)
+    spread = _spread(label if label.ndim == 1 else label[0])  # a deal keeps the sizes
+    return np.tensordot(inside, standard, axes=1) * spread[:, None]
 
 
 # ------------------------------------------------------------------------ the sources they match

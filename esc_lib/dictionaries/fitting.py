@@ -1,6 +1,6 @@
-"""How a constrained dictionary is fitted: losses, penalty, Adam, and all that one layer needs."""
+"""How a constrained dictionary is fitted: penalty, Adam, and all that one layer needs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +9,8 @@ import torch
 
 from esc_lib import config
 from esc_lib.dictionaries.models import MODELS, Dictionary, LinearNoBiasSoftplus
-from esc_lib.dictionaries.solvers import divergence, solve_exact
+from esc_lib.dictionaries.solvers import solve_exact
 from esc_lib.dictionaries.statistics import Statistics, atom_scale, relative_error, squared_error
-
-FRAMES_PER_STEP = 1024  # of a divergence, which has no sums to stand for all frames
 
 
 def smoothness_penalty(w: torch.Tensor, statistics: Statistics) -> torch.Tensor:
@@ -28,22 +26,6 @@ def smoothness_penalty(w: torch.Tensor, statistics: Statistics) -> torch.Tensor:
 def step_between_bands(w: torch.Tensor) -> float:
     """Return the root mean square step between neighbouring bands of W, relative to W's own."""
     return float(w.diff(dim=0).square().mean().sqrt() / w.square().mean().sqrt())
-
-
-def divergence_loss(
-    v: torch.Tensor, h: torch.Tensor, beta: float, generator: torch.Generator
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return a loss for :func:`fit`: ``solvers.divergence`` on frames drawn anew at every call.
-
-    V is (clips, freq, frames), H is (clips, atoms, frames).
-    """
-    v, h = v.transpose(0, 1).flatten(1), h.transpose(0, 1).flatten(1)  # (rows, clips x frames)
-
-    def loss(w: torch.Tensor) -> torch.Tensor:
-        frames = torch.randint(v.shape[1], (FRAMES_PER_STEP,), generator=generator)
-        return divergence(v[:, frames], w.to(h.dtype) @ h[:, frames], beta)
-
-    return loss
 
 
 @dataclass(frozen=True)
@@ -62,14 +44,12 @@ def fit(
     settings: config.Dictionaries,
     *,
     smoothness: float = 0.0,
-    loss: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> Trace:
     """Fit a dictionary, in place, with Adam; the learning rate falls to zero along half a cosine.
 
-    Statistics are of the training clips; the loss, of W, is by default the squared error on all of
-    them, and `smoothness` the weight of :func:`smoothness_penalty`.
+    Statistics are of the training clips; the loss is the squared error on all of them, and
+    `smoothness` the weight of :func:`smoothness_penalty`.
     """
-    loss = loss or (lambda w: squared_error(w, statistics))
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
     n_steps = settings.epochs * settings.steps_per_epoch
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
@@ -78,7 +58,8 @@ def fit(
         for _ in range(settings.steps_per_epoch):
             optimizer.zero_grad()
             w = model.dictionary()
-            (loss(w) + smoothness * smoothness_penalty(w, statistics)).backward()
+            penalty = smoothness_penalty(w, statistics)
+            (squared_error(w, statistics) + smoothness * penalty).backward()
             optimizer.step()
             schedule.step()
         w = model.dictionary().detach()

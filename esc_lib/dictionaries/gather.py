@@ -73,6 +73,12 @@ def gather(
     return Gathered(statistics, noise, mel=kept.pop("mel"), h=kept)
 
 
+def what_is_read(model: nn.Module, front_end: LogMel, data: Data, rows: np.ndarray) -> tuple:
+    """Return what decides H and V of some clips, for a fingerprint."""
+    sounds = (data.waveforms[some] for some in np.array_split(rows, -(-len(rows) // 64)))
+    return front_end.settings, model, sounds, data.n_valid[rows]
+
+
 def _empty(shape: tuple[int, ...], file: Path | None) -> torch.Tensor:
     """Return room for float32 values, in memory or in a file."""
     if file is None:
@@ -92,8 +98,7 @@ def gather_once(
     The file, named after what was chosen, is replaced if network, clips, choices or the code that
     computes it have changed since.
     """
-    sounds = (data.waveforms[some] for some in np.array_split(rows, -(-len(rows) // 64)))
-    known = (args, kwargs, front_end.settings, model, sounds, data.n_valid[rows])
+    known = (args, kwargs, *what_is_read(model, front_end, data, rows))
     identity = fingerprint(*known, code=[__file__, inspect.getfile(type(model))])
     kinds = ("statistics", "noise")
 

@@ -1,7 +1,7 @@
 """The sums over frames that a fit by squared error needs, and errors computed from them.
 
-V is (freq, frames), H is (atoms, frames), both non-negative; H is given. With squared error the
-data enter the loss through three statistics alone,
+V is (freq, frames), H is (atoms, frames); H is given. With squared error the data enter the loss
+through three statistics alone,
 
     ||V - W H||^2 = ||V||^2 - 2 <W, V H^T> + <W H H^T, W>,
 
@@ -30,12 +30,13 @@ class Statistics:
     n_frames: int
 
     @classmethod
-    def of(cls, v: torch.Tensor, h: torch.Tensor) -> Self:
+    def of(cls, v: torch.Tensor, h: torch.Tensor, signed: bool = False) -> Self:
         """Sum up clips: `v` (clips, freq, frames) and `h` (clips, atoms, frames).
 
         Raises
         ------
-        ValueError : the two differ in clips or frames, or a value is negative or not finite.
+        ValueError : the two differ in clips or frames, or a value is not finite or, unless V and H
+            are `signed`, negative.
         """
         if v.shape[0] != h.shape[0] or v.shape[2] != h.shape[2]:
             raise ValueError(
@@ -43,7 +44,7 @@ class Statistics:
                 "frames; pool V to the layer's frames first."
             )
         for name, values in (("v", v), ("h", h)):
-            if not (torch.isfinite(values).all() and (values >= 0).all()):
+            if not (torch.isfinite(values).all() and (signed or (values >= 0).all())):
                 raise ValueError(
                     f"Statistics.of: {name} holds negative or non-finite values; "
                     "take the magnitude, or the layer's output after its ReLU."
@@ -65,6 +66,23 @@ class Statistics:
         """Return the statistics of H with every atom multiplied by `scale`, shape (atoms,)."""
         gram = self.gram * scale[:, None] * scale
         return replace(self, gram=gram, cross=self.cross * scale, sum_h=self.sum_h * scale)
+
+    def about(self, v: torch.Tensor, h: torch.Tensor) -> Self:
+        """Return the statistics of what V and H differ by from `v`, (freq,), and `h`, (atoms,)."""
+        n, outer = self.n_frames, torch.outer
+        return replace(
+            self,
+            gram=self.gram - outer(self.sum_h, h) - outer(h, self.sum_h) + n * outer(h, h),
+            cross=self.cross - outer(self.sum_v, h) - outer(v, self.sum_h) + n * outer(v, h),
+            energy=self.energy - 2 * self.sum_v @ v + n * v @ v,
+            sum_v=self.sum_v - n * v,
+            sum_h=self.sum_h - n * h,
+        )
+
+    def turned(self, basis: torch.Tensor) -> Self:
+        """Return the statistics of H in another basis, (atoms, components)."""
+        turned = basis.T @ self.gram @ basis
+        return replace(self, gram=turned, cross=self.cross @ basis, sum_h=self.sum_h @ basis)
 
 
 def atom_scale(statistics: Statistics) -> torch.Tensor:
@@ -89,13 +107,3 @@ def squared_error(w: torch.Tensor, statistics: Statistics) -> torch.Tensor:
 def relative_error(w: torch.Tensor, statistics: Statistics) -> float:
     """Return ||V - W H|| / ||V||; lower is better."""
     return float(squared_error(w, statistics).clamp_min(0).sqrt())
-
-
-def mean_spectrum_error(train: Statistics, held_out: Statistics) -> float:
-    """Return the relative error on `held_out` of the training clips' mean spectrum, unscaled.
-
-    The simplest thing that knows nothing of the network: one atom, always on.
-    """
-    mean = train.sum_v / train.n_frames
-    fit = held_out.n_frames * mean.square().sum() - 2 * (mean * held_out.sum_v).sum()
-    return float((1 + fit / held_out.energy).clamp_min(0).sqrt())

@@ -205,19 +205,3 @@ def variance_between_classes(values: np.ndarray, labels: np.ndarray) -> float:
     for label in np.unique(labels):
         of_class[labels == label] = values[labels == label].mean(axis=0)
     return float(of_class.var(axis=0).sum() / total)
-
-
-def root_ratio(
-    above: np.ndarray, below: np.ndarray, draws: np.ndarray
-) -> tuple[float, float, float]:
-    """Return the root of a ratio of sums over clips, and its 95 % interval.
-
-    Parameters
-    ----------
-    above, below : arrays, shape (clips,), >= 0: squared errors over energies make a relative
-        error, squared errors of two dictionaries the factor between their errors.
-    """
-    counted = draws.any(axis=1)  # a class may be missing from a draw
-    spread = np.sqrt((draws[counted] @ above) / (draws[counted] @ below))
-    low, high = np.percentile(spread, [2.5, 97.5])
-    return float(np.sqrt(above.sum() / below.sum())), float(low), float(high)

@@ -7,7 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from esc_lib.config import FrontEnd
+from esc_lib.figures import rows
 from esc_lib.figures.style import (
+    BESIDE,
     COLOURS,
     LINES,
     atom_curves,
@@ -109,25 +111,74 @@ def learning(errors: dict[str, np.ndarray], optimum: float) -> Figure:
     return figure
 
 
-def errors_by_layer(table: pd.DataFrame) -> Figure:
-    """Show held-out relative errors, a row per layer, a column per dictionary."""
-    figure, ax = plt.subplots(figsize=(8, 3.2))
-    places = np.arange(len(table))
-    lines = ("-",) * 4 + ("--",) * 4  # more lines than colours
-    for (name, values), mark, line in zip(table.items(), "os^Dx+v*", lines, strict=True):
-        ax.plot(places, values, line, marker=mark, label=name)
-    ax.set_xticks(places, table.index)
-    ax.set(xlabel="layer that gives H", ylabel="relative error, test clips", ylim=(0, 1.05))
-    ax.legend(ncols=2, fontsize=8)
-    ax.grid(alpha=0.3)
+def beside_stand_ins(compared: pd.DataFrame, stand_ins: dict[str, pd.Series], label: str) -> Figure:
+    """Show a layer's error, trained and untrained, on what can be had without the layer.
+
+    `compared` has a row per block, as ``judge.compare_layers`` makes it; `stand_ins` has one, too,
+    and a column each.
+    """
+    figure, ax = plt.subplots(figsize=(7, 3.2))
+    places = np.arange(len(compared))
+    for (name, values), line in zip(stand_ins.items(), LINES, strict=False):
+        ax.plot(places, values, color="0.35", linestyle=line, linewidth=1, label=name)
+    for shift, (name, middle, low, high, mark) in zip(
+        (-0.08, 0.08),
+        (("trained", "value", "low", "high", "o"), ("untrained", "others", "least", "most", "s")),
+        strict=True,
+    ):  # fmt: skip
+        ends = abs(compared[[low, high]].sub(compared[middle], axis=0)).T
+        ax.errorbar(places + shift, compared[middle], ends, fmt=mark, capsize=2, label=name)
+    ax.set_xticks(places, [plain(name).removeprefix("conv ") for name in compared.index])
+    ax.set(xlabel="layer that gives H", ylabel=label, ylim=(0, None))
+    ax.legend(fontsize=8, **BESIDE)
+    ax.grid(axis="y", alpha=0.3)
+    return figure
+
+
+def trained_and_untrained(compared: dict[str, pd.DataFrame]) -> Figure:
+    """Show a trained network's blocks beside untrained ones', a panel per measure.
+
+    Tables are those of ``judge.compare_layers``: bars are intervals for the trained network, and
+    reach from the least to the most of the others.
+    """
+    figure, axes = plt.subplots(1, len(compared), figsize=(7, 2.6), sharey=True)
+    for ax, (label, table) in zip(axes, compared.items(), strict=True):
+        places = rows.name(ax, [name.removeprefix("conv_") for name in table.index])
+        rows.draw(ax, places + 0.15, table.value, table.low, table.high, label="trained")
+        rows.draw(
+            ax, places - 0.15, table.others, table.least, table.most, color=COLOURS[1], mark="s",
+            label="untrained",
+        )  # fmt: skip
+        ax.set_xlabel(label, fontsize=8)
+        ax.grid(axis="x", alpha=0.3)
+    axes[0].legend(fontsize=7)
+    return figure
+
+
+def components(curves: dict[str, pd.DataFrame]) -> Figure:
+    """Show R^2 against the number of principal components, a panel per block.
+
+    Tables are those of ``judge.compare_components``.
+    """
+    figure, axes = panels(len(curves), len(curves), width=7, row=2.5, sharey=True)
+    for ax, (block, table) in zip(axes, curves.items(), strict=True):
+        ax.plot(table.index, table.value, "o-", markersize=3, label="trained")
+        ax.fill_between(table.index, table.low, table.high, alpha=0.2, linewidth=0)
+        ax.plot(table.index, table.others, "s--", markersize=3, label="untrained")
+        ax.fill_between(table.index, table.least, table.most, alpha=0.3, linewidth=0)
+        ax.set_xscale("log", base=2)
+        ax.set_title(plain(block.removeprefix("conv_")))
+        ax.grid(alpha=0.3)
+    axes[0].set_ylabel("$R^2$ of the shape")
+    axes[0].legend(fontsize=7)
+    figure.supxlabel("principal components of H (last: all of it)", fontsize=8)
     return figure
 
 
 def group_atoms(scores: pd.DataFrame, p: pd.DataFrame, centres_hz: np.ndarray, name: str) -> Figure:
     """Show the six atoms that tell each group most from the rest; grey may be chance.
 
-    `scores` has a row per group, a column per atom: standardised difference of use; `p`, p-values
-    corrected for all atoms and groups.
+    `scores` and `p` are those of ``atoms.group_scores`` and ``atoms.significance``.
     """
     figure, axes = panels(len(scores), 5, width=11, row=2.9, sharey=True)
     for ax, (group, row) in zip(axes, scores.iterrows(), strict=True):
@@ -140,7 +191,7 @@ def group_atoms(scores: pd.DataFrame, p: pd.DataFrame, centres_hz: np.ndarray, n
         ax.set_xticks(range(len(top)), names, rotation=90, fontsize=7)
         ax.axhline(0, color="black", linewidth=0.6)
         ax.set_title(plain(group), fontsize=8)
-    figure.supylabel("difference of mean use (standard deviations)", fontsize=8)
+    figure.supylabel("difference of mean use (standard deviations over classes)", fontsize=8)
     figure.supxlabel(f"{name}: atom number and centre", fontsize=8)
     return figure
 

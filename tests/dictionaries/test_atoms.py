@@ -32,104 +32,95 @@ def test_centre_hz_is_the_centroid_and_nan_for_a_silent_atom():
 
 # --------------------------------------------------------------------------- scores of groups
 
+CLIPS = 3  # of a class
+
+
+def of_classes(use, clips=CLIPS, spread=0.0, seed=0):
+    """Return clips whose class means are the rows of `use`, and their classes."""
+    own = np.random.default_rng(seed).random((len(use), clips, use.shape[1]))
+    values = use[:, None] + spread * (own - own.mean(axis=1, keepdims=True))
+    return values.reshape(-1, use.shape[1]), np.repeat(np.arange(len(use)), clips)
+
 
 def test_group_scores_by_hand():
-    use = np.array([[1.0, 0, 5], [1, 0, 5], [0, 2, 5], [0, 2, 5], [100, 100, 100]])
-    group = np.array(["low", "low", "high", "high", np.nan], dtype=object)
-    scores = atoms.group_scores(use, group)
+    use, classes = of_classes(np.array([[1.0, 0, 5], [1, 0, 5], [0, 2, 5], [0, 2, 5], [9, 9, 9]]))
+    group = np.repeat(np.array(["low", "low", "high", "high", np.nan], dtype=object), CLIPS)
+    scores = atoms.group_scores(use, group, classes)
     # means 1 against 0 at deviation 1/2; 0 against 2 at deviation 1; no deviation at all
     assert list(scores.index) == ["high", "low"]
     np.testing.assert_allclose(scores.loc["low"], [2, -2, 0])
     np.testing.assert_allclose(scores.loc["high"], [-2, 2, 0])
 
 
-def test_group_scores_are_differences_of_means_in_deviations():
+def test_group_scores_are_differences_of_class_means_in_deviations():
     rng = np.random.default_rng(0)
-    use, group = rng.exponential(size=(40, 5)), np.repeat(["a", "b", "c"], [5, 12, 23])
-    scores = atoms.group_scores(use, group)
+    means, label = rng.exponential(size=(9, 5)), np.array([*"aabbbcccc"])
+    use, classes = of_classes(means, spread=1.0)
+    scores = atoms.group_scores(use, np.repeat(label, CLIPS), classes)
     for name in "abc":
-        difference = use[group == name].mean(axis=0) - use[group != name].mean(axis=0)
-        np.testing.assert_allclose(scores.loc[name], difference / use.std(axis=0), rtol=1e-10)
+        difference = means[label == name].mean(axis=0) - means[label != name].mean(axis=0)
+        np.testing.assert_allclose(scores.loc[name], difference / means.std(axis=0), rtol=1e-10)
 
 
-def test_group_scores_do_not_depend_on_the_atoms_level():
-    use = np.random.default_rng(0).random((30, 4))
-    group = np.array(["a", "b", "c"] * 10)
-    scores = atoms.group_scores(use, group)
-    louder = atoms.group_scores(use * [1, 10, 0.1, 3], group)
-    np.testing.assert_allclose(scores, louder)
+def test_a_class_counts_once_whatever_its_clips_and_an_atoms_level():
+    means = np.random.default_rng(0).random((6, 4))
+    label = np.array([*"aabbcc"])
+    scores = atoms.group_scores(*spread_out(means, label, [1] * 6))
+    more = atoms.group_scores(*spread_out(means * [1, 10, 0.1, 3], label, [1, 5, 2, 9, 1, 4]))
+    np.testing.assert_allclose(scores, more)
+
+
+def spread_out(means, label, numbers):
+    """Return use, group and classes with so many equal clips a class."""
+    return tuple(np.repeat(each, numbers, axis=0) for each in (means, label, np.arange(len(means))))
 
 
 # ------------------------------------------------------------------------------- significance
 
 
-def p_by_enumeration(use, group, unit):
-    """Compute the p-values from all the ways of dealing the groups out to the units."""
-    first = [list(unit).index(u) for u in range(max(unit) + 1)]
-    dealt = set(itertools.permutations(group[first]))
-    largest = [
-        atoms.group_scores(use, np.array(names)[unit]).abs().to_numpy().max() for names in dealt
-    ]
-    observed = atoms.group_scores(use, group).abs().to_numpy()
-    return np.mean(np.array(largest)[:, None, None] >= observed - 1e-9, axis=0)
+def z_scores(use, label):
+    """Compute differences of means over their deviation under a deal, by loops."""
+    rows = []
+    for name in np.unique(label):
+        inside = label == name
+        n, m = inside.sum(), (~inside).sum()
+        difference = use[inside].mean(axis=0) - use[~inside].mean(axis=0)
+        rows.append(difference / np.maximum(use.std(axis=0), 1e-12) / np.sqrt(1 / n + 1 / m))
+    return np.abs(np.array(rows))
 
 
-@pytest.mark.parametrize(
-    ("group", "unit"),
-    [
-        pytest.param("aaabbb", [0, 1, 2, 3, 4, 5], id="two groups"),
-        pytest.param("aabbcc", [0, 1, 2, 3, 4, 5], id="three groups"),
-        pytest.param("aaabbccc", [0, 0, 1, 2, 3, 4, 5, 5], id="recordings of one or two clips"),
-    ],
-)
-def test_p_values_are_those_of_all_permutations(group, unit):
-    group, unit = np.array(list(group)), np.array(unit)
-    seen = set()
+def p_by_enumeration(use, label):
+    """Compute the p-values from all the ways of dealing the groups out to the classes."""
+    dealt = set(itertools.permutations(label))
+    largest = [z_scores(use, np.array(names)).max() for names in dealt]
+    return np.mean(np.array(largest)[:, None, None] >= z_scores(use, label) - 1e-9, axis=0)
+
+
+@pytest.mark.parametrize("label", ["aaabbb", "aabbcc", "aabbbccc"])
+def test_p_values_are_those_of_all_deals_over_classes(label):
+    label, seen = np.array([*label]), set()
     for seed in range(5):
         # few values, so that different draws reach the same score but for rounding
-        use = np.random.default_rng(seed).choice([0.1, 0.3, 0.7], size=(len(group), 3))
-        use[group == group[-1], 1] += 0.2 * seed
-        expected = p_by_enumeration(use, group, unit)
-        p = atoms.significance(use, group, sources=unit, n_draws=4000)
+        means = np.random.default_rng(seed).choice([0.1, 0.3, 0.7], size=(len(label), 3))
+        means[label == label[-1], 1] += 0.2 * seed
+        use, classes = of_classes(means, spread=0.5)
+        p = atoms.significance(use, np.repeat(label, CLIPS), classes, n_draws=4000)
         # a share of 4000 random draws has a deviation of at most 0.5 / sqrt(4000) = 0.008
+        expected = p_by_enumeration(means, label)
         np.testing.assert_allclose(p, expected, atol=4 * 0.008)
         seen.update(expected.ravel())
     assert len(seen) > 4  # a comparison of ones would say little
 
 
-def test_p_values_by_hand():
-    use = np.array([[1.0, 5], [1, 5], [0, 5], [0, 5], [9, 9]])
-    group = np.array(["low", "low", "high", "high", np.nan], dtype=object)
-    p = atoms.significance(use, group, np.arange(5), n_draws=2000)
-    scores = atoms.group_scores(use, group)
-    assert p.index.equals(scores.index) and p.columns.equals(scores.columns)
-    # of the 6 ways to choose two of four clips, this one and its complement separate 1 from 0
-    np.testing.assert_allclose(p[0], 1 / 3, atol=4 * (2 / 9 / 2000) ** 0.5)
-    np.testing.assert_array_equal(p[1], 1)  # never varies
-
-
-def test_an_atom_that_never_varies_says_nothing_although_its_mean_is_rounded():
-    use = np.full((30, 2), 0.1)
-    use[:10, 0] = np.linspace(1, 2, 10)
-    assert use[:, 1].std() > 0  # the rounding
-    p = atoms.significance(use, np.repeat(["a", "b"], [10, 20]), np.arange(30), n_draws=200)
-    np.testing.assert_array_equal(p[0], 1 / 201)
-    np.testing.assert_array_equal(p[1], 1)
-
-
-@pytest.mark.parametrize("clips_per_source", [1, 3])
-def test_under_the_null_the_least_p_value_is_uniform(clips_per_source):
-    n_sources, n_sets = 24, 200
-    least = []
+def test_under_the_null_the_least_p_value_is_uniform():
+    n_classes, n_sets, least = 24, 200, []
     for seed in range(n_sets):
         rng = np.random.default_rng(seed)
-        of_source = rng.exponential(size=(n_sources, 8)) ** 2
-        of_source[:, 4:] = of_source[:, :4] + 0.3 * of_source[:, 4:]  # atoms that go together
-        use = np.repeat(of_source, clips_per_source, axis=0)
-        use += 0.1 * rng.random(use.shape)
-        sources = np.repeat(np.arange(n_sources), clips_per_source)
-        group = np.repeat(rng.permutation(list("aabc") * 6), clips_per_source)
-        p = atoms.significance(use, group, sources, n_draws=99, seed=seed)
+        means = rng.exponential(size=(n_classes, 8)) ** 2
+        means[:, 4:] = means[:, :4] + 0.3 * means[:, 4:]  # atoms that go together
+        use, classes = of_classes(means, spread=0.2, seed=seed)
+        group = np.repeat(rng.permutation([*"aabc" * 6]), CLIPS)
+        p = atoms.significance(use, group, classes, n_draws=99, seed=seed)
         least.append(p.to_numpy().min())
     # p lies on 0.01 ... 1; a binomial count leaves these limits once in a thousand cases
     for level in (0.05, 0.25, 0.5):
@@ -137,67 +128,99 @@ def test_under_the_null_the_least_p_value_is_uniform(clips_per_source):
         assert low <= np.sum(np.array(least) <= level + 1e-9) <= high
 
 
+def test_classes_that_differ_make_no_group_however_many_their_clips_and_recordings():
+    means = np.random.default_rng(1).random((8, 20))
+    use, classes = of_classes(means, clips=40, spread=0.1)
+    group = np.repeat([*"aaaabbbb"], 40)
+    # clip for clip the difference is beyond doubt
+    assert scipy.stats.ttest_ind(use[group == "a"], use[group == "b"]).pvalue.min() < 1e-12
+    assert atoms.significance(use, group, classes).to_numpy().min() > 0.05
+
+
 def test_a_planted_effect_is_found_and_nothing_else():
     rng = np.random.default_rng(0)
-    group = np.repeat(["a", "b", "c", "d"], 20)
-    use = rng.exponential(size=(80, 30))
-    use[group == "b", 7] += 3
-    use[group == "c", 11] *= 0.3
-    p = atoms.significance(use, group, np.arange(80), n_draws=500)
+    label = np.repeat([*"abcd"], 6)
+    means = rng.exponential(size=(24, 30))
+    means[label == "b", 7] += 8
+    means[label == "c", 11] *= 0.3
+    use, classes = of_classes(means, spread=0.1)
+    p = atoms.significance(use, np.repeat(label, CLIPS), classes, n_draws=500)
     assert p.loc["b", 7] == 1 / 501  # the least there is
-    # b's surplus is a deficit of the others; the weak effect would pass if looked at alone
     assert list(p.columns[(p < 0.05).any()]) == [7]
-    assert scipy.stats.ttest_ind(use[group == "c", 11], use[group != "c", 11]).pvalue < 0.01
 
 
-def recordings(seed=2):
-    """Return use, group and sources: eight recordings of ten clips, none tied to its group."""
-    rng = np.random.default_rng(seed)
-    use = np.repeat(rng.random((8, 2)), 10, axis=0) + 0.02 * rng.random((80, 2))
-    return use, np.repeat(["a", "b"], 40), np.repeat(np.arange(8), 10)
-
-
-def test_clips_of_one_recording_do_not_count_as_independent():
-    use, group, sources = recordings()
-    assert atoms.significance(use, group, np.arange(80)).to_numpy().min() < 0.01
-    # four recordings against four can be dealt out in 70 ways
-    assert atoms.significance(use, group, sources).to_numpy().min() > 0.2
-
-
-def test_a_recording_of_two_groups_counts_as_two():
-    use, group, sources = recordings()
-    sources[40:50] = sources[0]  # both groups now hold clips of recording 0
-    parts = np.array([f"{source} {name}" for source, name in zip(sources, group, strict=True)])
-    p = atoms.significance(use, group, sources)
-    pd.testing.assert_frame_equal(p, atoms.significance(use, group, parts))
-    pd.testing.assert_frame_equal(p, atoms.significance(*recordings()))
+def test_an_atom_that_never_varies_says_nothing_although_its_mean_is_rounded():
+    means = np.full((10, 2), 0.1)
+    means[:5, 0] = np.linspace(1, 2, 5)
+    use, classes = of_classes(means)
+    assert use[:, 1].std() > 0  # the rounding
+    p = atoms.significance(use, np.repeat([*"aaaaabbbbb"], CLIPS), classes, n_draws=200)
+    assert p.loc["a", 0] < 0.05
+    np.testing.assert_array_equal(p[1], 1)
 
 
 def test_the_seed_decides_and_inputs_stay_as_they_are():
-    use, group, sources = recordings()
-    before = use.copy(), group.copy(), sources.copy()
-    p = atoms.significance(use, group, sources)
-    pd.testing.assert_frame_equal(p, atoms.significance(use, group, sources))
-    other = atoms.significance(use, group, sources, seed=1)
-    assert (p != other).to_numpy().any()
-    for array, old in zip((use, group, sources), before, strict=True):
+    use, classes = of_classes(np.random.default_rng(2).random((9, 4)), spread=0.1)
+    group = np.repeat([*"aaabbbccc"], CLIPS)
+    before = use.copy(), group.copy(), classes.copy()
+    p = atoms.significance(use, group, classes)
+    pd.testing.assert_frame_equal(p, atoms.significance(use, group, classes))
+    assert (p != atoms.significance(use, group, classes, seed=1)).to_numpy().any()
+    for array, old in zip((use, group, classes), before, strict=True):
         np.testing.assert_array_equal(array, old)
 
 
-def test_p_values_do_not_depend_on_level_precision_or_names_of_recordings():
-    use, group, sources = recordings()
-    use = use.astype(np.float32)
-    p = atoms.significance(use, group, sources)
-    # doubling is exact
-    pd.testing.assert_frame_equal(p, atoms.significance(use * [2, 0.25], group, sources))
-    pd.testing.assert_frame_equal(p, atoms.significance(use, group, (-sources).astype(str)))
-
-
-def test_one_group_alone_is_refused():
+def test_one_group_alone_and_classes_of_two_groups_are_refused():
     group = np.array(["a", "a", np.nan], dtype=object)
-    for function, *more in ((atoms.group_scores,), (atoms.significance, np.arange(3))):
+    for function in (atoms.group_scores, atoms.significance):
         with pytest.raises(ValueError, match=r"holds 1 group\(s\), expected at least 2"):
-            function(np.ones((3, 2)), group, *more)
+            function(np.ones((3, 2)), group, np.arange(3))
+        with pytest.raises(ValueError, match="class 0 belongs to several groups; groups are sets"):
+            function(np.ones((3, 2)), np.array([*"aab"]), np.zeros(3, int))
+
+
+# --------------------------------------------------------------------------- how small p can get
+
+
+@pytest.mark.parametrize("label", ["aabbb", "aabb", "aabbcc", "abbccc", "aabbbcc", "abcd"])
+def test_least_p_is_what_all_deals_leave_to_the_clearest_effect(label):
+    label = np.array([*label])
+    least = atoms.least_p(label, np.arange(len(label)))
+    rng = np.random.default_rng(0)
+    for name in np.unique(label):
+        means = (label == name).astype(float)[:, None] + 1e-3 * rng.random((len(label), 1))
+        found = p_by_enumeration(means, label)[[*np.unique(label)].index(name), 0]
+        assert found == pytest.approx(least[name])
+
+
+def test_groups_of_one_class_each_can_show_nothing():
+    label = np.repeat([*"abcde"], CLIPS)
+    use, classes = of_classes(np.eye(5), spread=0.01)
+    assert (atoms.least_p(label, classes) == 1).all()
+    assert (atoms.significance(use, label, classes) == 1).to_numpy().all()
+
+
+def test_verdict_says_what_passed_and_whether_anything_could():
+    p = pd.DataFrame([[0.01, 0.02], [0.5, 0.04]], ["a", "b"])
+    able, unable = pd.Series([0.01, 0.01], ["a", "b"]), pd.Series([0.2, 0.2], ["a", "b"])
+    assert atoms.verdict(p, able) == "3 of 4 pairs of atom and group pass"
+    assert atoms.verdict(p + 0.1, able).endswith("though with these classes any group could")
+    some = pd.Series([0.2, 0.01], ["a", "b"])
+    assert atoms.verdict(p + 0.1, some).endswith("with these classes 1 of the 2 groups could")
+    assert atoms.verdict(p + 0.1, unable).endswith("and with so few classes none could")
+
+
+def test_passing_counts_trained_and_untrained():
+    label = np.repeat([*"abcd"], 6)
+    means = np.random.default_rng(0).exponential(size=(24, 30))
+    planted = means.copy()
+    planted[label == "b", 7] += 8
+    uses = [of_classes(each, spread=0.1)[0] for each in (planted, means, means[::-1])]
+    classes, group = np.repeat(np.arange(24), CLIPS), np.repeat(label, CLIPS)
+    found = atoms.passing(uses, group, classes)
+    assert found["pairs"] == 120 and found["trained"] >= 1
+    assert found["untrained, least"] == found["untrained, most"] == 0
+    assert found["least p possible"] == pytest.approx(4 / scipy.special.comb(24, 6))
 
 
 # ----------------------------------------------------------------------- sources and templates

@@ -11,10 +11,10 @@ from edits import CODE, each_edit, pretend
 from esc_lib import config
 from esc_lib.config import PROFILES, Network
 from esc_lib.data.clips import Data
-from esc_lib.dictionaries import fitting, judge
+from esc_lib.dictionaries import fitting, judge, stand_ins
 from esc_lib.dictionaries import gather as gathering
-from esc_lib.dictionaries.statistics import Statistics, relative_error
-from esc_lib.evaluation import decisions, intervals
+from esc_lib.dictionaries.statistics import Statistics
+from esc_lib.evaluation import intervals
 from esc_lib.layers import hooks
 from esc_lib.models.se_cnn import BLOCKS, SECNN
 from esc_lib.sound.log_mel import LogMel
@@ -183,75 +183,53 @@ def test_reduction_is_a_choice(data, front_end, networks):
 # ---------------------------------------------------------------------------------- judging
 
 
-def test_table_by_layer(hidden, fits):
-    table = judge.by_layer(fits, hidden, SETTINGS, seed=0)
-    assert list(table.index) == list(BLOCKS[:3]) and table.shape[1] == 8
-    assert table.notna().all(axis=None) and (table >= 0).all(axis=None)
-    for layer in table.index:
-        expected = fits[layer].errors(hidden["trained", "test"].statistics[layer])
-        for name, value in expected.items():
-            assert table.loc[layer, name] == value
+@pytest.fixture(scope="module")
+def parts(hidden):
+    return {part: hidden["trained", part] for part in ("train", "test")}
 
 
-def test_errors_and_prices_by_clip_agree_with_those_of_the_sums(hidden, fits, data):
-    layer, part = BLOCKS[1], hidden["trained", "test"]
-    table = judge.by_clip(fits[layer], part, layer, data.clips.iloc[data.split.test])
-    names = list(fits[layer].traces)
-    expected = fits[layer].errors(part.statistics[layer])
-    errors, prices = judge.errors(table, names), judge.prices(table, names)
-    for name in names:
+@pytest.fixture(scope="module")
+def draws(data):
+    return intervals.source_draws(data.clips.src_file.to_numpy()[data.split.test])
+
+
+def test_errors_and_prices_by_clip_agree_with_those_of_the_sums(parts, fits, data, draws):
+    layer = BLOCKS[1]
+    table = judge.by_clip(fits[layer], layer, parts, data)
+    assert len(table) == len(data.split.test)
+    assert [*table] == ["energy", *fits[layer].dictionaries(), *stand_ins.KNOWS]
+    expected = fits[layer].errors(parts["test"].statistics[layer])
+    errors = judge.scores(table, list(expected), "energy", draws)
+    prices = judge.scores(table, list(expected), "optimum", draws)
+    for name, error in expected.items():
         # V and H were kept in float32, the sums in float64
-        assert errors.error[name] == pytest.approx(expected[name], rel=1e-5)
-        assert errors.low[name] <= errors.error[name] <= errors.high[name]
-        ratio = expected[name] / expected["optimum"]
-        assert prices["times the optimum"][name] == pytest.approx(ratio, rel=1e-5)
-    by_class = judge.errors_by_class(table, "optimum")
-    assert set(by_class.index) == {"hum", "hiss"} and by_class.clips.sum() == len(table)
-    assert by_class.error.is_monotonic_decreasing
+        assert errors.value[name] == pytest.approx(error, rel=1e-5)
+        assert errors.low[name] <= errors.value[name] <= errors.high[name]
+        assert prices.value[name] == pytest.approx(error / expected["optimum"], rel=1e-5)
+    np.testing.assert_allclose(prices.loc["optimum"], 1)
 
 
-def test_squares_of_clips_add_up_to_the_error_of_all():
-    g = torch.Generator().manual_seed(4)
-    w = torch.rand(12, 4, generator=g).double()
-    v, h = torch.rand(5, 12, 30, generator=g).double(), torch.rand(5, 4, 30, generator=g).double()
-    sums = Statistics.of(v, h)
-    part = gathering.Gathered({"layer": sums}, {}, {"layer": h}, v)
-    fitted = fitting.LayerFits(torch.ones(4).double(), {}, w)
-    clips = pd.DataFrame({"category": [*"aabbb"], "src_file": range(5)})
-    table = judge.by_clip(fitted, part, "layer", clips)
-    assert len(table) == 5
-    expected = relative_error(w, sums)
-    assert (table.optimum.sum() / table.energy.sum()) ** 0.5 == pytest.approx(expected, rel=1e-9)
-
-
-def test_free_atoms_end_near_the_optimum_of_their_training_clips(hidden, fits):
-    above = judge.above_optimum(fits, hidden["trained", "train"], SETTINGS, seed=0)
-    assert all(0 <= share < 0.05 for share in above.values())
-
-
-def test_every_loss_is_served_best_by_its_own_fit(hidden, fits):
-    layer = BLOCKS[2]
-    part = hidden["trained", "train"]  # judged on the same clips: there it has to hold
-    table = judge.by_loss(part, part, layer, fits[layer].scale, SETTINGS, seed=0)
-    assert table.shape == (12, 3) and (table > 0).all(axis=None)
-    best = table.xs("best W", level=1)
-    for loss in ("squared error", "Kullback-Leibler"):  # convex ones
-        assert best[loss].idxmin() == loss
-
-
-def test_character_by_hand():
+def test_outputs_and_character_by_hand():
     w = torch.tensor([[1.0], [1.0], [0.0], [0.0]], dtype=torch.float64)
     v = torch.tensor([1.0, 1.0, 1.0, 1.0])[None, :, None].expand(1, 4, 2)
     h = torch.full((1, 1, 2), 2.0)
     part = gathering.Gathered({"layer": Statistics.of(v, h)}, {}, {"layer": h}, v.contiguous())
     fitted = fitting.LayerFits(torch.ones(1, dtype=torch.float64), {}, w)
-    table = judge.character(fitted, part, "layer")
-    assert table.loc["V", "energy above the middle"] == 0.5
-    found = table.loc["optimum"]
-    assert found["energy above the middle"] == 0
-    assert found["surplus"] == 0.5 and found["missing"] == 0.5
+    made = judge.outputs(fitted, part, "layer")
+    assert made["V"].loc[0].to_dict() == {
+        "energy": 8, "upper": 4, "surplus": 0, "missing": 0, "target": 8
+    }  # fmt: skip
+    assert made["optimum"].loc[0].to_dict() == {
+        "energy": 16, "upper": 0, "surplus": 4, "missing": 4, "target": 8
+    }  # fmt: skip
+    table = judge.character(fitted, made)
+    assert list(table.index) == ["V", "optimum"]
+    assert table.upper.tolist() == [0.5, 0]
+    assert table.loc["optimum", ["surplus", "missing"]].tolist() == [0.5, 0.5]
     # one step of 1 in three, over a root mean square of sqrt(1/2)
-    assert found["step between bands"] == pytest.approx((1 / 3) ** 0.5 / 0.5**0.5)
+    steps = table["step between bands"]
+    assert np.isnan(steps["V"])
+    assert steps["optimum"] == pytest.approx((1 / 3) ** 0.5 / 0.5**0.5)
 
 
 # ------------------------------------------------------------------------------- uncertainty
@@ -265,16 +243,19 @@ def test_clips_of_one_recording_are_drawn_together():
     assert np.array_equal(draws, intervals.source_draws(np.array(["a", "b", "a", "c"]), 500))
 
 
-def test_root_ratio_and_its_interval():
+def test_scores_and_their_interval():
     rng = np.random.default_rng(0)
-    below = rng.uniform(1, 2, 400)
-    above = 0.25 * below
-    value, low, high = decisions.root_ratio(above, below, np.ones((10, 400)))
-    assert value == low == high == pytest.approx(0.5)
-    noisy = above * rng.lognormal(0, 0.5, 400)
-    value, low, high = decisions.root_ratio(noisy, below, intervals.source_draws(np.arange(400)))
+    table = pd.DataFrame({"below": rng.uniform(1, 2, 400)})
+    table["above"] = 0.25 * table.below
+    table["noisy"] = table.above * rng.lognormal(0, 0.5, 400)
+    draws = intervals.source_draws(np.arange(400))
+    found = judge.scores(table, ["above", "noisy"], "below", draws)
+    np.testing.assert_allclose(found.loc["above"], 0.5)
     # delta method: half the relative standard error of the sum, times 1.96 on either side
-    residual = noisy - noisy.sum() / below.sum() * below
-    half = 1.96 * value * 0.5 * residual.std() / noisy.mean() / 20
+    value, low, high = found.loc["noisy"]
+    residual = table.noisy - table.noisy.sum() / table.below.sum() * table.below
+    half = 1.96 * value * 0.5 * residual.std() / table.noisy.mean() / 20
     assert high - low == pytest.approx(2 * half, rel=0.1)
     assert low < value < high
+    shares = judge.scores(table, ["above"], "below", draws, lambda ratio: 1 - ratio)
+    np.testing.assert_allclose(shares.loc["above"], 0.75)

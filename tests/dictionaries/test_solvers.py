@@ -1,4 +1,4 @@
-"""Divergences against scikit-learn, their solver, free factorisation."""
+"""Divergences against scikit-learn, and their solver."""
 
 import numpy as np
 import pytest
@@ -74,13 +74,3 @@ def test_updates_with_squared_error_approach_the_exact_solution():
     best = relative_error(f.solve_exact(statistics), statistics)
     found = relative_error(f.solve_divergence(v, h, 2, n_iterations=2000), statistics)
     assert best <= found <= 1.001 * best
-
-
-def test_free_factorisation_recovers_planted_atoms_and_knows_its_limit():
-    g = torch.Generator().manual_seed(5)
-    w = torch.rand(16, 3, generator=g) ** 4
-    train, test = (w @ torch.rand(8, 3, 40, generator=g) ** 2 for _ in range(2))
-    few, right = (f.free_factorization(train, test, k, seed=0) for k in (1, 3))
-    assert right < 0.1 < few  # an online method, twenty passes: not exact
-    assert f.free_factorization(train, test, 16, seed=0) == 0
-    assert f.free_factorization(train, test, 3, seed=0) == right

@@ -62,6 +62,10 @@ HISTORY = pd.DataFrame(
         "learning_rate": [1e-3, 1e-3, 5e-4, 5e-4, 2.5e-4],
     }
 )
+COMPARED = pd.DataFrame(  # a layer against its controls
+    {"value": 0.5, "low": 0.4, "high": 0.6, "others": 0.3, "least": [0.1, 0.2, 0.1, 0.2, 0.1],
+     "most": 0.35, "difference": 0.2, "difference_low": 0.1, "difference_high": 0.3}, LAYERS
+)  # fmt: skip
 COMPONENTS = pd.DataFrame(
     {"parameters": [10, 20, 70], "multiply_adds": [5, 60, 35], "output_mb": [7.0, 2.0, 1.0]},
     index=["conv_block1", "SE gates", "fc layers"],
@@ -242,8 +246,14 @@ CASES = {
         (magnitude(3, MEL, 16), [20, 40, 60], FRONT_END), (magnitude(1, MEL, 16), [20], FRONT_END),
     ],
     "dictionaries.learning": [({m: np.linspace(1, 0.5, 9) for m in MODELS}, 0.4)],
-    "dictionaries.errors_by_layer": [
-        (pd.DataFrame(magnitude(5, 8), index=LAYERS, columns=[*"abcdefgh"]),)
+    "dictionaries.beside_stand_ins": [
+        (COMPARED, pd.DataFrame(magnitude(5, 4), LAYERS, [*"abcd"]), "relative error")
+    ],
+    "dictionaries.trained_and_untrained": [
+        (dict.fromkeys(("one", "two", "three"), COMPARED),), (dict.fromkeys("ab", COMPARED),),
+    ],
+    "dictionaries.components": [
+        (dict.fromkeys(LAYERS, COMPARED.set_axis(2 ** np.arange(1, 6))),)
     ],
     "dictionaries.smoothness": [(SMOOTHNESS, 0.01)],
     "dictionaries.matches": [(TEMPLATES, magnitude(MEL, 20), MATCHES, FRONT_END)],
