@@ -99,10 +99,10 @@ class LogMel(nn.Module):
             n_valid = torch.full((len(waveforms),), waveforms.shape[-1], device=waveforms.device)
         if waveforms.device.type == "cpu" and not waveforms.requires_grad:
             return self._log_mel_on_cores(waveforms, n_valid)
-        return self._log_mel(waveforms, n_valid)
+        return self._decibels(self.mel_power(waveforms), n_valid)
 
     def _log_mel_on_cores(self, waveforms: torch.Tensor, n_valid: torch.Tensor) -> torch.Tensor:
-        """Do what :meth:`_log_mel` does, each core of the processor at clips of its own."""
+        """Do what :meth:`_decibels` does, each core of the processor at clips of its own."""
         log_mel = torch.empty(len(waveforms), self.settings.n_mels, self.settings.n_frames)
         clips = list(zip(waveforms.numpy(), self.n_valid_frames(n_valid).tolist(), log_mel.numpy()))
         n_cores = torch.get_num_threads()
@@ -123,8 +123,9 @@ class LogMel(nn.Module):
             np.maximum(inside, floor, out=inside)
             log_mel[:, n_inside:] = inside.min()
 
-    def _log_mel(self, waveforms: torch.Tensor, n_valid: torch.Tensor) -> torch.Tensor:
-        log_mel = 10 * self.mel_power(waveforms).clamp_min(POWER_FLOOR).log10()
+    def _decibels(self, mel_power: torch.Tensor, n_valid: torch.Tensor) -> torch.Tensor:
+        """Return the log-mel spectrogram of a mel power, both (batch, mel, frames)."""
+        log_mel = 10 * mel_power.clamp_min(POWER_FLOOR).log10()
         inside = self._inside(n_valid, log_mel)
         peak = log_mel.masked_fill(~inside, -torch.inf).amax(dim=(1, 2), keepdim=True)
         log_mel = torch.maximum(log_mel, peak - self.settings.top_db)
@@ -133,6 +134,11 @@ class LogMel(nn.Module):
     def features(self, waveforms: torch.Tensor, n_valid: torch.Tensor) -> torch.Tensor:
         """Return what the network sees: (batch, 1, mel, frames), per clip zero mean, unit sd."""
         log_mel = self(waveforms, n_valid)
+        return standardise(log_mel, self._inside(n_valid, log_mel)).unsqueeze(1)
+
+    def features_of_power(self, mel_power: torch.Tensor, n_valid: torch.Tensor) -> torch.Tensor:
+        """Return the same of a mel power, (batch, mel, frames): gradients go through it."""
+        log_mel = self._decibels(mel_power, n_valid)
         return standardise(log_mel, self._inside(n_valid, log_mel)).unsqueeze(1)
 
     def _inside(self, n_valid: torch.Tensor, log_mel: torch.Tensor) -> torch.Tensor:
