@@ -110,6 +110,27 @@ def explain(options: argparse.Namespace) -> None:
         print(folder, flush=True)
 
 
+def shortcuts(options: argparse.Namespace) -> None:
+    """Judge networks on test clips from which a cue of their making was taken.
+
+    Raises
+    ------
+    ValueError, OSError
+        With one sentence if a fold's network was not trained.
+    """
+    from esc_lib.probing.shortcuts import measure_folds
+
+    artifacts, profile = _artifacts(options), get_profile(options.profile)
+    if options.narrow:
+        profile = variant(profile, network=NARROW)
+    paths = measure_folds(
+        open_data(find(artifacts, "01_data")), profile, options.folds, artifacts / "runs",
+        artifacts / "shortcuts", options.scheduler, options.jobs,
+    )  # fmt: skip
+    for path in paths:
+        print(path, flush=True)
+
+
 def _artifacts(options: argparse.Namespace) -> Path:
     return root(options.profile, options.artifacts).resolve()
 
@@ -147,6 +168,9 @@ def main(arguments: list[str] | None = None) -> int:
     command = _study_command(commands, explain, "explain the decisions that notebook 08 compares")
     command.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     command.add_argument("--only", nargs="+", default=[], help="methods, as 'components' Grad-CAM")
+    command = _study_command(commands, shortcuts, "take cues of their making out of test clips")
+    command.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    command.add_argument("--narrow", action="store_true", help="a quarter of the channels")
     options = parser.parse_args(arguments)
     try:
         options.run(options)
