@@ -111,6 +111,25 @@ def explain(options: argparse.Namespace) -> None:
         print(folder, flush=True)
 
 
+def shortcuts(options: argparse.Namespace) -> None:
+    """Judge networks on test clips from which a cue of their making was taken.
+
+    Raises
+    ------
+    ValueError, OSError
+        With one sentence if a fold's network was not trained.
+    """
+    from esc_lib.probing.shortcuts import measure_folds
+
+    artifacts, profile = _artifacts(options), _width(get_profile(options.profile), options)
+    paths = measure_folds(
+        open_data(find(artifacts, "01_data")), profile, options.folds, artifacts / "runs",
+        artifacts / "shortcuts", options.scheduler, options.jobs,
+    )  # fmt: skip
+    for path in paths:
+        print(path, flush=True)
+
+
 def _width(profile: Profile, options: argparse.Namespace) -> Profile:
     return replace(profile, network=NARROW) if options.narrow else profile
 
@@ -153,6 +172,9 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     command.add_argument("--narrow", action="store_true", help="a quarter of the channels")
     command.add_argument("--only", nargs="+", default=[], help="methods, as 'components' Grad-CAM")
+    command = _study_command(commands, shortcuts, "take cues of their making out of test clips")
+    command.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    command.add_argument("--narrow", action="store_true", help="a quarter of the channels")
     options = parser.parse_args(arguments)
     try:
         options.run(options)

@@ -89,3 +89,62 @@ def small_data(n=40, seed=0):
         }
     )
     return Data(clips, torch.from_numpy(sounds.astype(np.int16)), torch.from_numpy(n_valid))
+
+
+class Halves(nn.Module):
+    """Pool 2 x 2; channel 0 keeps the lower half of the bands, channel 1 the upper half."""
+
+    def forward(self, features):
+        maps = nn.functional.avg_pool2d(features, 2)
+        low = torch.zeros_like(maps)
+        low[:, :, : maps.shape[2] // 2] = 1
+        return torch.cat([maps * low, maps * (1 - low)], dim=1)
+
+
+class Votes(nn.Module):
+    """By how much each band is louder than the other, as maps of one point, 0 for the quieter."""
+
+    def forward(self, features):
+        loud = [features[:, 0, bands].amax(dim=1).mean(dim=1) for bands in (LOW, HIGH)]
+        gap = loud[0] - loud[1]
+        return torch.stack([gap, -gap], dim=1).relu()[:, :, None, None]
+
+
+class LouderTone(nn.Module):
+    """Decides as `LouderBand` does, smoothly, and has layers to read: where, and which."""
+
+    def __init__(self):
+        super().__init__()
+        self.halves, self.votes = Halves(), Votes()
+        self.gain = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, features):
+        self.halves(features)
+        votes = self.votes(features)[:, :, 0, 0]
+        return self.gain * votes
+
+
+def two_tones(n=96, seed=0, gap_db=(2, 6)):
+    """Return clips with both tones and some noise; the class is the louder one, by such a gap."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 2  # 0: the low one, as `LouderBand` has it
+    quieter = 10 ** (-rng.uniform(*gap_db, n) / 20)
+    # the wider band of the high tone hears it 5.7 dB lower
+    amplitude = np.where(np.stack([labels == 0, labels == 1]), 1, quieter) * [[0.2], [0.387]]
+    time_s = np.arange(N_SAMPLES) / FRONT_END.sr
+    sounds = rng.normal(scale=0.003, size=(n, N_SAMPLES))
+    for level, hz in zip(amplitude, (LOW_HZ, HIGH_HZ), strict=True):
+        sounds += level[:, None] * np.sin(2 * np.pi * hz * time_s)
+    parts = np.array(["train", "train", "validation", "test"])[np.arange(n) // 2 % 4]
+    clips = pd.DataFrame(
+        {
+            "filename": [f"{i}.wav" for i in range(n)],
+            "fold": 1,
+            "label": labels,
+            "category": np.array(["low", "high"])[labels],
+            "src_file": np.arange(n),
+            "part": parts,
+        }
+    )
+    waveforms = torch.from_numpy((32767 * sounds).round().astype(np.int16))
+    return Data(clips, waveforms, torch.full((n,), N_SAMPLES))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 from torch import nn
@@ -20,6 +20,13 @@ SHARED = ("given", "features", "power")  # what of the same sounds is not comput
 Layers = Mapping[str, tuple[torch.Tensor, torch.Tensor]]  # block to H and its channels' relevance
 
 
+class Interpreter(Protocol):
+    """A rival that was trained to explain one network."""
+
+    def masks(self, explainer: "Explainer") -> torch.Tensor:
+        """Return masks in [0, 1], (clips, mel, frames)."""
+
+
 @dataclass(eq=False)
 class Explainer:
     """Some decisions of one network; what the methods share is computed once."""
@@ -33,6 +40,7 @@ class Explainer:
     # networks with random weights and the dictionaries over their layers, for a control
     untrained: tuple[tuple[nn.Module, Fitted], ...] = ()
     judges: Mapping[str, Judge] = field(default_factory=dict)  # asked beside the network
+    learned: Mapping[str, "Interpreter"] = field(default_factory=dict)  # trained beside it
 
     @cached_property
     def targets(self) -> torch.Tensor:

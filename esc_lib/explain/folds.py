@@ -15,11 +15,12 @@ from tqdm import tqdm
 
 from esc_lib.config import NARROW, Profile, variant
 from esc_lib.data.clips import Data
+from esc_lib.explain import l2i, lmac
 from esc_lib.explain.components import Fitted, fit
 from esc_lib.explain.conditions import CONDITIONS, take
-from esc_lib.explain.explainer import Explainer
+from esc_lib.explain.explainer import Explainer, Interpreter
 from esc_lib.explain.judge import budget, judge, specificity
-from esc_lib.explain.methods import METHODS, Method, compared
+from esc_lib.explain.methods import LEARNED, METHODS, Method, compared
 from esc_lib.explain.second_judges import Judge, forest, network, yamnet
 from esc_lib.machine import pieces
 from esc_lib.machine.files import save_json, write_atomically
@@ -77,6 +78,7 @@ def explain_fold(
         "fitted": fit(folder / "dictionaries.pt", model, front_end, data, profile),
         "untrained": untrained(folder, front_end, data, profile),
         "judges": panel(data, profile, runs, front_end),
+        "learned": learned(folder, model, front_end, data, profile),
     }
     before = set(zip(done.condition, done.method, done.row))
     parts = np.array_split(data.split.test, -(-len(data.split.test) // AT_ONCE))
@@ -140,6 +142,16 @@ def untrained(
         path = folder / f"untrained{seed}.pt"
         found.append((model, fit(path, model, front_end, data, profile)))
     return tuple(found)
+
+
+def learned(
+    folder: Path, model: nn.Module, front_end: LogMel, data: Data, profile: Profile
+) -> dict[str, Interpreter]:
+    """Return the rivals that are trained beside the network; none for one that is wide."""
+    if max(profile.network.channels) > max(NARROW.channels):
+        return {}
+    fits = zip(LEARNED, (lmac.fit, l2i.fit), strict=True)
+    return {name: fit(folder / f"{name}.pt", model, front_end, data) for name, fit in fits}
 
 
 def panel(data: Data, profile: Profile, runs: Path, front_end: LogMel) -> dict[str, Judge]:

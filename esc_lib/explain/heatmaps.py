@@ -6,8 +6,8 @@ and the class explained for each clip, int tensor (batch,); it returns (batch, m
 References
 ----------
 selvaraju2017gradcam, equations 1 and 2; simonyan2014deep for the saliency; smilkov2017smoothgrad;
-sundararajan2017axiomatic; collins2018deep, which has no class: to choose its concepts by the
-gradient is ours.
+sundararajan2017axiomatic; zeiler2014visualizing for occlusion; shrikumar2017learning for DeepLIFT;
+collins2018deep, which has no class: to choose its concepts by the gradient is ours.
 """
 
 import warnings
@@ -15,18 +15,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from captum.attr import IntegratedGradients, LayerGradCam, NoiseTunnel, Saliency
+from captum.attr import (
+    DeepLift,
+    IntegratedGradients,
+    LayerGradCam,
+    NoiseTunnel,
+    Occlusion,
+    Saliency,
+)
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from esc_lib.explain.conditions import BATCH
-from esc_lib.explain.relevance import log_odds, maps_and_gradients, of_target
+from esc_lib.explain.relevance import maps_and_gradients, of_target
+from esc_lib.layers.gates import BEFORE
+from esc_lib.layers.hooks import record
 from esc_lib.machine.hardware import autocast
+from esc_lib.models.se_cnn import BLOCKS, SECNN
 
 SAMPLES = 8  # noisy copies of SmoothGrad, and steps of the integrated gradients
 NOISE = 0.3  # deviation of SmoothGrad's noise; the features have deviation 1
 FACTORS = 16  # concepts of Deep Feature Factorization
+BANDS = 8  # that occlusion takes out, one after the other
+FRAMES = 9  # that it takes out at a time: 0.1 s where a frame is 11.6 ms
 
 
 @dataclass(frozen=True)
@@ -66,12 +78,14 @@ class _FastPrecision(nn.Module):
             return self.model(features).float()
 
 
-class _LogOdds(nn.Module):
-    """Logits, (batch, classes), to each class's log-odds against all others."""
+class _LogOdds(_FastPrecision):
+    """The same network, with the log-odds of every class, see ``relevance.log_odds``."""
 
-    def forward(self, logits: torch.Tensor) -> torch.Tensor:
-        classes = torch.arange(logits.shape[1], device=logits.device)
-        return torch.stack([log_odds(logits, one.expand(len(logits))) for one in classes], dim=1)
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(features)
+        own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
+        others = logits[:, None].masked_fill(own, -torch.inf).logsumexp(dim=2)
+        return logits - others
 
 
 def _by_batches(attribute: Callable, features: torch.Tensor, targets: torch.Tensor, **options):
@@ -135,7 +149,7 @@ def signed_integrated_gradients(
     model: nn.Module, features: torch.Tensor, targets: torch.Tensor
 ) -> torch.Tensor:
     """Return what supports the class's log-odds on that way, and, negative, what speaks against."""
-    return _integrate(nn.Sequential(_FastPrecision(model), _LogOdds()), features, targets)
+    return _integrate(_LogOdds(model), features, targets)
 
 
 def _integrate(model: nn.Module, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -171,3 +185,89 @@ def feature_factorization(
     channels = torch.from_numpy(nmf.components_).to(gradient)
     supports = (gradient.mean(dim=(2, 3)) @ channels.T).clamp_min(0)  # (batch, factors)
     return _on_grid(torch.einsum("bftk,bk->bft", concepts, supports), features)
+
+
+def _occluded(model: nn.Module, features: torch.Tensor, targets: torch.Tensor, window):
+    """Return the fall of the log-odds while one window after the other is silent."""
+    method, shape = Occlusion(_LogOdds(model)), (1, *window)
+
+    def attribute(some, target):
+        silence = some.detach().amin(dim=(1, 2, 3), keepdim=True).expand_as(some)
+        return method.attribute(some, shape, shape, silence, target=target).clamp_min(0)
+
+    return _by_batches(attribute, features, targets)
+
+
+def occluded_bands(model: nn.Module, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return by how much the log-odds fall when an eighth of the bands falls to the clip's minimum.
+
+    The map is the same in all frames. What is left is not standardised anew.
+    """
+    return _occluded(model, features, targets, (-(-features.shape[2] // BANDS), features.shape[3]))
+
+
+def occluded_frames(
+    model: nn.Module, features: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    """Return the same of 0.1 s: the map is the same in all bands."""
+    return _occluded(model, features, targets, (features.shape[2], FRAMES))
+
+
+class _Held(nn.Module):
+    """A gate that stays at its clips' factors, (batch or 1, channels), whatever it is given."""
+
+    def __init__(self, factors: torch.Tensor):
+        super().__init__()
+        self.factors = factors
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        times = len(maps) // len(self.factors)  # captum puts the baselines behind the clips
+        return maps * self.factors.repeat(times, 1)[:, :, None, None]
+
+
+def unrolled(model: SECNN, features: torch.Tensor) -> nn.Sequential:
+    """Return the network as a chain for DeepLIFT, its gates held at the factors of these clips.
+
+    DeepLIFT needs a module for each non-linearity, and our blocks use one ReLU twice; it has no
+    rule for the product of maps and their own gate; and captum's attributions do not add up where
+    one non-linear module feeds another, as pooling does the ReLU, so what is held stands between
+    them: a gate is positive. On these clips the chain has the network's logits.
+    """
+    gates = {block: gate for gate, block in BEFORE.items() if hasattr(getattr(model, gate), "gate")}
+    with record(model, list(gates)) as maps, torch.no_grad():
+        model(features)
+    chain = []
+    for name in BLOCKS:
+        block = model.get_submodule(name)
+        factors = features.new_ones(1, block.conv2.out_channels)
+        if name in gates:
+            factors = model.get_submodule(gates[name]).gate(maps[name]).detach()
+        chain += [block.conv1, block.bn1, nn.ReLU(), block.conv2, block.bn2, block.pool]
+        chain += [_Held(factors), nn.ReLU()]
+    return nn.Sequential(*chain, model.pool, nn.Flatten(), model.fc1, nn.ReLU(), model.fc2)
+
+
+def deep_lift(model: nn.Module, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return what supports the class in the difference from the clip's minimum, by DeepLIFT.
+
+    Its rescale rule, on :func:`unrolled`; only what speaks for the class is kept.
+
+    Raises
+    ------
+    ValueError
+        If the model is no SE-CNN: there is no chain of others.
+    """
+    if not isinstance(model, SECNN):
+        raise ValueError(
+            f"deep_lift: model is a {type(model).__name__}, which is no chain of modules; explain "
+            "an SECNN, or take integrated_gradients."
+        )
+
+    def attribute(some, target):
+        silence = some.detach().amin(dim=(1, 2, 3), keepdim=True).expand_as(some)
+        found = DeepLift(unrolled(model, some.detach())).attribute(some, silence, target=target)
+        return found.clamp_min(0)
+
+    with warnings.catch_warnings():  # of the hooks that it sets, and takes off again
+        warnings.simplefilter("ignore", UserWarning)
+        return _by_batches(attribute, features, targets)

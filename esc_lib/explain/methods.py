@@ -21,6 +21,7 @@ SIGNED_IG = "integrated gradients, our shape"
 # the control that takes the hidden layer away and keeps the rest: what ours has to beat
 EQUALISER = "control: gradient equaliser"
 UNTRAINED = "control: H of untrained networks"
+LEARNED = ("L-MAC", "L2I")  # they need to be trained first
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ def _signed_integrated_gradients(explainer: Explainer) -> torch.Tensor:
     return controls.signs(explainer, signed)
 
 
+def _learned(name: str, explainer: Explainer) -> torch.Tensor:
+    """Return the masks of a rival that was trained beside the network."""
+    return explainer.learned[name].masks(explainer)
+
+
 METHODS: dict[str, Method] = {
     OURS: Method(Explainer.components, "ours", main=True),
     "Grad-CAM": rival(heatmaps.gradcam, main=True, width=1, floor=Choice.floor),
@@ -65,6 +71,10 @@ METHODS: dict[str, Method] = {
     "SmoothGrad": rival(heatmaps.smoothgrad),
     "integrated gradients": rival(heatmaps.integrated_gradients),
     "Deep Feature Factorization": rival(heatmaps.feature_factorization, main=True, width=1),
+    "DeepLIFT": rival(heatmaps.deep_lift),
+    "occluded bands": rival(heatmaps.occluded_bands, width=1, floor=Choice.floor),
+    "occluded frames": rival(heatmaps.occluded_frames, width=1, floor=Choice.floor),
+    **{name: Method(partial(_learned, name), "rival", main=True) for name in LEARNED},
     SIGNED_IG: Method(_signed_integrated_gradients, "rival"),
     EQUALISER: control(controls.equaliser),
     "control: equaliser per bin": control(partial(controls.equaliser, form="per bin"), False),
@@ -103,6 +113,7 @@ def compared(explainer: Explainer) -> dict[str, Method]:
         if (method.main or inputs.condition in CONDITIONS[:2])
         and (method.kind != "oracle" or inputs.wanted is not None)
         and (name != UNTRAINED or explainer.untrained)
+        and (name not in LEARNED or name in explainer.learned)
     }
 
 

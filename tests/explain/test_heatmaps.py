@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from captum.attr import DeepLift
 from scipy.ndimage import uniform_filter
 from torch import nn
 from two_bands import settled
@@ -237,6 +238,68 @@ def test_integrated_gradients_add_up_to_what_the_clip_has_over_silence():
         difference = (model(features) - model(silence))[torch.arange(3), TARGETS]
     found = heatmaps.integrated_gradients(model, features, TARGETS).sum(dim=(1, 2))
     torch.testing.assert_close(found, difference, rtol=1e-4, atol=1e-3)
+
+
+# -------------------------------------------------------------------------------------- occlusion
+
+
+def log_odds(model, features, target):
+    with torch.no_grad():
+        p = model(features).softmax(dim=1)[0, target]
+    return float((p / (1 - p)).log())
+
+
+@pytest.mark.parametrize(
+    ("heat", "windows"),
+    [
+        (heatmaps.occluded_bands, [(slice(at, at + 2), slice(None)) for at in range(0, 16, 2)]),
+        (heatmaps.occluded_frames, [(slice(None), slice(at, at + 9)) for at in (0, 9, 18)]),
+    ],
+)
+def test_occlusion_one_window_after_the_other(heat, windows):
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16 * 20, 4))
+    features, targets = random_features(grid=(16, 20)), torch.tensor([3, 0, 1])
+    found = heat(model, features, targets)
+    for clip, target in enumerate(targets):
+        own = features[clip : clip + 1]
+        before, falls = log_odds(model, own, target), []
+        for bands, frames in windows:
+            hidden = own.clone()
+            hidden[:, :, bands, frames] = own.min()
+            falls.append(before - log_odds(model, hidden, target))
+            expected = torch.full_like(hidden[0, 0, bands, frames], max(falls[-1], 0))
+            torch.testing.assert_close(found[clip, bands, frames], expected, rtol=1e-3, atol=1e-4)
+        assert max(falls) > 0.1
+
+
+# --------------------------------------------------------------------------------------- DeepLIFT
+
+
+@pytest.mark.parametrize("reduction", [4, 0])
+def test_the_chain_is_the_network_on_its_clips_and_its_attributions_add_up(reduction):
+    torch.manual_seed(0)
+    network = Network(channels=(4, 8, 8, 8, 8), se_reduction=reduction, hidden=16)
+    model, features = settled(SECNN(3, network)), random_features(grid=(32, 48))
+    chain = heatmaps.unrolled(model, features)
+    with torch.no_grad():
+        torch.testing.assert_close(chain(features), model(features))
+        silence = features.amin(dim=(1, 2, 3), keepdim=True).expand_as(features)
+        difference = (chain(features) - chain(silence))[torch.arange(3), TARGETS]
+    relus = [module for module in chain.modules() if isinstance(module, nn.ReLU)]
+    assert len({id(relu) for relu in relus}) == len(relus) == 11
+    inputs = features.clone().requires_grad_()
+    with pytest.warns(UserWarning, match="forward, backward hooks"):
+        attributed = DeepLift(chain).attribute(inputs, silence, target=TARGETS)
+    torch.testing.assert_close(attributed.sum(dim=(1, 2, 3)), difference, rtol=1e-3, atol=1e-3)
+    found = heatmaps.deep_lift(model, features, TARGETS)
+    torch.testing.assert_close(found, attributed[:, 0].clamp_min(0).detach())
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_deep_lift_of_a_linear_network_would_be_refused_by_its_name():
+    with pytest.raises(ValueError, match="deep_lift: model is a Plain, which is no chain"):
+        heatmaps.deep_lift(Plain(), random_features(), TARGETS)
 
 
 # ------------------------------------------------------------------- deep feature factorisation

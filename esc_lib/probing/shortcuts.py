@@ -1,0 +1,203 @@
+"""Does a classifier hear how clips were made: what each cue says alone, what is left without it.
+
+A table of judged clips has a row per clip and condition, with the columns filename, fold, src_file,
+category, label, condition, predicted, right.
+"""
+
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.ensemble import RandomForestClassifier
+
+from esc_lib.config import Profile, variant
+from esc_lib.data.clips import Data
+from esc_lib.evaluation.intervals import accuracy, paired_difference
+from esc_lib.machine import pieces
+from esc_lib.machine.files import write_atomically
+from esc_lib.machine.fingerprint import fingerprint
+from esc_lib.machine.hardware import autocast, best_device
+from esc_lib.probing.cues import CUES, removals
+from esc_lib.sound.log_mel import LogMel
+from esc_lib.training.checkpoint import load
+from esc_lib.training.prediction import predict
+from esc_lib.training.runs import name_of, split_for
+
+TREES = 200
+COLUMNS = ["filename", "fold", "src_file", "category", "label"]
+UNTOUCHED = "as it is"  # of the conditions
+
+# ------------------------------------------------------------------------------- the cue alone
+
+
+def classified(numbers: pd.DataFrame, clips: pd.DataFrame) -> np.ndarray:
+    """Return the class that a forest gives each clip by some numbers, over the official folds.
+
+    A clip whose recording stands in the test fold does not train.
+    """
+    found = np.empty(len(clips), int)
+    for fold in clips.fold.unique():
+        test = (clips.fold == fold).to_numpy()
+        train = ~test & ~clips.src_file.isin(clips.src_file[test]).to_numpy()
+        forest = RandomForestClassifier(TREES, random_state=0)
+        found[test] = forest.fit(numbers[train], clips.label[train]).predict(numbers[test])
+    return found
+
+
+def dealt(clips: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Return the clips with their classes dealt anew among recordings: what is left is chance."""
+    classes = ["label", "category"]
+    first = clips.drop_duplicates("src_file").set_index("src_file")[classes]
+    anew = first.sample(frac=1, random_state=seed).set_axis(first.index)
+    return clips.assign(**anew.loc[clips.src_file].set_axis(clips.index))
+
+
+def alone(data: Data, sr: int) -> pd.DataFrame:
+    """Return judged clips: what a forest makes of each cue alone, and with labels dealt."""
+    tables = []
+    for name, numbers_of in CUES.items():
+        numbers = numbers_of(data, sr)
+        for condition, clips in ((name, data.clips), (f"{name}, labels dealt", dealt(data.clips))):
+            tables.append(_judged(clips, classified(numbers, clips), condition))
+    return pd.concat(tables, ignore_index=True)
+
+
+# ----------------------------------------------------------------------------- the cue removed
+
+
+def without(model: torch.nn.Module, data: Data, profile: Profile) -> pd.DataFrame:
+    """Return judged test clips: what a network makes of them with each cue taken out.
+
+    It reads them as its recipe reads test clips, in excerpts or whole.
+    """
+    device, rows = best_device(), data.split.test
+    front_end, recipe = LogMel(profile.front_end).to(device), profile.training.recipe
+    view, tables = (recipe.stages[-1].crop_frames, recipe.test_crops), []
+    for condition, altered in removals(data, rows, profile.front_end.sr):
+        with autocast(device):
+            logits = predict(model.to(device), front_end, altered, rows, *view)
+        tables.append(_judged(data.clips.loc[rows], logits.argmax(1).numpy(), condition))
+    return pd.concat(tables, ignore_index=True)
+
+
+def measure(data: Data, profile: Profile, runs: Path, folder: Path) -> Path:
+    """Write what :func:`without` finds for the profile's trained run to ``<run name>.csv``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the run was not trained.
+    """
+    name = name_of(profile)
+    weights = runs / name / "model.safetensors"
+    if not weights.is_file():
+        raise FileNotFoundError(
+            f"measure: {weights} is missing; train the run first, as with "
+            f"python -m esc_lib train --profile {profile.name} --folds {profile.test_fold}."
+        )
+    found = without(
+        load(weights, profile, data.class_names), split_for(data, profile), profile
+    ).assign(run=name, weights=fingerprint(weights.read_bytes()))
+    path = folder / f"{name}.csv"
+    write_atomically(path, partial(found.to_csv, index=False))
+    return path
+
+
+def measure_folds(
+    data: Data, profile: Profile, folds: Iterable[int], runs: Path, folder: Path,
+    scheduler: str = "", jobs: int = 0,
+) -> list[Path]:  # fmt: skip
+    """Do :func:`measure` for several folds at once; the last two as for ``pieces.carry_out``."""
+    work = partial(_measure_fold, data, profile, runs, folder)
+    return pieces.carry_out(work, folds, "folds", scheduler, jobs)
+
+
+def _measure_fold(data, profile, runs, folder, fold: int) -> Path:
+    return measure(data, variant(profile, test_fold=fold), runs, folder)
+
+
+def collect(data: Data, profile: Profile, runs: Path, folder: Path, recorded: Path | None = None):
+    """Return what was measured of all runs; the profile's own is measured if it was not.
+
+    Columns are those of judged clips, run, weights and network, the run's name without its fold. A
+    file ``shortcuts/<run>.csv`` of a recorded study goes before one in `folder`, and one of other
+    weights than the run has now is measured again.
+    """
+    own = name_of(profile)
+    found = {path.stem: path for path in sorted(folder.glob("*.csv"))}
+    if recorded:
+        found |= {path.stem: path for path in sorted(recorded.glob("shortcuts/*.csv"))}
+    weights = runs / own / "model.safetensors"
+    if own not in found or (weights.is_file() and _outdated(found[own], weights, folder)):
+        found[own] = measure(data, profile, runs, folder)
+    table = pd.concat([pd.read_csv(path) for path in found.values()], ignore_index=True)
+    return table.assign(network=table.run.str.replace(r"-fold\d+", "", regex=True))
+
+
+def _outdated(path: Path, weights: Path, folder: Path) -> bool:
+    known = pd.read_csv(path, nrows=1).weights[0]
+    return path.parent == folder and known != fingerprint(weights.read_bytes())
+
+
+# ------------------------------------------------------------------------------------ compared
+
+
+def accuracies(judged: pd.DataFrame) -> pd.DataFrame:
+    """Return accuracy in percent with its interval over recordings, by condition."""
+    return _by_condition(judged, lambda table: accuracy(table.right, table.src_file))
+
+
+def differences(judged: pd.DataFrame) -> pd.DataFrame:
+    """Return by how many points accuracy changes against the untouched clips, by condition.
+
+    Paired on the same clips, which are of one network each, with intervals over recordings;
+    "changed" counts decisions, in percent of the clips.
+    """
+    plain = judged[judged.condition == UNTOUCHED].set_index("filename")
+
+    def changes(table):
+        before = plain.loc[table.filename]
+        changed = 100 * (before.predicted.to_numpy() != table.predicted.to_numpy()).mean()
+        both = table.right.to_numpy(), before.right.to_numpy()
+        return *paired_difference(*both, table.src_file.to_numpy()), changed
+
+    others = judged[judged.condition != UNTOUCHED]
+    return _by_condition(others, changes, "changed")
+
+
+def _by_condition(judged: pd.DataFrame, measured, *more: str) -> pd.DataFrame:
+    """Return a row per condition: value, low, high, and what else is measured, n."""
+    columns = ["value", "low", "high", *more]
+    rows = {
+        condition: dict(zip(columns, measured(table), strict=True)) | {"clips": len(table)}
+        for condition, table in judged.groupby("condition", sort=False)
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("condition")
+
+
+def by_class(judged: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per class and condition: value, low, high, clips, of its clips' accuracy; and
+    false_alarms, how many percent of the other classes' clips are given this class.
+
+    Clips that a cue cannot tell apart all get one class, whose accuracy says nothing alone.
+    """
+    found = {}
+    for (label, name), table in judged.groupby(["label", "category"]):
+        others = judged[judged.label != label]
+        alarms = 100 * (others.predicted == label).groupby(others.condition).mean()
+        found[name] = accuracies(table).assign(false_alarms=alarms)
+    return pd.concat(found, names=["class"]).reset_index()
+
+
+def differences_by_class(judged: pd.DataFrame) -> pd.DataFrame:
+    """Return :func:`differences` in the clips of each class, with the columns class, condition."""
+    found = {name: differences(table) for name, table in judged.groupby("category")}
+    return pd.concat(found, names=["class"]).reset_index()
+
+
+def _judged(clips: pd.DataFrame, predicted: np.ndarray, condition: str) -> pd.DataFrame:
+    right = clips.label.to_numpy() == predicted
+    return clips[COLUMNS].assign(condition=condition, predicted=predicted, right=right)
