@@ -12,7 +12,7 @@ from pathlib import Path
 
 import librosa
 import numpy as np
-import onnx
+import soxr
 import torch
 from sklearn.base import ClassifierMixin
 from sklearn.ensemble import RandomForestClassifier
@@ -20,7 +20,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
-from torchaudio.functional import resample
 
 from esc_lib.data.clips import Data
 from esc_lib.explain.conditions import BATCH
@@ -127,7 +126,8 @@ class YAMNet(nn.Module):
 
     @torch.no_grad()
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
-        sound = resample(waveforms, self.sr, 16_000)
+        sound = soxr.resample(waveforms.T.cpu().numpy(), self.sr, 16_000).T
+        sound = torch.from_numpy(sound).to(waveforms)
         frames = sound.unfold(1, 400, 160) * self.window
         magnitude = torch.fft.rfft(frames, 512).abs()
         log_mel = (magnitude @ self.basis.T + 1e-6).log()
@@ -140,6 +140,8 @@ class YAMNet(nn.Module):
 
 def _convolutions(file: Path) -> list[nn.Module]:
     """Read a zipped ONNX file that is a chain of convolutions with ReLUs, in its order."""
+    import onnx  # an extra of the package, as are the weights
+
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(file) as packed:
         packed.extractall(folder)
         graph = onnx.load(next(Path(folder).rglob("*.onnx"))).graph
