@@ -208,7 +208,7 @@ for key, measure in measures.items():
     words |= {f"{key}_words": controls.in_words(compared[key], "more", "less")}
 pd.concat(compared, names=["measure"]).style.format("{:.3f}")
 
-# %% mystnb={"figure": {"name": "fig-05-level-free", "caption": "What a layer holds of the spectrum's shape, trained (dots; 95 % interval over source recordings) and untrained (squares; range over seeds). Left: ridge regression to shapes in dB. Middle: the same from 16 principal components. Right: the thesis's non-negative fit with every frame at norm 1. Further right is more."}, "image": {"alt": "Three panels with a row per block, each with a dot and a square on bars; the text names the rows in which the dot lies beyond the square, and those in which it falls short."}}
+# %% mystnb={"figure": {"name": "fig-05-level-free", "caption": "What a layer holds of the spectrum's shape, trained (dots; 95 % interval over source recordings) and untrained (squares; range over seeds). Left: ridge regression to shapes in dB. Middle: the same from 16 principal components. Right: the thesis's non-negative fit with every frame at norm 1. Further right is more; whether two differ is said by the paired difference in the table, not by bars that overlap."}, "image": {"alt": "Three panels with a row per block, each with a dot and a square on bars; the text names the rows in which the dot lies beyond the square, and those in which it falls short."}}
 labels = ("$R^2$ of the shape", f"... by {level_free.FEW} components", "$R^2$, unit frames, $W \\geq 0$")
 figure = figures.trained_and_untrained(
     dict(zip(labels, (compared[key] for key in measures), strict=True))
