@@ -17,6 +17,7 @@ from esc_lib.data.clips import Data
 LEAST_S = 0.01  # s of zeros that are silence: a sound passes through zero, too
 STEP_8_BIT = 256  # of int16: the rounding of 8 bits
 EDGE_HZ = 500  # over which the fall at the edge is measured
+STEEP_DB = 20.0  # that it has at least: a codec's low-pass is steep, sound seldom is
 CUTOFFS_HZ = (16_000, 12_000, 8_000, 4_000)
 
 
@@ -46,7 +47,7 @@ def edge(data: Data, sr: int) -> pd.DataFrame:
     """Return where each clip's spectrum breaks off: two numbers.
 
     edge_hz, where the mean spectrum falls most within `EDGE_HZ`, in the upper half of the spectrum;
-    fall_db, by how much. A codec's low-pass is steep, sound seldom is.
+    fall_db, by how much. Less than `STEEP_DB` is no edge: half the rate and 0 then.
     """
     rows = []
     for waveform, n_valid in zip(data.waveforms.numpy(), data.n_valid.tolist(), strict=True):
@@ -55,7 +56,10 @@ def edge(data: Data, sr: int) -> pd.DataFrame:
         step, first = round(EDGE_HZ / hz[1]), len(hz) // 2
         fall = db[first:-step] - db[first + step :]
         at = fall.argmax()
-        rows.append({"edge_hz": hz[first + at], "fall_db": fall[at]})
+        steep = fall[at] >= STEEP_DB
+        rows.append(
+            {"edge_hz": hz[first + at] if steep else sr / 2, "fall_db": fall[at] if steep else 0.0}
+        )
     return pd.DataFrame(rows, index=data.clips.index)
 
 
@@ -110,7 +114,7 @@ def removals(data: Data, rows: np.ndarray, sr: int):
 
 def _with(data: Data, rows: np.ndarray, waveforms: torch.Tensor) -> Data:
     changed = data.waveforms.clone()
-    changed[rows] = waveforms.to(changed.dtype)
+    changed[torch.tensor(rows)] = waveforms.to(changed.dtype)
     return replace(data, waveforms=changed)
 
 

@@ -26,9 +26,17 @@ from esc_lib.training.checkpoint import load
 from esc_lib.training.prediction import predict
 from esc_lib.training.runs import name_of, split_for
 
-TREES = 200
+TREES = 100
+DEALS = 3  # of classes among recordings, whose mean is chance
 COLUMNS = ["filename", "fold", "src_file", "category", "label"]
 UNTOUCHED = "as it is"  # of the conditions
+
+
+def decided(clips: pd.DataFrame, predicted: np.ndarray, condition: str) -> pd.DataFrame:
+    """Return a row per clip with the class it was given, int (clips,), see the module."""
+    right = clips.label.to_numpy() == predicted
+    return clips[COLUMNS].assign(condition=condition, predicted=predicted, right=right)
+
 
 # ------------------------------------------------------------------------------- the cue alone
 
@@ -56,12 +64,21 @@ def dealt(clips: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
 
 def alone(data: Data, sr: int) -> pd.DataFrame:
-    """Return judged clips: what a forest makes of each cue alone, and with labels dealt."""
+    """Return judged clips: what a forest makes of each cue alone, and with classes dealt.
+
+    Of the latter "right" is the share of the deals, and no class stands there as predicted.
+    """
     tables = []
     for name, numbers_of in CUES.items():
         numbers = numbers_of(data, sr)
-        for condition, clips in ((name, data.clips), (f"{name}, labels dealt", dealt(data.clips))):
-            tables.append(_judged(clips, classified(numbers, clips), condition))
+        tables.append(decided(data.clips, classified(numbers, data.clips), name))
+        deals = [dealt(data.clips, seed) for seed in range(DEALS)]
+        right = np.mean([classified(numbers, clips) == clips.label for clips in deals], axis=0)
+        tables.append(
+            data.clips[COLUMNS].assign(
+                condition=f"{name}, classes dealt", predicted=-1, right=right
+            )
+        )
     return pd.concat(tables, ignore_index=True)
 
 
@@ -79,7 +96,7 @@ def without(model: torch.nn.Module, data: Data, profile: Profile) -> pd.DataFram
     for condition, altered in removals(data, rows, profile.front_end.sr):
         with autocast(device):
             logits = predict(model.to(device), front_end, altered, rows, *view)
-        tables.append(_judged(data.clips.loc[rows], logits.argmax(1).numpy(), condition))
+        tables.append(decided(data.clips.loc[rows], logits.argmax(1).numpy(), condition))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -196,8 +213,3 @@ def differences_by_class(judged: pd.DataFrame) -> pd.DataFrame:
     """Return :func:`differences` in the clips of each class, with the columns class, condition."""
     found = {name: differences(table) for name, table in judged.groupby("category")}
     return pd.concat(found, names=["class"]).reset_index()
-
-
-def _judged(clips: pd.DataFrame, predicted: np.ndarray, condition: str) -> pd.DataFrame:
-    right = clips.label.to_numpy() == predicted
-    return clips[COLUMNS].assign(condition=condition, predicted=predicted, right=right)

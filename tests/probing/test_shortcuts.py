@@ -75,7 +75,8 @@ def test_the_edge_is_where_a_low_pass_put_it(cutoff_hz):
     before = cues.edge(data, SR)
     after = cues.edge(cues.low_passed(data, np.arange(4), SR, cutoff_hz), SR)
     assert (after.edge_hz - cutoff_hz).abs().max() < cues.EDGE_HZ
-    assert after.fall_db.min() > 30 > 10 > before.fall_db.max()
+    assert after.fall_db.min() > 30
+    assert (before.edge_hz == SR / 2).all() and not before.fall_db.any()
 
 
 def test_a_low_pass_takes_what_is_above_from_the_rows_it_is_told():
@@ -135,7 +136,7 @@ def test_a_planted_cue_is_found_and_without_one_there_is_nothing(monkeypatch):
     planted = cues.silenced(plain, np.flatnonzero(data.labels.numpy() == 1))
     table = shortcuts.accuracies(shortcuts.alone(planted, SR))
     assert table.value["silence"] > 95
-    assert table.low["silence, labels dealt"] < 50 < table.high["silence, labels dealt"] + 10
+    assert 30 < table.value["silence, classes dealt"] < 70
     # nothing was planted at the edge, though a third of zeros changes no shape of a spectrum
     assert shortcuts.accuracies(shortcuts.alone(plain, SR)).value["silence"] < 75
 
