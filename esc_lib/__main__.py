@@ -110,6 +110,32 @@ def explain(options: argparse.Namespace) -> None:
         print(folder, flush=True)
 
 
+def probe(options: argparse.Namespace) -> None:
+    """Measure what hidden layers do, and random ones, in networks that were trained.
+
+    Raises
+    ------
+    ValueError, OSError
+        With one sentence if a network was not trained.
+    """
+    from esc_lib.probing import probe_networks
+
+    artifacts = _artifacts(options)
+    changes = {"network": NARROW} if options.narrow else {}
+    usual = get_profile(options.profile)
+    folders = probe_networks(
+        open_data(find(artifacts, "01_data")),
+        [
+            variant(usual, test_fold=fold, seed=seed, **changes)
+            for seed in options.seeds
+            for fold in options.folds
+        ],
+        artifacts / "runs", artifacts / "probing", options.scheduler, options.jobs,
+    )  # fmt: skip
+    for folder in folders:
+        print(folder, flush=True)
+
+
 def _artifacts(options: argparse.Namespace) -> Path:
     return root(options.profile, options.artifacts).resolve()
 
@@ -147,6 +173,10 @@ def main(arguments: list[str] | None = None) -> int:
     command = _study_command(commands, explain, "explain the decisions that notebook 08 compares")
     command.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     command.add_argument("--only", nargs="+", default=[], help="methods, as 'components' Grad-CAM")
+    command = _study_command(commands, probe, "measure hidden layers as notebook 14 does")
+    command.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    command.add_argument("--seeds", type=int, nargs="+", default=[0])
+    command.add_argument("--narrow", action="store_true", help="a quarter of the channels")
     options = parser.parse_args(arguments)
     try:
         options.run(options)
