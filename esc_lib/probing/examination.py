@@ -50,7 +50,7 @@ def examine(profile: Profile) -> pd.DataFrame:
     unknown = {*names_of(SETTINGS)[1:], ("layer", CHANNELS)}
     table["used"] = [
         None if what in unknown or (measure, what) in unknown
-        else value >= REACHED and null <= _most(measure)
+        else bool(value >= REACHED and null <= _most(measure))
         for (measure, what), (value, null) in rows.items()
     ]  # fmt: skip
     return table.sort_index(level=0, sort_remaining=False)

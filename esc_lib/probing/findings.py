@@ -85,6 +85,20 @@ def compared(by_clip: pd.DataFrame, claims: Mapping[str, Claim] = CLAIMS) -> pd.
     return table
 
 
+def everything(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return all comparisons of some networks' tables: of :data:`CLAIMS`, and of stability."""
+    table = compared(scores.by_clip(tables))
+    if "stability" not in tables or tables["stability"].empty:
+        return table
+    return with_stability(table, scores.stable(tables["stability"]))
+
+
+def unfit(examined: pd.DataFrame) -> list[str]:
+    """Return the claims whose measure did not see the glass box, of ``examination.examine``."""
+    failed = set(examined.index[[used is False for used in examined.used]])
+    return [key for key, claim in CLAIMS.items() if (claim.measure, claim.what) in failed]
+
+
 def with_stability(table: pd.DataFrame, stable: pd.DataFrame) -> pd.DataFrame:
     """Return the comparisons with those of units found again by another seed, a row per basis."""
     found = stable.assign(verdict=[scores.verdict(row) for _, row in stable.iterrows()])

@@ -145,6 +145,15 @@ def _probe_in(data: Data, runs: Path, probing: Path, profile: Profile) -> Path:
     return probing / experiments.name_of(profile)
 
 
+def by_width(tables: Tables) -> dict[int, Tables]:
+    """Return the tables of networks as wide as each other, by channels of block 1, most first."""
+    counts = tables["held"].groupby("width").run.nunique().sort_values(ascending=False)
+    return {
+        width: {name: table[table.width == width] for name, table in tables.items()}
+        for width in counts.index
+    }
+
+
 def collect(
     data: Data, profile: Profile, runs: Path, probing: Path, recorded: Path | None = None
 ) -> Tables:
