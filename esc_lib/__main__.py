@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from esc_lib.config import NARROW, PROFILES, RECIPES, Profile, get_profile, variant
@@ -47,15 +49,7 @@ def train(options: argparse.Namespace) -> None:
     changes |= {"architecture": options.architecture}
     if options.epochs:
         changes["epochs"] = options.epochs
-    usual = _width(get_profile(options.profile), options)
-    _runs(
-        options,
-        [
-            variant(usual, test_fold=fold, seed=seed, **changes)
-            for seed in options.seeds
-            for fold in options.folds
-        ],
-    )
+    _runs(options, _networks(options, **changes))
 
 
 def evidence(options: argparse.Namespace) -> None:
@@ -90,25 +84,29 @@ def _runs(options: argparse.Namespace, profiles: list[Profile]) -> None:
 
 
 def explain(options: argparse.Namespace) -> None:
-    """Explain the test decisions of the chosen folds by every method, as notebook 08 compares them.
+    """Explain the test decisions of the chosen networks by every method, as notebook 08 does.
 
     Raises
     ------
     ValueError, OSError
-        With one sentence if a fold's network was not trained.
+        With one sentence if a network was not trained.
     """
     from esc_lib.explain import explain_folds
 
-    artifacts = _artifacts(options)
-    data = open_data(find(artifacts, "01_data"))
-    usual = get_profile(options.profile)
-    profiles = [variant(_width(usual, options), test_fold=fold) for fold in options.folds]
-    folders = explain_folds(
-        data, profiles, artifacts / "runs", artifacts / "explanations",
-        options.only, options.scheduler, options.jobs,
-    )  # fmt: skip
-    for folder in folders:
-        print(folder, flush=True)
+    _measure(options, partial(explain_folds, only=options.only), "explanations")
+
+
+def probe(options: argparse.Namespace) -> None:
+    """Measure what hidden layers do, and random ones, in networks that were trained.
+
+    Raises
+    ------
+    ValueError, OSError
+        With one sentence if a network was not trained.
+    """
+    from esc_lib.probing import probe_networks
+
+    _measure(options, probe_networks, "probing")
 
 
 def shortcuts(options: argparse.Namespace) -> None:
@@ -117,34 +115,49 @@ def shortcuts(options: argparse.Namespace) -> None:
     Raises
     ------
     ValueError, OSError
-        With one sentence if a fold's network was not trained.
+        With one sentence if a network was not trained.
     """
-    from esc_lib.probing.shortcuts import measure_folds
+    from esc_lib.probing.shortcuts import measure_networks
 
-    artifacts, profile = _artifacts(options), _width(get_profile(options.profile), options)
-    paths = measure_folds(
-        open_data(find(artifacts, "01_data")), profile, options.folds, artifacts / "runs",
-        artifacts / "shortcuts", options.scheduler, options.jobs,
-    )  # fmt: skip
-    for path in paths:
+    _measure(options, measure_networks, "shortcuts")
+
+
+def _measure(options: argparse.Namespace, measure: Callable, folder: str) -> None:
+    """Measure all chosen networks, and print where what was found lies."""
+    artifacts = _artifacts(options)
+    data = open_data(find(artifacts, "01_data"))
+    given = artifacts / "runs", artifacts / folder, options.scheduler, options.jobs
+    for path in measure(data, _networks(options), *given):
         print(path, flush=True)
 
 
-def _width(profile: Profile, options: argparse.Namespace) -> Profile:
-    return replace(profile, network=NARROW) if options.narrow else profile
+def _networks(options: argparse.Namespace, **changes) -> list[Profile]:
+    """Return the profiles of all chosen seeds, folds and widths."""
+    usual = get_profile(options.profile)
+    if options.narrow:
+        usual = replace(usual, network=NARROW)
+    return [
+        variant(usual, test_fold=fold, seed=seed, **changes)
+        for seed in options.seeds
+        for fold in options.folds
+    ]
 
 
 def _artifacts(options: argparse.Namespace) -> Path:
     return root(options.profile, options.artifacts).resolve()
 
 
-def _study_command(commands, run, help: str) -> argparse.ArgumentParser:
-    """Add a command that does independent pieces of a study."""
+def _study_command(commands, run, help: str, networks: bool = True) -> argparse.ArgumentParser:
+    """Add a command that does independent pieces of a study, of chosen networks or by a plan."""
     command = commands.add_parser(run.__name__, help=help)
     command.add_argument("--profile", default="demo", choices=PROFILES)
     command.add_argument("--artifacts", default="", help="default: build/<profile>/artifacts")
     command.add_argument("--jobs", type=int, default=0, help="at once; default: one per core")
     command.add_argument("--scheduler", default="", help="of a Dask cluster, as tcp://host:8786")
+    if networks:
+        command.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+        command.add_argument("--seeds", type=int, nargs="+", default=[0])
+        command.add_argument("--narrow", action="store_true", help="a quarter of the channels")
     command.set_defaults(run=run)
     return command
 
@@ -158,23 +171,17 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--profile", default="esc50", choices=PROFILES)
     command.set_defaults(run=lambda options: verify(options.folder, options.profile))
     command = _study_command(commands, train, "train and test on folds, beside notebook 03")
-    command.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
-    command.add_argument("--seeds", type=int, nargs="+", default=[0])
     command.add_argument("--recipe", default="strong", choices=RECIPES)
     command.add_argument("--protocol", default="source_grouped")
     command.add_argument("--architecture", default="se_cnn")
-    command.add_argument("--narrow", action="store_true", help="a quarter of the channels")
     command.add_argument("--epochs", type=int, help="default: the profile's")
-    command = _study_command(commands, evidence, "do the runs that notebook 12 compares")
+    command = _study_command(commands, evidence, "do the runs that notebook 12 compares", False)
     command.add_argument("--groups", nargs="+", default=["folds"], help="or protocols ...")
-    _study_command(commands, recipe, "do the runs that choose how to train")
+    _study_command(commands, recipe, "do the runs that choose how to train", False)
     command = _study_command(commands, explain, "explain the decisions that notebook 08 compares")
-    command.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
-    command.add_argument("--narrow", action="store_true", help="a quarter of the channels")
     command.add_argument("--only", nargs="+", default=[], help="methods, as 'components' Grad-CAM")
-    command = _study_command(commands, shortcuts, "take cues of their making out of test clips")
-    command.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
-    command.add_argument("--narrow", action="store_true", help="a quarter of the channels")
+    _study_command(commands, probe, "measure hidden layers as notebook 14 does")
+    _study_command(commands, shortcuts, "take cues of their making out of test clips")
     options = parser.parse_args(arguments)
     try:
         options.run(options)

@@ -176,7 +176,7 @@ def panel(data: Data, profile: Profile, runs: Path, front_end: LogMel) -> dict[s
 
 def explain_folds(
     data: Data, profiles: Iterable[Profile], runs: Path, explanations: Path,
-    only: Sequence[str] = (), scheduler: str = "", jobs: int = 0,
+    scheduler: str = "", jobs: int = 0, only: Sequence[str] = (),
 ) -> list[Path]:  # fmt: skip
     """Do :func:`explain_fold` for several networks at once, and return their folders.
 

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from sklearn.ensemble import RandomForestClassifier
 
-from esc_lib.config import Profile, variant
+from esc_lib.config import Profile
 from esc_lib.data.clips import Data
 from esc_lib.evaluation.intervals import accuracy, paired_difference
 from esc_lib.machine import pieces
@@ -123,17 +123,17 @@ def measure(data: Data, profile: Profile, runs: Path, folder: Path) -> Path:
     return path
 
 
-def measure_folds(
-    data: Data, profile: Profile, folds: Iterable[int], runs: Path, folder: Path,
-    scheduler: str = "", jobs: int = 0,
+def measure_networks(
+    data: Data, profiles: Iterable[Profile], runs: Path, folder: Path, scheduler: str = "",
+    jobs: int = 0,
 ) -> list[Path]:  # fmt: skip
-    """Do :func:`measure` for several folds at once; the last two as for ``pieces.carry_out``."""
-    work = partial(_measure_fold, data, profile, runs, folder)
-    return pieces.carry_out(work, folds, "folds", scheduler, jobs)
+    """Do :func:`measure` for several at once; the last two as for ``pieces.carry_out``."""
+    work = partial(_measure, data, runs, folder)
+    return pieces.carry_out(work, profiles, "networks", scheduler, jobs)
 
 
-def _measure_fold(data, profile, runs, folder, fold: int) -> Path:
-    return measure(data, variant(profile, test_fold=fold), runs, folder)
+def _measure(data: Data, runs: Path, folder: Path, profile: Profile) -> Path:
+    return measure(data, profile, runs, folder)
 
 
 def collect(data: Data, profile: Profile, runs: Path, folder: Path, recorded: Path | None = None):

@@ -58,6 +58,8 @@ def record(profile: str, artifacts: Path, notebooks: list[Path], target: Path) -
     for fold, scores in judged_folds(artifacts / "explanations", target / "explanations").items():
         (scratch / "explanations").mkdir(exist_ok=True)
         shutil.copy2(scores, scratch / "explanations" / f"{fold}.csv")
+    for name, folder in probed_networks(artifacts / "probing", target / "probing").items():
+        shutil.copytree(folder, scratch / "probing" / name)
     settings = get_profile(profile)
     names = open_data(find(artifacts, "01_data")).class_names
     model = checkpoint.load(trained / "model.safetensors", settings, names)
@@ -91,6 +93,15 @@ def judged_folds(own: Path, recorded: Path) -> dict[str, Path]:
     """
     found = {path.stem: path for path in sorted(recorded.glob("fold*.csv"))}
     return found | {path.parent.name: path for path in sorted(own.glob("fold*/scores.csv"))}
+
+
+def probed_networks(own: Path, recorded: Path) -> dict[str, Path]:
+    """Return the folder of every network whose layer was probed, by the name of its run.
+
+    What the study probed itself goes before what an earlier record holds.
+    """
+    notes = [*sorted(recorded.glob("*/identity.json")), *sorted(own.glob("*/identity.json"))]
+    return {note.parent.name: note.parent for note in notes}
 
 
 def without_machine(path: Path) -> nbformat.NotebookNode:

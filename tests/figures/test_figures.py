@@ -172,7 +172,24 @@ JUDGED_WELL = ACCURACIES.rename(columns={"pooled": "accuracy"})
 PRINTED = pd.DataFrame(
     {"accuracy": [84.4, 76.6], "low": [73.6, np.nan], "high": [91.3, np.nan]}, index=["poster", "x"]
 )  # fmt: skip
+EXAMINED = pd.DataFrame(
+    {"value": [0.95, 0.7, 0.8], "null": [0.5, -5.0, 0.2], "used": [True, False, None]},
+    index=pd.MultiIndex.from_product([["meaning"], ["optimum", "triangles", "sparse 1x"]]),
+)
+MEASURED = pd.DataFrame(
+    {"value": [0.5, 0.6, 0.7], "low": [0.4, 0.5, 0.6], "high": [0.6, 0.7, 0.8]},
+    index=pd.MultiIndex.from_tuples(
+        [("optimum", "trained", "own"), ("sparse 1x", "trained", "own"),
+         ("optimum", "random", "own")]
+    ),
+).sort_index()  # fmt: skip
+SERIES = {"trained": ("trained", "own"), "random": ("random", "own"), "none": ("none", "own")}
 CASES = {
+    "probing.glass_box": [(EXAMINED, 0.9)],
+    "probing.measured": [
+        (MEASURED, ["optimum", "sparse 1x"], SERIES, "percentile", 0.5),
+        (MEASURED, ["optimum"], {"trained": ("trained", "own")}, "percentile"),
+    ],
     "crossmodal.samples": [
         ({"input sound": RNG.uniform(-1, 1, (3, 1, 64, 64)),
           "generated image": RNG.uniform(-1, 1, (3, 3, 64, 64)),
@@ -524,6 +541,13 @@ def test_a_row_shows_its_value_on_its_interval_from_the_top_down():
     assert places == values.get_ydata().tolist() == ax.get_yticks().tolist() == [1, 0]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["no masks", "mixing"]
     assert set(reference.get_xdata()) == {0}
+
+
+def test_a_measure_is_drawn_where_it_was_measured():
+    figure = call("probing.measured", CASES["probing.measured"][0])
+    drawn = {line.get_label(): list(line.get_xdata()) for line in figure.axes[0].lines}
+    assert drawn["trained"] == [0.5, 0.6] and drawn["random"] == [0.7]
+    assert drawn["none"] == []
 
 
 def test_spectrogram_has_time_and_frequency_at_the_right_places():
