@@ -1,4 +1,4 @@
-"""``python -m esc_lib verify``: is a folder fit for the study?  ``train``: runs of the study."""
+"""Commands beside the notebooks: is a folder fit, runs of networks, and measures of them."""
 
 from __future__ import annotations
 
@@ -109,6 +109,19 @@ def probe(options: argparse.Namespace) -> None:
     _measure(options, probe_networks, "probing")
 
 
+def portraits(options: argparse.Namespace) -> None:
+    """Draw the portraits of classes in networks that were trained, and judge them on test clips.
+
+    Raises
+    ------
+    ValueError, OSError
+        With one sentence if a network was not trained.
+    """
+    from esc_lib.explain.gallery import examine_networks
+
+    _measure(options, examine_networks, "portraits")
+
+
 def shortcuts(options: argparse.Namespace) -> None:
     """Judge networks on test clips from which a cue of their making was taken.
 
@@ -181,6 +194,7 @@ def main(arguments: list[str] | None = None) -> int:
     command = _study_command(commands, explain, "explain the decisions that notebook 08 compares")
     command.add_argument("--only", nargs="+", default=[], help="methods, as 'components' Grad-CAM")
     _study_command(commands, probe, "measure hidden layers as notebook 14 does")
+    _study_command(commands, portraits, "draw and judge the portraits of notebook 15")
     _study_command(commands, shortcuts, "take cues of their making out of test clips")
     options = parser.parse_args(arguments)
     try:

@@ -26,10 +26,9 @@ n_atoms = 5  # of the portraits that are shown and compared
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
-from esc_lib.explain import Explainer, by_energy, masks, portraits, take
+from esc_lib.explain import Explainer, by_energy, gallery, masks, portraits, take
 from esc_lib.figures import explanations as figures
 from esc_lib.figures.html import player
 from esc_lib.sound import mel_frequencies_hz
@@ -52,7 +51,8 @@ names = np.array([name.replace("_", " ") for name in data.class_names])
 source(portraits.choose)
 
 # %% tags=["remove-stderr"]
-drawn = portraits.examine(data, settings, chapter.runs, chapter.folder / "judged.csv.gz")
+tables = chapter.root / "portraits"
+drawn = gallery.examine(data, settings, chapter.runs, tables)
 spectra = drawn.fitted.w.cpu().numpy()
 shown = np.arange(len(names))[:: max(1, len(names) // n_classes)][:n_classes]
 
@@ -88,12 +88,15 @@ player.pictured(
 # known. Controls: as many *random atoms*; the same atoms with $H = 1$, which keeps their spectra and
 # drops their times, and with the rows of $H$ permuted, which drops the link between them; and, without
 # any atom, the class's *mean spectrum* relative to all clips and its *mean gradient*. Nothing was
-# chosen on test clips.
+# chosen on test clips. Where several networks were judged (`python -m esc_lib portraits`), the one of
+# most folds is shown.
 
 # %%
-recorded = sorted(Path(start_from).glob("portraits/*.csv.gz")) if start_from else []
-judged = pd.concat(map(pd.read_csv, recorded or [chapter.folder / "judged.csv.gz"]))
-table = portraits.compare(judged)
+every = gallery.collect(tables, Path(start_from) if start_from else None)
+counts = every.groupby("network").fold.nunique()
+judged = every[every.network == counts.idxmax()]  # the network of most folds
+table = gallery.compare(judged)
+counts.rename("folds").to_frame()
 
 # %% mystnb={"figure": {"name": "fig-15-kept", "caption": "Test clips whose decision is the label when a fifth of the energy is left, by the number of atoms in a portrait (left), and clips of other classes that a portrait turns to its class (right); 95 % intervals over source recordings. Dashed: without atoms."}, "image": {"alt": "Two panels of lines over 1, 2, 5 and 10 atoms, for portraits and controls, with two dashed horizontal lines."}}
 figure = figures.portraits_kept(table)
@@ -102,9 +105,9 @@ figure = figures.portraits_kept(table)
 table.xs("mean", axis=1, level=1).style.format("{:.2f}")
 
 # %% tags=["hide-input"]
-gaps = portraits.ahead(judged, "stays", n_atoms) * 100
+gaps = gallery.ahead(judged, "stays", n_atoms) * 100
 own = table.loc[portraits.OURS, n_atoms]
-metrics = {"found": portraits.sentence(judged, n_atoms), "folds": judged.fold.nunique()}
+metrics = {"found": gallery.sentence(judged, n_atoms), "folds": int(counts.max())}
 metrics["clips"] = len(judged[["fold", "row"]].drop_duplicates())
 for score in ("stays", "turned", "kept"):
     low, high = own[score, "low"], own[score, "high"]

@@ -1,6 +1,6 @@
 """Why this decision: the sound that made it, by our method, rivals and controls, and its scores."""
 
-from esc_lib.explain import checks, findings, masks, portraits, scores
+from esc_lib.explain import checks, findings, gallery, masks, portraits, scores
 from esc_lib.explain.components import Choice, fit, open_dictionaries
 from esc_lib.explain.conditions import CONDITIONS, take
 from esc_lib.explain.explainer import Explainer

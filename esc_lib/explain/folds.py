@@ -31,6 +31,7 @@ from esc_lib.training import initial_model
 from esc_lib.training import runs as experiments
 from esc_lib.training.checkpoint import load
 
+PACKED = {"compression": {"method": "gzip", "mtime": 0}}  # the same bytes for the same table
 AT_ONCE = 200  # test clips in memory at most; a fold of ESC-50 comes in two parts
 UNTRAINED = 1000  # first seed of the networks with random weights, one that no run has
 BUDGETED = 40  # clips of a fold whose masks are also judged by shares of the energy
@@ -41,7 +42,7 @@ def explain_fold(
 ) -> pd.DataFrame:
     """Explain the decisions on the profile's test fold by every method, unless it was done before.
 
-    A run that is stopped goes on with the next method. This fold's ``scores.csv`` and what it
+    A run that is stopped goes on with the next method. This fold's ``scores.csv.gz`` and what it
     needs lie in `folder`.
 
     Parameters
@@ -65,7 +66,7 @@ def explain_fold(
     weights, model = open_network(runs, data, profile)
     device = best_device()
     front_end = LogMel(profile.front_end).to(device)
-    path, note = folder / "scores.csv", folder / "identity.json"
+    path, note = folder / "scores.csv.gz", folder / "identity.json"
     identity = fingerprint(weights.read_bytes(), profile.dictionaries, code=__file__)
     noted = json.loads(note.read_text()) if path.is_file() and note.is_file() else {}
     done = pd.DataFrame({"condition": [], "method": [], "row": []})
@@ -102,7 +103,7 @@ def explain_fold(
             )  # fmt: skip
             # an empty table would make the rows' numbers and the decisions floats and objects
             done = pd.concat([done, table], ignore_index=True) if len(done) else table
-            write_atomically(path, partial(done.round(5).to_csv, index=False))
+            write_atomically(path, partial(done.round(5).to_csv, index=False, **PACKED))
         del inputs, explainer  # before the next ones come
     save_json(note, {"identity": identity, "complete": not only})
     return done
@@ -202,8 +203,7 @@ def collect(
 
     Rows are those of :func:`explain_fold`, with the columns network ("own", the profile's, or
     "narrow") and fold, from the folders in `explanations`: those of other folds and of the narrow
-    network as they are, some methods or all. The files ``explanations/<run>.csv.gz`` of a recorded
-    study go before.
+    network as they are, some methods or all. Those of a recorded study go before.
     """
     found, widths = [], {"own": profile.network, "narrow": NARROW}
     for network_name, fold in itertools.product(widths, sorted(data.clips.fold.unique())):
@@ -211,8 +211,8 @@ def collect(
         if network_name == "narrow" and NARROW == profile.network:
             continue
         name = experiments.name_of(own)
-        path = explanations / name / "scores.csv"
-        known = recorded and recorded / "explanations" / f"{name}.csv.gz"
+        path = explanations / name / "scores.csv.gz"
+        known = recorded and recorded / "explanations" / name / "scores.csv.gz"
         if known and known.is_file():
             path = known
         elif own == profile:

@@ -7,20 +7,13 @@ energy.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from esc_lib.config import Profile
 from esc_lib.data.clips import Data
 from esc_lib.dictionaries.atoms import used
-from esc_lib.dictionaries.fitting import fit_layer
-from esc_lib.dictionaries.gather import gather
-from esc_lib.evaluation.intervals import mean_interval, source_draws
-from esc_lib.explain import folds
 from esc_lib.explain.components import Components
 from esc_lib.explain.conditions import take
 from esc_lib.explain.explainer import Explainer
@@ -30,17 +23,13 @@ from esc_lib.explain.relevance import log_odds as log_odds_of_logits
 from esc_lib.explain.relevance import of_target
 from esc_lib.explain.second_judges import log_odds
 from esc_lib.layers.hooks import mel_magnitude, record, reduce_frequency
-from esc_lib.machine.files import write_atomically
-from esc_lib.machine.hardware import autocast, best_device
-from esc_lib.sound.log_mel import LogMel
-from esc_lib.training import runs as experiments
+from esc_lib.machine.hardware import autocast
 
 SIZES = (1, 2, 5, 10)  # atoms of a portrait
 POOL = 12  # atoms among which a portrait is chosen: those that speak most for the class
 ENERGY = 0.2  # share of a clip's energy that is kept
 AT_MOST = 12  # training clips of a class
 OURS = "portrait"
-ENDS = ("mean", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -203,93 +192,3 @@ def _judge(
         columns |= {f"gain {name}": of_target(rise, targets)}
     table = pd.DataFrame({name: values.cpu().numpy() for name, values in columns.items()})
     return table.assign(row=inputs.rows)
-
-
-# ------------------------------------------------------------------------------ of a whole network
-
-
-def examine(data: Data, profile: Profile, runs: Path, path: Path) -> Portraits:
-    """Draw the portraits of a trained network's classes, judge them on its test clips.
-
-    The judged table, that of :func:`judge_portraits` with source and label, is written to `path`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the network was not trained.
-    """
-    data = experiments.split_for(data, profile)
-    model, device = folds.open_network(runs, data, profile)[1], best_device()
-    front_end, layer = LogMel(profile.front_end).to(device), profile.dictionaries.layer
-    rows, train = data.split.test, data.split.train
-    sums = gather(model, front_end, data, train, [layer]).statistics[layer]
-    found = fit_layer(sums, profile.dictionaries, profile.training.seed, models=())
-    fitted = Components(layer, found.optimum.float(), found.scale.float()).to(device)
-    explainer = Explainer(
-        model, front_end, {(layer, "optimum"): fitted},
-        take(data, rows, "clean", profile.front_end.sr, device),
-        judges=folds.panel(data, profile, runs, front_end),
-    )  # fmt: skip
-    drawn, labels = draw(explainer, data, fitted), data.labels.numpy()[rows]
-    table = judge_portraits(explainer, drawn, labels)
-    known = pd.DataFrame({"row": rows, "label": labels, "source": data.clips.src_file.iloc[rows]})
-    table = table.merge(known, on="row").assign(fold=profile.test_fold)
-    packed = {"method": "gzip", "mtime": 0}  # the same bytes for the same table
-    write_atomically(path, partial(table.round(4).to_csv, index=False, compression=packed))
-    return drawn
-
-
-def compare(judged: pd.DataFrame) -> pd.DataFrame:
-    """Return what is kept, by method and number of atoms, with 95 % intervals over recordings.
-
-    Columns: (score, "mean" | "low" | "high"); scores are stays and turned in percent, kept,
-    gain_wrong and the second judges' gains.
-    """
-    judged = judged.assign(stays=100.0 * judged.stays, turned=100.0 * judged.turned)
-    scores = ["stays", "turned", "kept", "gain_wrong"]
-    scores += [name for name in judged if name.startswith("gain ")]
-    rows = {}
-    for key, table in judged.groupby(["method", "n"]):
-        draws = source_draws(table.source.to_numpy(), n_draws=1000)
-        rows[key] = {
-            (score, end): value
-            for score in scores
-            for end, value in zip(ENDS, mean_interval(table[score].to_numpy(float), draws))
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["method", "n"])
-
-
-def ahead(judged: pd.DataFrame, score: str, n: int) -> pd.DataFrame:
-    """Return by how much portraits of n atoms differ from each control, clip by clip.
-
-    Columns are mean, low, high (95 %, over recordings) of the difference in `score`.
-    """
-    clip, of_size = ["fold", "row"], judged[judged.n.isin([0, n])]
-    tables = {name: t.set_index(clip) for name, t in of_size.groupby("method")}
-    ours, rows = tables.pop(OURS), {}
-    for name, table in tables.items():
-        gap = ours[score].astype(float) - table[score].astype(float).reindex(ours.index)
-        draws = source_draws(ours.source.to_numpy(), n_draws=1000)
-        rows[name] = dict(zip(ENDS, mean_interval(gap.to_numpy(), draws)))
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def sentence(judged: pd.DataFrame, n: int = 5) -> str:
-    """Say whether the portraits of n atoms keep what their controls do not."""
-    table, gaps = compare(judged), ahead(judged, "stays", n) * 100
-    own = table.loc[OURS, n]
-    beaten = [name for name, gap in gaps.iterrows() if gap.low > 0]
-    others = [
-        f"{name} ({gap['mean']:+.0f}, {gap.low:+.0f} to {gap.high:+.0f})"
-        for name, gap in gaps.iterrows()
-    ]
-    verdict = "ahead of every control" if len(beaten) == len(gaps) else (
-        f"ahead of {', '.join(beaten)} alone" if beaten else "ahead of no control"
-    )  # fmt: skip
-    return (
-        f"with {n} atoms per class, chosen on training clips, and {100 * ENERGY:.0f} % of a clip's "
-        f"energy the network stays with the label in {own['stays', 'mean']:.0f} % of test clips "
-        f"({own['stays', 'low']:.0f} to {own['stays', 'high']:.0f}); the portrait of a wrong class "
-        f"turns {own['turned', 'mean']:.0f} % of them to it. In points against the controls: "
-        f"{'; '.join(others)}: {verdict}"
-    )

@@ -19,6 +19,7 @@ from esc_lib.study.chapter import find
 from esc_lib.training import checkpoint
 from esc_lib.training.runs import record_of
 
+MEASURED = ("explanations", "portraits", "probing", "shortcuts")  # folders of tables by network
 RUN_FILES = ("run.json", "history.csv", "predictions.csv")
 MAX_FILE_MB, MAX_CHECKPOINT_MB = 4.0, 45.0
 COLOURS = 256  # of a figure in the record
@@ -55,9 +56,9 @@ def record(profile: str, artifacts: Path, notebooks: list[Path], target: Path) -
         (scratch / "runs" / run.name).mkdir(parents=True)
         for name in RUN_FILES:
             shutil.copy2(run / name, scratch / "runs" / run.name / name)
-    for fold, scores in judged_folds(artifacts / "explanations", target / "explanations").items():
-        (scratch / "explanations").mkdir(exist_ok=True)
-        shutil.copy2(scores, scratch / "explanations" / f"{fold}.csv")
+    for place, table in measured_tables(artifacts, target).items():
+        (scratch / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(table, scratch / place)
     for name, folder in probed_networks(artifacts / "probing", target / "probing").items():
         shutil.copytree(folder, scratch / "probing" / name)
     settings = get_profile(profile)
@@ -86,13 +87,18 @@ def finished_runs(own: Path, recorded: Path) -> list[Path]:
     return sorted(runs.values(), key=lambda run: run.name)
 
 
-def judged_folds(own: Path, recorded: Path) -> dict[str, Path]:
-    """Return the table of every fold whose explanations were judged, name to file.
+def measured_tables(own: Path, recorded: Path) -> dict[str, Path]:
+    """Return the tables of every network that was measured, place in the record to file.
 
-    What the study judged itself goes before what an earlier record holds.
+    What the study measured itself goes before what an earlier record holds.
     """
-    found = {path.stem: path for path in sorted(recorded.glob("fold*.csv"))}
-    return found | {path.parent.name: path for path in sorted(own.glob("fold*/scores.csv"))}
+    return {
+        path.relative_to(folder).as_posix(): path
+        for folder in (recorded, own)
+        for kind in MEASURED
+        for path in sorted((folder / kind).rglob("*"))
+        if path.name.endswith((".csv", ".csv.gz", "identity.json"))
+    }
 
 
 def probed_networks(own: Path, recorded: Path) -> dict[str, Path]:

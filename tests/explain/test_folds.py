@@ -130,7 +130,7 @@ def test_an_interrupted_run_goes_on_with_the_next_method(data, runs, monkeypatch
         note_judged(patch, stop_after=24)  # a few methods into the second condition
         with pytest.raises(KeyboardInterrupt):
             explain(data, runs)
-    path = runs.parent / "fold1" / "scores.csv"
+    path = runs.parent / "fold1" / "scores.csv.gz"
     kept = pd.read_csv(path)
     assert kept.groupby(["condition", "method"]).ngroups == 24
     calls = note_judged(monkeypatch)
@@ -146,7 +146,7 @@ def test_an_interrupted_run_goes_on_with_the_next_method(data, runs, monkeypatch
 def test_a_large_fold_is_explained_in_parts_and_gone_on_with(data, runs, monkeypatch):
     only = (OURS, "saliency")
     whole = explain(data, runs, only=only)
-    (runs.parent / "fold1" / "scores.csv").unlink()
+    (runs.parent / "fold1" / "scores.csv.gz").unlink()
     monkeypatch.setattr(folds, "AT_ONCE", 1 + len(whole.row.unique()) // 2)
     with monkeypatch.context() as patch:
         note_judged(patch, stop_after=3)  # into the second part
@@ -234,7 +234,7 @@ def test_networks_are_collected_and_a_recorded_one_goes_before(data, tmp_path, m
 
     def made(data, profile, runs, folder):
         asked.append(folder)
-        save(folder / "scores.csv", 0.1)
+        save(folder / "scores.csv.gz", 0.1)
 
     def name(fold, **changes):
         return experiments.name_of(replace(variant(PROFILE, test_fold=fold), **changes))
@@ -242,15 +242,15 @@ def test_networks_are_collected_and_a_recorded_one_goes_before(data, tmp_path, m
     asked = []
     monkeypatch.setattr(folds, "explain_fold", made)
     own, recorded = tmp_path / "explanations", tmp_path / "recorded"
-    save(own / name(2) / "scores.csv", 0.2)
-    save(own / name(3) / "scores.csv", 0.3)
-    save(own / name(2, network=NARROW) / "scores.csv", 0.4)
-    save(recorded / "explanations" / f"{name(3)}.csv.gz", 0.7)
+    save(own / name(2) / "scores.csv.gz", 0.2)
+    save(own / name(3) / "scores.csv.gz", 0.3)
+    save(own / name(2, network=NARROW) / "scores.csv.gz", 0.4)
+    save(recorded / "explanations" / name(3) / "scores.csv.gz", 0.7)
     found = folds.collect(data, PROFILE, tmp_path, own, recorded)
     full, narrow = (found[found.network == each] for each in ("own", "narrow"))
     assert dict(zip(full.fold, full.p)) == {1: 0.1, 2: 0.2, 3: 0.7}  # fold 4 was not explained
     assert dict(zip(narrow.fold, narrow.p)) == {2: 0.4}
     assert asked == [own / name(1)]
-    save(recorded / "explanations" / f"{name(1)}.csv.gz", 0.9)
+    save(recorded / "explanations" / name(1) / "scores.csv.gz", 0.9)
     found = folds.collect(data, PROFILE, tmp_path, own, recorded)
     assert found.p.tolist() == [0.9, 0.2, 0.7, 0.4] and len(asked) == 1

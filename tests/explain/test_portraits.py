@@ -3,13 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 from two_bands import FRONT_END, HIGH, LOW, small_data
 
 from esc_lib.data.splits import Split
-from esc_lib.explain import portraits
+from esc_lib.explain import gallery, portraits
 from esc_lib.explain.components import Components
 from esc_lib.explain.conditions import take
 from esc_lib.explain.explainer import Explainer
@@ -106,3 +107,59 @@ def test_second_judges_hear_what_is_kept(explainer, data, drawn):
     labels = data.labels[data.split.test].numpy()
     found = portraits.judge_portraits(asked, drawn, labels)
     np.testing.assert_allclose(found["gain same"], found.kept, atol=1e-4)
+
+
+# ----------------------------------------------------------------------------- what is said of them
+
+
+def judged(better=0.0, n=40):
+    """Return judged portraits that keep more decisions than their controls by a share of clips."""
+    rng, rows = np.random.default_rng(0), []
+    for size in portraits.SIZES:
+        for method in (portraits.OURS, "random atoms", "H = 1", "H permuted"):
+            share = 0.4 + better * (method == portraits.OURS)
+            rows.append(pd.DataFrame({
+                "method": method, "n": size, "row": np.arange(n), "stays": np.arange(n) < share * n,
+                "turned": False, "kept": rng.normal(size=n), "gain_wrong": 0.0, "gain forest": 0.1,
+                "source": np.arange(n) // 2, "label": 0, "fold": 1,
+            }))  # fmt: skip
+    static = rows[1].assign(method="mean gradient", n=0)
+    return pd.concat([*rows, static], ignore_index=True)
+
+
+@pytest.mark.parametrize(("better", "words"), [
+    (0.5, "ahead of every control"), (0.0, "ahead of no control"), (-0.2, "ahead of no control"),
+])  # fmt: skip
+def test_what_is_said_of_portraits_follows_the_intervals(better, words):
+    said = gallery.sentence(judged(better))
+    assert said.endswith(words), said
+    assert f"in {40 + 100 * better:.0f} % of test clips" in said
+
+
+def test_a_control_that_is_not_beaten_is_named():
+    rows = judged(0.5)
+    rows.loc[rows.method == "H permuted", "stays"] = True
+    said = gallery.sentence(rows)
+    assert said.endswith("ahead of H = 1, mean gradient, random atoms alone"), said
+
+
+def test_portraits_are_compared_clip_by_clip():
+    rows = judged(0.3)
+    table, gaps = gallery.compare(rows), gallery.ahead(rows, "stays", 5)
+    assert table.loc[(portraits.OURS, 5), ("stays", "mean")] == pytest.approx(70)
+    assert set(gaps.index) == {"random atoms", "H = 1", "H permuted", "mean gradient"}
+    for _, gap in gaps.iterrows():
+        assert gap["mean"] == pytest.approx(0.3) and 0 < gap.low < 0.3 < gap.high
+
+
+def test_tables_of_networks_are_collected_and_recorded_ones_go_before(tmp_path):
+    own, recorded = tmp_path / "own", tmp_path / "recorded"
+    for folder, share in ((own, 0.0), (recorded / "portraits", 0.5)):
+        folder.mkdir(parents=True)
+        judged(share).to_csv(folder / "net-fold1-seed0.csv.gz", index=False)
+    judged(0.1).to_csv(own / "net-fold2-seed0.csv.gz", index=False)
+    found = gallery.collect(own, recorded)
+    assert set(found.network) == {"net-seed0"} and len(found) == 2 * len(judged())
+    shares = found[found.method == portraits.OURS].stays.mean()
+    assert shares == pytest.approx((0.9 + 0.5) / 2)
+    assert gallery.collect(own).query("method == 'portrait'").stays.mean() == pytest.approx(0.45)

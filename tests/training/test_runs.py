@@ -353,13 +353,17 @@ def test_a_record_keeps_the_runs_it_started_from(tmp_path):
     assert record.finished_runs(tmp_path / "own", tmp_path / "nothing")[0].name == "adopted here"
 
 
-def test_a_record_keeps_the_judged_explanations_it_started_from(tmp_path):
-    for path in ("recorded/fold1.csv", "recorded/fold2.csv", "own/fold2/scores.csv"):
+def test_a_record_keeps_the_tables_it_started_from(tmp_path):
+    one, two = "explanations/fold1/scores.csv.gz", "explanations/fold2/scores.csv.gz"
+    other = "shortcuts/fold1.csv"
+    given = (f"recorded/{one}", f"recorded/{two}", f"own/{two}", f"own/{other}",
+             "own/explanations/fold2/dictionaries.pt", "own/runs/fold1/history.csv")  # fmt: skip
+    for path in given:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(path)
-    (tmp_path / "own" / "fold3").mkdir()  # nothing judged yet
-    found = record.judged_folds(tmp_path / "own", tmp_path / "recorded")
-    assert {fold: path.read_text() for fold, path in found.items()} == {
-        "fold1": "recorded/fold1.csv",
-        "fold2": "own/fold2/scores.csv",
+    found = record.measured_tables(tmp_path / "own", tmp_path / "recorded")
+    assert {place: path.read_text() for place, path in found.items()} == {
+        one: f"recorded/{one}",
+        two: f"own/{two}",
+        other: f"own/{other}",
     }
