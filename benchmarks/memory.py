@@ -29,7 +29,6 @@ from benchmarks import _timing
 from esc_lib.config import NARROW, Network, Profile, get_profile
 from esc_lib.data import Data, decode
 from esc_lib.dictionaries import gather_once
-from esc_lib.dictionaries.solvers import solve_divergence
 from esc_lib.explain import OURS, folds, gradcam
 from esc_lib.explain.components import Choice, Components
 from esc_lib.layers import embeddings
@@ -42,7 +41,6 @@ DISTINCT, N_CLASSES, N_FOLDS = 20, 4, 5
 GB = 1e9
 METHODS = (OURS, "Deep Feature Factorization")  # the latter looks at all clips together
 CONDITION = "other clip"  # holds three sounds of each clip
-UPDATES = 3  # of the 300 that a dictionary takes: each is the same work on the same memory
 
 
 # ----------------------------------------------------------------------------------- the clips
@@ -145,11 +143,9 @@ def grad_cam(study: Study) -> int:
 
 
 def gathering(study: Study) -> int:
-    """Gather V and H of the training clips, and begin to fit (notebooks 05 and 08)."""
+    """Gather V and H of the training clips (notebook 05)."""
     rows = study.data.split.train
-    found = gather_once(study.scratch / "hidden.pt", *study.seen, rows, BLOCKS, keep=BLOCKS)
-    for block in BLOCKS:
-        solve_divergence(found.v(block), found.h[block], beta=1, n_iterations=UPDATES)
+    gather_once(study.scratch / "hidden.pt", *study.seen, rows, BLOCKS, keep=BLOCKS)
     return len(rows)
 
 

@@ -24,7 +24,6 @@ class Gathered:
     """What some clips show of a network's layers, by their names."""
 
     statistics: dict[str, Statistics]  # of V and the layer's H
-    noise: dict[str, Statistics]  # of V and uniform noise of H's shape, or empty
     h: dict[str, torch.Tensor]  # float32, (clips, atoms, frames), for the layers that were kept
     mel: torch.Tensor  # float32, (clips, mel, frames of the finest layer): V, pooled that far
 
@@ -42,18 +41,15 @@ def gather(
     *,
     keep: Sequence[str] = (),
     reduction: str = "mean",
-    noise_seed: int | None = None,
     scratch: Path | None = None,
 ) -> Gathered:
     """Read the layers' H of some clips, batch by batch; only what is asked for is kept.
 
     Layers come with the one of most frames first. H is kept clip by clip for those in `keep`, and
-    reduced over frequency by "mean" or "max"; with a `noise_seed`, uniform noise in the place of
-    every H is summed up, too. What is kept clip by clip is mapped to files in the folder `scratch`,
-    if there is one.
+    reduced over frequency by "mean" or "max". What is kept clip by clip is mapped to files in the
+    folder `scratch`, if there is one.
     """
-    statistics, noise, kept, done = {}, {}, {}, 0
-    generator = None if noise_seed is None else torch.Generator().manual_seed(noise_seed)
+    statistics, kept, done = {}, {}, 0
     for batch, mel, maps in stream(model, front_end, data, rows, layers):
         place = slice(done, done := done + len(batch))
         mel = pool_frames(mel, maps[layers[0]].shape[-1]).cpu()
@@ -61,16 +57,15 @@ def gather(
         for layer in layers:
             h = reduce_frequency(maps[layer].float(), reduction).cpu()
             v = pool_frames(mel, h.shape[-1])
-            _add(statistics, layer, Statistics.of(v, h))
-            if generator is not None:
-                _add(noise, layer, Statistics.of(v, torch.rand(h.shape, generator=generator)))
+            sums = Statistics.of(v, h)
+            statistics[layer] = statistics[layer] + sums if layer in statistics else sums
             if layer in keep:
                 found[layer] = h
         for name, values in found.items():
             if name not in kept:
                 kept[name] = _empty((len(rows), *values.shape[1:]), scratch and scratch / name)
             kept[name][place] = values
-    return Gathered(statistics, noise, mel=kept.pop("mel"), h=kept)
+    return Gathered(statistics, mel=kept.pop("mel"), h=kept)
 
 
 def what_is_read(model: nn.Module, front_end: LogMel, data: Data, rows: np.ndarray) -> tuple:
@@ -86,10 +81,6 @@ def _empty(shape: tuple[int, ...], file: Path | None) -> torch.Tensor:
     return torch.from_file(str(file), shared=True, size=math.prod(shape)).reshape(shape)
 
 
-def _add(sums: dict[str, Statistics], layer: str, batch: Statistics) -> None:
-    sums[layer] = sums[layer] + batch if layer in sums else batch
-
-
 def gather_once(
     path: Path, model: nn.Module, front_end: LogMel, data: Data, rows: np.ndarray, *args, **kwargs
 ) -> Gathered:
@@ -100,15 +91,14 @@ def gather_once(
     """
     known = (args, kwargs, *what_is_read(model, front_end, data, rows))
     identity = fingerprint(*known, code=[__file__, inspect.getfile(type(model))])
-    kinds = ("statistics", "noise")
 
     def make() -> dict:  # of tensors and numbers only
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
             own = kwargs | {"scratch": Path(scratch)}
             found = vars(gather(model, front_end, data, rows, *args, **own))
-        return found | {kind: {k: vars(sums) for k, sums in found[kind].items()} for kind in kinds}
+        return found | {"statistics": {k: vars(of) for k, of in found["statistics"].items()}}
 
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = made_once(path, identity, make)
-    sums = {kind: {k: Statistics(**one) for k, one in kept[kind].items()} for kind in kinds}
-    return Gathered(**sums, h=kept["h"], mel=kept["mel"])
+    sums = {layer: Statistics(**one) for layer, one in kept["statistics"].items()}
+    return Gathered(sums, kept["h"], kept["mel"])

@@ -62,7 +62,7 @@ def networks():
 def hidden(data, front_end, networks):
     return {
         (name, part): gathering.gather(
-            model, front_end, data, getattr(data.split, part), LAYERS, keep=LAYERS, noise_seed=0
+            model, front_end, data, getattr(data.split, part), LAYERS, keep=LAYERS
         )
         for name, model in networks.items()
         for part in ("train", "test")
@@ -90,10 +90,6 @@ def test_what_is_kept_is_what_was_summed_up(hidden):
             torch.einsum("cft,cat->fa", v, h), sums.cross, rtol=1e-5, atol=1e-5
         )
         assert sums.n_frames == h.shape[0] * h.shape[2]
-        noise = part.noise[layer]
-        torch.testing.assert_close(noise.sum_v, sums.sum_v)  # the same V
-        mean = noise.sum_h / noise.n_frames  # uniform: 1/2, its deviation over some hundred frames
-        assert ((mean - 0.5).abs() < 6 * (1 / 12 / noise.n_frames) ** 0.5).all()
 
 
 def test_v_needs_no_h_that_was_kept(hidden, data, front_end, networks):
@@ -123,15 +119,14 @@ def gathered(monkeypatch):
 def test_layers_are_read_once(data, front_end, networks, tmp_path, gathered):
     path, rows = tmp_path / "hidden_trained_test.pt", data.split.test
     arguments = (networks["trained"], front_end, data, rows, LAYERS)
-    first = gathering.gather_once(path, *arguments, keep=("se1",), noise_seed=0)
-    again = gathering.gather_once(path, *arguments, keep=("se1",), noise_seed=0)
+    first = gathering.gather_once(path, *arguments, keep=("se1",))
+    again = gathering.gather_once(path, *arguments, keep=("se1",))
     assert len(gathered) == 1
     assert torch.equal(first.h["se1"], again.h["se1"]) and torch.equal(first.mel, again.mel)
-    for sums in ("statistics", "noise"):
-        for layer in LAYERS:
-            one, other = (vars(getattr(found, sums)[layer]) for found in (first, again))
-            assert list(one) == list(other)
-            assert all(np.array_equal(one[name], other[name]) for name in one)
+    for layer in LAYERS:
+        one, other = (vars(found.statistics[layer]) for found in (first, again))
+        assert list(one) == list(other)
+        assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
 def test_another_network_clip_or_choice_replaces_what_was_gathered(
@@ -213,7 +208,7 @@ def test_outputs_and_character_by_hand():
     w = torch.tensor([[1.0], [1.0], [0.0], [0.0]], dtype=torch.float64)
     v = torch.tensor([1.0, 1.0, 1.0, 1.0])[None, :, None].expand(1, 4, 2)
     h = torch.full((1, 1, 2), 2.0)
-    part = gathering.Gathered({"layer": Statistics.of(v, h)}, {}, {"layer": h}, v.contiguous())
+    part = gathering.Gathered({"layer": Statistics.of(v, h)}, {"layer": h}, v.contiguous())
     fitted = fitting.LayerFits(torch.ones(1, dtype=torch.float64), {}, w)
     made = judge.outputs(fitted, part, "layer")
     assert made["V"].loc[0].to_dict() == {

@@ -208,7 +208,7 @@ def data():
 
 def gathered(v, h):
     return {
-        part: Gathered({"layer": Statistics.of(v[part], h[part])}, {}, {"layer": h[part]}, v[part])
+        part: Gathered({"layer": Statistics.of(v[part], h[part])}, {"layer": h[part]}, v[part])
         for part in v
     }
 
