@@ -34,6 +34,7 @@ from esc_lib.training.checkpoint import load
 PACKED = {"compression": {"method": "gzip", "mtime": 0}}  # the same bytes for the same table
 AT_ONCE = 200  # test clips in memory at most; a fold of ESC-50 comes in two parts
 UNTRAINED = 1000  # first seed of the networks with random weights, one that no run has
+REHEARSED = 32  # steps of training of a rival, on procedural clips
 BUDGETED = 40  # clips of a fold whose masks are also judged by shares of the energy
 
 
@@ -79,7 +80,7 @@ def explain_fold(
         "fitted": fit(folder / "dictionaries.pt", model, front_end, data, profile),
         "untrained": untrained(folder, front_end, data, profile),
         "judges": panel(data, profile, runs, front_end),
-        "learned": learned(folder, model, front_end, data, profile),
+        "learned": learned(folder, model, front_end, data, profile, only or LEARNED),
     }
     before = set(zip(done.condition, done.method, done.row))
     parts = np.array_split(data.split.test, -(-len(data.split.test) // AT_ONCE))
@@ -146,13 +147,24 @@ def untrained(
 
 
 def learned(
-    folder: Path, model: nn.Module, front_end: LogMel, data: Data, profile: Profile
-) -> dict[str, Interpreter]:
-    """Return the rivals that are trained beside the network; none for one that is wide."""
+    folder: Path, model: nn.Module, front_end: LogMel, data: Data, profile: Profile,
+    names: Sequence[str],
+) -> dict[str, Interpreter]:  # fmt: skip
+    """Return those of some rivals that are trained beside the network; none for one that is wide.
+
+    Procedural clips are a rehearsal: a few steps.
+    """
+    found: dict[str, Interpreter] = {}
     if max(profile.network.channels) > max(NARROW.channels):
-        return {}
-    fits = zip(LEARNED, (lmac.fit, l2i.fit), strict=True)
-    return {name: fit(folder / f"{name}.pt", model, front_end, data) for name, fit in fits}
+        return found
+    for name, rival in zip(LEARNED, (lmac, l2i), strict=True):
+        if name in names:
+            settings = rival.Settings()
+            if profile.procedural:
+                settings = replace(settings, steps=REHEARSED)
+            path = folder / f"{name}.pt"
+            found[name] = rival.fit(path, model, front_end, data, settings)
+    return found
 
 
 def panel(data: Data, profile: Profile, runs: Path, front_end: LogMel) -> dict[str, Judge]:

@@ -28,6 +28,14 @@ PROFILE = replace(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def rehearsal():
+    """Let rivals that are trained take two steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folds, "REHEARSED", 2)
+        yield
+
+
 @pytest.fixture(scope="module")
 def data():
     return small_data()
