@@ -58,6 +58,9 @@ def record(profile: str, artifacts: Path, notebooks: list[Path], target: Path) -
     for fold, scores in judged_folds(artifacts / "explanations", target / "explanations").items():
         (scratch / "explanations").mkdir(exist_ok=True)
         shutil.copy2(scores, scratch / "explanations" / f"{fold}.csv")
+    for name, table in tables(artifacts / "shortcuts", target / "shortcuts").items():
+        (scratch / "shortcuts").mkdir(exist_ok=True)
+        shutil.copy2(table, scratch / "shortcuts" / name)
     settings = get_profile(profile)
     names = open_data(find(artifacts, "01_data")).class_names
     model = checkpoint.load(trained / "model.safetensors", settings, names)
@@ -91,6 +94,11 @@ def judged_folds(own: Path, recorded: Path) -> dict[str, Path]:
     """
     found = {path.stem: path for path in sorted(recorded.glob("fold*.csv"))}
     return found | {path.parent.name: path for path in sorted(own.glob("fold*/scores.csv"))}
+
+
+def tables(own: Path, recorded: Path) -> dict[str, Path]:
+    """Return every table in two folders, name to file; the study's own goes before the record's."""
+    return {path.name: path for folder in (recorded, own) for path in sorted(folder.glob("*.csv"))}
 
 
 def without_machine(path: Path) -> nbformat.NotebookNode:

@@ -353,6 +353,16 @@ def test_a_record_keeps_the_runs_it_started_from(tmp_path):
     assert record.finished_runs(tmp_path / "own", tmp_path / "nothing")[0].name == "adopted here"
 
 
+def test_a_record_keeps_the_tables_it_started_from(tmp_path):
+    for path in ("recorded/a.csv", "recorded/b.csv", "own/b.csv", "own/c.csv"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(path)
+    found = record.tables(tmp_path / "own", tmp_path / "recorded")
+    assert {name: path.read_text() for name, path in found.items()} == {
+        "a.csv": "recorded/a.csv", "b.csv": "own/b.csv", "c.csv": "own/c.csv",
+    }  # fmt: skip
+
+
 def test_a_record_keeps_the_judged_explanations_it_started_from(tmp_path):
     for path in ("recorded/fold1.csv", "recorded/fold2.csv", "own/fold2/scores.csv"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
