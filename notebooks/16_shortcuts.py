@@ -60,9 +60,9 @@ recorded = Path(start_from) if start_from else None
 # its two numbers are where, and by how much; less than 20 dB is no edge. Sound can have one, too:
 # the procedural sources end in edges by design.
 
-# %% mystnb={"figure": {"name": "fig-16-cues", "caption": "Left: share of each class's clips that end in digital silence. Right: where the spectrum of each clip breaks off (a dot per clip; the darker, the steeper). Dots of many classes in one column are the low-pass of a codec."}, "image": {"alt": "Rows of classes: bars on the left, most silent class on top, and on the right a row of dots per class over frequency."}}
+# %% mystnb={"figure": {"name": "fig-16-cues", "caption": "Left: share of each class's clips that end in digital silence. Right: where the spectrum of each clip breaks off (a dot per clip; the darker, the steeper; at the right end those without an edge). Dots of many classes in one column are the low-pass of a codec."}, "image": {"alt": "Rows of classes: bars on the left, most silent class on top, and on the right a row of dots per class over frequency."}}
 silence, edge = cues.silence(data, sr), cues.edge(data, sr)
-figure = figures.cues(silence, edge, data.clips.category)
+figure = figures.cues(pd.concat([data.clips.category, silence, edge], axis=1))
 
 # %% [markdown]
 # ## Each trace alone

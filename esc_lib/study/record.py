@@ -59,8 +59,6 @@ def record(profile: str, artifacts: Path, notebooks: list[Path], target: Path) -
     for place, table in measured_tables(artifacts, target).items():
         (scratch / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(table, scratch / place)
-    for name, folder in probed_networks(artifacts / "probing", target / "probing").items():
-        shutil.copytree(folder, scratch / "probing" / name)
     settings = get_profile(profile)
     names = open_data(find(artifacts, "01_data")).class_names
     model = checkpoint.load(trained / "model.safetensors", settings, names)
@@ -99,15 +97,6 @@ def measured_tables(own: Path, recorded: Path) -> dict[str, Path]:
         for path in sorted((folder / kind).rglob("*"))
         if path.name.endswith((".csv", ".csv.gz", "identity.json"))
     }
-
-
-def probed_networks(own: Path, recorded: Path) -> dict[str, Path]:
-    """Return the folder of every network whose layer was probed, by the name of its run.
-
-    What the study probed itself goes before what an earlier record holds.
-    """
-    notes = [*sorted(recorded.glob("*/identity.json")), *sorted(own.glob("*/identity.json"))]
-    return {note.parent.name: note.parent for note in notes}
 
 
 def without_machine(path: Path) -> nbformat.NotebookNode:

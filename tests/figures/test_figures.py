@@ -369,6 +369,10 @@ CASES = {
         (RNG.uniform(0.9, 1, 20), RNG.uniform(0.5, 1, 20), RNG.random(20) > 0.7),
         (np.ones(3), np.array([0.2, 1, -0.1]), np.zeros(3, bool)),
     ],
+    "shortcuts.cues": [
+        (CLIPS.assign(trailing_s=RNG.integers(0, 2, 30) / 2, edge_hz=1000 * magnitude(30),
+                      fall_db=magnitude(30)),),
+    ],
     "training.shapes": [([("input", (1, 128, 431)), ("block 1", (64, 64, 215))],)],
     "training.head": [([("pooled", 1024), ("fc1", 2048), ("fc2", 50)],)],
     "training.costs": [(COMPONENTS,)],

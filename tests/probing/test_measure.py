@@ -15,7 +15,7 @@ from esc_lib.config import PROFILES, Dictionaries, Network, Probing, variant
 from esc_lib.models.se_cnn import SECNN
 from esc_lib.probing import findings, measure, scores
 from esc_lib.sound.log_mel import LogMel
-from esc_lib.study.record import probed_networks
+from esc_lib.study.record import measured_tables
 from esc_lib.training import checkpoint
 from esc_lib.training import runs as experiments
 
@@ -132,9 +132,9 @@ def test_all_networks_are_collected_and_recorded_ones_go_before(tmp_path, monkey
     found = measure.collect(small_data(), PROFILE, tmp_path, own, recorded)
     assert dict(zip(found["effects"].run, found["effects"].own)) == {"one": 0.1, "two": 0.7}
     assert len(asked) == 1 and set(found) == {"effects"}
-    assert probed_networks(own, recorded / "probing") == {
-        "one": own / "one", "two": own / "two"
-    }  # fmt: skip
+    kept = measured_tables(tmp_path, recorded)
+    assert {path.parent for path in kept.values()} == {own / "one", own / "two"}
+    assert "probing/one/identity.json" in kept
 
 
 def test_the_command_probes_folds_and_seeds(made, tmp_path, monkeypatch, capsys):
