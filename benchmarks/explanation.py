@@ -20,7 +20,7 @@ from esc_lib.explain.conditions import Inputs
 from esc_lib.explain.explainer import Explainer
 from esc_lib.explain.heatmaps import SAMPLES
 from esc_lib.explain.masks import cut_out
-from esc_lib.explain.methods import METHODS, OURS, names_of
+from esc_lib.explain.methods import LEARNED, METHODS, OURS, names_of
 from esc_lib.machine.hardware import autocast, best_device
 from esc_lib.models.se_cnn import BLOCKS, SECNN
 from esc_lib.sound.log_mel import LogMel
@@ -90,6 +90,8 @@ def contenders(new: Callable[[], Explainer]) -> dict[str, Callable[[], torch.Ten
     found = {PASS: forward_and_backward(new), f"{OURS} (ours)": lambda: METHODS[OURS].masks(new())}
     found[f"{OURS} (ours), and its sound"] = lambda: ours_and_its_sound(new)
     for name in names_of("rival"):
+        if name in LEARNED:  # what takes their time is their training
+            continue
         found[f"{name}, as compared"] = lambda name=name: METHODS[name].masks(new())
     found["captum's Grad-CAM"] = lambda: captums_gradcam(new)
     found["captum's integrated gradients"] = lambda: captums_integrated_gradients(new)

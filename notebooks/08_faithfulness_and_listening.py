@@ -365,8 +365,7 @@ chapter.publish(
 #
 # - {glue:text}`own_without`.
 # - Judges: {glue:text}`own_others`. A gain that other classifiers do not share is a change that this
-#   network falls for.
-# - Specificity: {glue:text}`own_specific`.
+#   network falls for. Specificity: {glue:text}`own_specific`.
 # - The explanation follows the decision, not the source: it lifts the sound whose class it explains by
 #   {glue:text}`own_lift_ours:.1f` dB out of a mixture, a mask that knows both sounds by
 #   {glue:text}`own_lift_oracle:.1f` dB.

@@ -1,6 +1,7 @@
 """One table of methods: all of them make masks, and a new one is found wherever they are used."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from esc_lib.explain import checks
 from esc_lib.explain.components import Choice
 from esc_lib.explain.methods import (
     EQUALISER,
+    LEARNED,
     METHODS,
     OURS,
     UNTRAINED,
@@ -27,7 +29,9 @@ VARIANTS += [f"block {i} alone" for i in range(1, 6)]
 
 
 def test_every_method_returns_masks(explainer):
-    explainer = replace(explainer, untrained=((small_network(1), explainer.fitted),))
+    rivals = dict.fromkeys(LEARNED, SimpleNamespace(masks=lambda e: e.components().square()))
+    others = ((small_network(1), explainer.fitted),)
+    explainer = replace(explainer, untrained=others, learned=rivals)
     found = compared(explainer)
     assert {*METHODS, *VARIANTS} == set(found)
     for name, method in found.items():
@@ -39,7 +43,8 @@ def test_every_method_returns_masks(explainer):
             assert (mask.flatten(1).std(dim=1) > 1e-3).any(), name
     clean = replace(explainer, inputs=replace(explainer.inputs, wanted=None, unwanted=None))
     assert set(found) - set(compared(clean)) == {"oracle"}
-    assert set(found) - set(compared(replace(explainer, untrained=()))) == {UNTRAINED}
+    bare = replace(explainer, untrained=(), learned={})
+    assert set(found) - set(compared(bare)) == {UNTRAINED, *LEARNED}
 
 
 @pytest.mark.parametrize("condition", ["white noise", "one after the other"])

@@ -348,12 +348,18 @@ CASES = {
         (db(MEL, FRAMES), np.zeros((3, 5)), np.zeros((MEL, 3)), magnitude(MEL, FRAMES), FRONT_END),
     ],
     "explanations.scores": [
-        (SCORED, (scores.FIVE[0], scores.FIVE[3]), {"elsewhere": {"AI": 60.0}}),
-        ({"clean": SCORED["clean"]}, scores.FIVE[:1], {}),
+        (SCORED, (scores.FIVE[0], scores.FIVE[3])), ({"clean": SCORED["clean"]}, scores.FIVE[:1]),
     ],
-    "explanations.curves": [
-        ({n: (magnitude(4, 9), magnitude(4, 9)) for n in "ab"},
-         (scores.INSERTION, scores.DELETION))
+    "explanations.portraits": [
+        ({"dog": magnitude(MEL, 3), "door_knock": magnitude(MEL, 3)}, np.geomspace(50, 8000, MEL)),
+        ({"dog": magnitude(MEL, 1)}, np.geomspace(50, 8000, MEL)),
+    ],
+    "explanations.portraits_kept": [
+        (pd.DataFrame(
+            RNG.uniform(0, 100, (5, 6)),
+            pd.MultiIndex.from_tuples([*((m, n) for m in ("portrait", "H = 1") for n in (1, 5)),
+                                       ("mean gradient", 0)], names=["method", "n"]),
+            pd.MultiIndex.from_product([("stays", "turned"), ("mean", "low", "high")])),),
     ],
     "explanations.randomisation": [
         (pd.DataFrame({"clip": [0, 1] * 2, "ours": magnitude(4), "theirs": magnitude(4),
