@@ -4,7 +4,7 @@
 # **Question: by which few spectra does the network know a class, and do they hold on clips that
 # nobody looked at?**
 #
-# **What was found.** {glue:text}`found`.
+# **What was found.** {glue:text}`portrait_found`.
 #
 # {doc}`08_faithfulness_and_listening` explains one decision at a time, and asks the network's gradient
 # each time. Here a class gets a handful of atoms once, from training clips; on a new clip their share
@@ -108,26 +108,27 @@ table.xs("mean", axis=1, level=1).style.format("{:.2f}")
 gaps = gallery.ahead(judged, "stays", n_atoms) * 100
 own = table.loc[portraits.OURS, n_atoms]
 n_clips = len(judged[["fold", "row"]].drop_duplicates())
-metrics = {"found": gallery.sentence(judged, n_atoms), "folds": int(counts.max())}
-metrics |= {
-    "clips": n_clips,
-    "stays": Metric(own["stays", "mean"], "%", n_clips, tuple(own["stays"][["low", "high"]])),
-    "turned": Metric(own["turned", "mean"], "%", n_clips, tuple(own["turned"][["low", "high"]])),
-    "kept": Metric(own["kept", "mean"], "", n_clips, tuple(own["kept"][["low", "high"]])),
+metrics = {
+    "portrait_found": gallery.sentence(judged, n_atoms),
+    "portrait_folds": int(counts.max()),
+    "portrait_clips": n_clips,
+    "portrait_stays": Metric(own["stays", "mean"], "%", n_clips, tuple(own["stays"][["low", "high"]])),
+    "portrait_turned": Metric(own["turned", "mean"], "%", n_clips, tuple(own["turned"][["low", "high"]])),
+    "portrait_kept": Metric(own["kept", "mean"], "", n_clips, tuple(own["kept"][["low", "high"]])),
 }
 for name, gap in gaps.iterrows():
-    key = f"ahead_{name.lower().replace(' ', '_').replace('=', 'is')}"
-    metrics[key] = Metric(gap["mean"], "points", metrics["clips"], (gap.low, gap.high))
+    key = f"portrait_ahead_{name.lower().replace(' ', '_').replace('=', 'is')}"
+    metrics[key] = Metric(gap["mean"], "points", n_clips, (gap.low, gap.high))
 chapter.publish(metrics, kept=table, ahead=gaps)
 
 # %% [markdown]
 # ## What we learned
 #
-# - On {glue:text}`clips:d` test clips: {glue:text}`found`.
-# - What a portrait keeps changes the log-odds of its class by {glue:text}`kept:.2f`
-#   ({glue:text}`kept_low:.2f` to {glue:text}`kept_high:.2f`): a fifth of the energy is rarely enough.
+# - On {glue:text}`portrait_clips:d` test clips: {glue:text}`portrait_found`.
+# - What a portrait keeps changes the log-odds of its class by {glue:text}`portrait_kept:.2f`
+#   ({glue:text}`portrait_kept_low:.2f` to {glue:text}`portrait_kept_high:.2f`): a fifth of the energy is rarely enough.
 # - A portrait that turned as many clips of other classes to its class as it keeps of its own would
-#   say nothing: here {glue:text}`turned:.0f` % against {glue:text}`stays:.0f` %.
+#   say nothing: here {glue:text}`portrait_turned:.0f` % against {glue:text}`portrait_stays:.0f` %.
 #
 # ## Exercises
 #

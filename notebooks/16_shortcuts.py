@@ -4,17 +4,17 @@
 # **Question: does the classifier hear how its clips were made, beside what they sound like?**
 #
 # Found in this build: a forest that knows five numbers about the digital silence in a clip, and
-# nothing of its sound, names the class in {glue:text}`silence_alone:.1f` % of
-# {glue:text}`clips` clips (95 % interval {glue:text}`silence_alone_low:.1f` to
-# {glue:text}`silence_alone_high:.1f` %), from two numbers about where the spectrum breaks off in
-# {glue:text}`edge_alone:.1f` % ({glue:text}`edge_alone_low:.1f` to
-# {glue:text}`edge_alone_high:.1f` %); guessing gets {glue:text}`chance:.1f` %. A network that is
+# nothing of its sound, names the class in {glue:text}`shortcut_silence_alone:.1f` % of
+# {glue:text}`shortcut_clips` clips (95 % interval {glue:text}`shortcut_silence_alone_low:.1f` to
+# {glue:text}`shortcut_silence_alone_high:.1f` %), from two numbers about where the spectrum breaks off in
+# {glue:text}`shortcut_edge_alone:.1f` % ({glue:text}`shortcut_edge_alone_low:.1f` to
+# {glue:text}`shortcut_edge_alone_high:.1f` %); guessing gets {glue:text}`shortcut_chance:.1f` %. A network that is
 # given test clips with faint noise in their silence changes by
-# {glue:text}`noise_change:.1f` points ({glue:text}`noise_change_low:.1f` to
-# {glue:text}`noise_change_high:.1f`), *{glue:text}`worst_class`* by
-# {glue:text}`worst_change:.1f`; with a {glue:text}`cut_name` it changes by
-# {glue:text}`cut_change:.1f` points ({glue:text}`cut_change_low:.1f` to
-# {glue:text}`cut_change_high:.1f`). An interval that holds zero says that these clips show no
+# {glue:text}`shortcut_noise_change:.1f` points ({glue:text}`shortcut_noise_change_low:.1f` to
+# {glue:text}`shortcut_noise_change_high:.1f`), *{glue:text}`shortcut_worst_class`* by
+# {glue:text}`shortcut_worst_change:.1f`; with a {glue:text}`shortcut_cut_name` it changes by
+# {glue:text}`shortcut_cut_change:.1f` points ({glue:text}`shortcut_cut_change_low:.1f` to
+# {glue:text}`shortcut_cut_change_high:.1f`). An interval that holds zero says that these clips show no
 # effect. The procedural clips were never coded nor padded: there a cue is planted to see whether it
 # would be found.
 #
@@ -140,23 +140,23 @@ def metric(row, unit="points"):
 
 chapter.publish(
     {
-        "clips": len(data.clips),
-        "chance": Metric(chance, "%"),
-        "silence_alone": metric(alone.loc["silence"], "%"),
-        "silence_dealt": metric(alone.loc["silence, classes dealt"], "%"),
-        "edge_alone": metric(alone.loc["edge of the spectrum"], "%"),
-        "edge_dealt": metric(alone.loc["edge of the spectrum, classes dealt"], "%"),
-        "planted_alone": metric(of_planted, "%"),
-        "classes_told": told["class"].nunique(),
-        "ending_silent": Metric(100 * len(ends) / len(data.clips), "%", len(data.clips)),
-        "network": network,
-        "clips_measured": len(main) // main.condition.nunique(),
-        "cut_name": changes.index[0],
-        "cut_change": metric(cut),
-        "noise_change": metric(noise),
-        "rest_change": metric(rest),
-        "worst_class": worst.name.replace("_", " ") if worst.value else "no class",
-        "worst_change": metric(worst),
+        "shortcut_clips": len(data.clips),
+        "shortcut_chance": Metric(chance, "%"),
+        "shortcut_silence_alone": metric(alone.loc["silence"], "%"),
+        "shortcut_silence_dealt": metric(alone.loc["silence, classes dealt"], "%"),
+        "shortcut_edge_alone": metric(alone.loc["edge of the spectrum"], "%"),
+        "shortcut_edge_dealt": metric(alone.loc["edge of the spectrum, classes dealt"], "%"),
+        "shortcut_planted_alone": metric(of_planted, "%"),
+        "shortcut_classes_told": told["class"].nunique(),
+        "shortcut_ending_silent": Metric(100 * len(ends) / len(data.clips), "%", len(data.clips)),
+        "shortcut_network": network,
+        "shortcut_clips_measured": len(main) // main.condition.nunique(),
+        "shortcut_cut_name": changes.index[0],
+        "shortcut_cut_change": metric(cut),
+        "shortcut_noise_change": metric(noise),
+        "shortcut_rest_change": metric(rest),
+        "shortcut_worst_class": worst.name.replace("_", " ") if worst.value else "no class",
+        "shortcut_worst_change": metric(worst),
     },
     alone=alone, alone_by_class=of_class, without=changes, without_by_class=by_class,
 )  # fmt: skip
@@ -164,25 +164,25 @@ chapter.publish(
 # %% [markdown]
 # ## What we learned
 #
-# - {glue:text}`ending_silent:.1f` % of the clips end in digital silence. Silence alone gives a
-#   forest {glue:text}`silence_alone:.1f` % right, the edge of the spectrum
-#   {glue:text}`edge_alone:.1f` %; with classes dealt anew among recordings the same forests get
-#   {glue:text}`silence_dealt:.1f` and {glue:text}`edge_dealt:.1f` %. That much can be known without
+# - {glue:text}`shortcut_ending_silent:.1f` % of the clips end in digital silence. Silence alone gives a
+#   forest {glue:text}`shortcut_silence_alone:.1f` % right, the edge of the spectrum
+#   {glue:text}`shortcut_edge_alone:.1f` %; with classes dealt anew among recordings the same forests get
+#   {glue:text}`shortcut_silence_dealt:.1f` and {glue:text}`shortcut_edge_dealt:.1f` %. That much can be known without
 #   listening. Classes found more often than others are taken for them:
-#   {glue:text}`classes_told`.
-# - A planted silence is found in {glue:text}`planted_alone:.1f` % of the clips that have it, so the
+#   {glue:text}`shortcut_classes_told`.
+# - A planted silence is found in {glue:text}`shortcut_planted_alone:.1f` % of the clips that have it, so the
 #   forest is no bad detective.
-# - The network ({glue:text}`network`, {glue:text}`clips_measured` test clips) changes by
-#   {glue:text}`cut_change:.1f` points with a {glue:text}`cut_name`
-#   ({glue:text}`cut_change_low:.1f` to {glue:text}`cut_change_high:.1f`). Where a map of relevance
+# - The network ({glue:text}`shortcut_network`, {glue:text}`shortcut_clips_measured` test clips) changes by
+#   {glue:text}`shortcut_cut_change:.1f` points with a {glue:text}`shortcut_cut_name`
+#   ({glue:text}`shortcut_cut_change_low:.1f` to {glue:text}`shortcut_cut_change_high:.1f`). Where a map of relevance
 #   lights up above a codec's edge and this interval holds zero, the map shows something that
 #   decides nothing.
-# - Faint noise in the silence changes its accuracy by {glue:text}`noise_change:.1f` points
-#   ({glue:text}`noise_change_low:.1f` to {glue:text}`noise_change_high:.1f`), most for
-#   *{glue:text}`worst_class`* ({glue:text}`worst_change:.1f` points,
-#   {glue:text}`worst_change_low:.1f` to {glue:text}`worst_change_high:.1f`); in all the rest, by
-#   {glue:text}`rest_change:.1f` points ({glue:text}`rest_change_low:.1f` to
-#   {glue:text}`rest_change_high:.1f`). Where the first interval lies below zero the network goes by
+# - Faint noise in the silence changes its accuracy by {glue:text}`shortcut_noise_change:.1f` points
+#   ({glue:text}`shortcut_noise_change_low:.1f` to {glue:text}`shortcut_noise_change_high:.1f`), most for
+#   *{glue:text}`shortcut_worst_class`* ({glue:text}`shortcut_worst_change:.1f` points,
+#   {glue:text}`shortcut_worst_change_low:.1f` to {glue:text}`shortcut_worst_change_high:.1f`); in all the rest, by
+#   {glue:text}`shortcut_rest_change:.1f` points ({glue:text}`shortcut_rest_change_low:.1f` to
+#   {glue:text}`shortcut_rest_change_high:.1f`). Where the first interval lies below zero the network goes by
 #   padding, and a microphone that never falls silent will not give it that.
 # - What this does not show: a pause after a short sound is part of the sound as well, and noise in
 #   it changes the spectrogram's mean, so the loss is an upper bound of what padding alone is worth.
