@@ -332,7 +332,8 @@ checked = np.sort(rng.choice(len(test), min(n_checked, len(test)), replace=False
 some = take(data, test[checked], "clean", sr, device=device)
 asked = Explainer(model, front_end, fitted, some, given.argmax(dim=1)[checked])
 fresh = initial_model(settings, len(data.class_names)).to(device)
-again = {name: METHODS[name].masks for name in (OURS, EQUALISER, *explain.names_of("rival"))}
+heat_maps = [name for name in explain.names_of("rival") if METHODS[name].shape]
+again = {name: METHODS[name].masks for name in (OURS, EQUALISER, *heat_maps)}
 changed = checks.randomisation(asked, fresh, again)
 last = changed[changed.stage == checks.STAGES[-1][-1]].drop(columns=["clip", "stage"]).mean()
 fails = sorted(last[last > PASSES].index)
