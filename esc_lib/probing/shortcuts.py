@@ -56,10 +56,17 @@ def classified(numbers: pd.DataFrame, clips: pd.DataFrame) -> np.ndarray:
 
 
 def dealt(clips: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Return the clips with their classes dealt anew among recordings: what is left is chance."""
-    classes = ["label", "category"]
-    first = clips.drop_duplicates("src_file").set_index("src_file")[classes]
-    anew = first.sample(frac=1, random_state=seed).set_axis(first.index)
+    """Return the clips with their classes dealt anew among recordings: what is left is chance.
+
+    Among recordings of equally many clips, so that classes keep their size.
+    """
+    classes, rng = ["label", "category"], np.random.default_rng(seed)
+    recordings = clips.groupby("src_file")[classes].first()
+    size = clips.src_file.value_counts()[recordings.index].to_numpy()
+    anew = recordings.copy()
+    for n_clips in np.unique(size):
+        alike = np.flatnonzero(size == n_clips)
+        anew.iloc[alike] = recordings.iloc[rng.permutation(alike)]
     return clips.assign(**anew.loc[clips.src_file].set_axis(clips.index))
 
 
