@@ -63,16 +63,17 @@ figure = figures.glass_box(examined, probing.REACHED)
 # %% [markdown]
 # Not used: {glue:text}`probe_failed`.
 #
-# A fixed tenth of the clip's energy is too much for an atom in quiet bands: it takes out most of the
-# clip, and everything falls ("no limit of area"). Hence the second limit, a tenth of the points. The
-# triangles of MelConstrainedLinear start where a channel is most active and do not always find its
-# bands. How few numbers *tell the layer* says little: chance tells half as much.
+# A tenth of the clip's energy alone, as the test of atoms was first defined ("no limit of area"), is
+# more than an atom in quiet bands holds: it takes out most of the clip, and everything falls. Hence
+# the second limit, a tenth of the points. Where MelConstrainedLinear is among them, its triangles,
+# which start where a channel is most active, did not find the channel's bands; where *layer* is, a
+# few numbers a frame tell much of it whatever they are.
 #
 # ## The networks
 #
-# Two of each: as trained, and random convolutions of the same shape. The latter keep their first
-# weights; their batch normalisation measures their own maps, as a trained network's does; their head
-# is trained on training clips. The layer is the one of {doc}`05_dictionaries`.
+# Two of each: as trained, and random convolutions of the same shape, all as it was before training
+# but for the head, which is trained on training clips. The layer is the one of
+# {doc}`05_dictionaries`.
 
 # %% tags=["remove-stderr"]
 tables = probing.collect(data, settings, chapter.runs, chapter.root / "probing", recorded)
@@ -252,8 +253,8 @@ chapter.publish(
 #
 # - *Atoms.* {glue:text}`probe_meaning_says` Where the percentile is near one half, an atom's spectrum
 #   is a description that fits, not what the channel listens to.
-# - *Channels.* {glue:text}`probe_effect_says` Gradient times activation is a fair stand-in for
-#   silencing a channel; that says nothing about what the channel stands for.
+# - *Channels.* {glue:text}`probe_effect_says` A high correlation lets gradient times activation
+#   stand in for silencing a channel; it says nothing about what the channel stands for.
 # - *Classes.* Half a class is lost when {glue:text}`probe_needed_trained_channels_by_effect:.1f` %
 #   of the channels go, in random order {glue:text}`probe_needed_trained_channels_random:.1f` %, in
 #   random convolutions {glue:text}`probe_needed_random_channels_by_effect:.1f` %.

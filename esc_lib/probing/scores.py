@@ -135,8 +135,8 @@ def stable(stability: pd.DataFrame) -> pd.DataFrame:
         first = own.iloc[0]
         rows[basis] = {
             "value": first.trained, "control": first.untrained, "difference": gap.iloc[0],
-            "low": low, "high": high, "bar": first.bar, "correlation": first.correlation,
-            "units": first.units,
+            "low": low, "high": high,
+            **first[["bar", "correlation", "by_chance", "units"]],
         }  # fmt: skip
     return pd.DataFrame.from_dict(rows, "index")
 

@@ -67,16 +67,19 @@ def stable_share(
     Returns
     -------
     DataFrame, row 0 the clips as they are: trained and untrained, shares above the bar; bar, a
-        correlation; correlation, the median of trained units; and units, how many have a partner.
+        correlation; correlation and by_chance, the medians of trained units and of those that set
+        the bar; and units, how many have a partner.
     """
     draws = np.concatenate([np.ones((1, draws.shape[1])), draws])
 
     def found(pairs: list[Pair]) -> np.ndarray:
         return np.concatenate([correlations(*pair, match(*pair), draws) for pair in pairs], axis=1)
 
-    own, level = found([trained]), np.percentile(found(bar), BAR, axis=1)
+    own, chance = found([trained]), found(bar)
+    level = np.percentile(chance, BAR, axis=1)
     return pd.DataFrame({
         "draw": np.arange(len(draws)), "trained": (own > level[:, None]).mean(axis=1),
         "untrained": (found(control) > level[:, None]).mean(axis=1), "bar": level,
-        "correlation": np.median(own, axis=1), "units": own.shape[1],
+        "correlation": np.median(own, axis=1), "by_chance": np.median(chance, axis=1),
+        "units": own.shape[1],
     })  # fmt: skip

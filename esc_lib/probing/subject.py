@@ -1,7 +1,9 @@
 """One network whose layer is probed, and every measure of it: a table each, a row per clip."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,23 +45,30 @@ class Subject:
     dictionaries: Dictionaries
     seed: int
     few: np.ndarray  # test clips whose sound and maps are interfered with
-    bases: dict[str, Basis] = field(default_factory=dict)  # those that were fitted, and the
-    claimed: dict[str, Claims] = field(default_factory=dict)  # dictionaries over them
+    kept: dict[tuple[str, str], object] = field(default_factory=dict)  # what was made before
 
-    @cached_property
-    def hidden(self) -> dict[str, Gathered]:
-        """V and the layer's H of each part."""
-        read = self.model, self.front_end, self.data
-        return {
-            part: gather(*read, getattr(self.data.split, part), [self.layer], keep=[self.layer])
-            for part in PARTS
-        }
+    def _once(self, kind: str, name: str, make: Callable[[], Any]) -> Any:
+        if (kind, name) not in self.kept:
+            self.kept[kind, name] = make()
+        return self.kept[kind, name]
+
+    def _hidden(self, part: str) -> Gathered:
+        read = self.model, self.front_end, self.data, getattr(self.data.split, part), [self.layer]
+        return self._once("hidden", part, partial(gather, *read, keep=[self.layer]))
+
+    def h(self, part: str) -> torch.Tensor:
+        """Return the layer's H of a part's clips, (clips, channels, frames)."""
+        return self._hidden(part).h[self.layer]
+
+    def v(self, part: str) -> torch.Tensor:
+        """Return V of a part's clips on the layer's time grid, (clips, mel, frames)."""
+        return self._hidden(part).v(self.layer)
 
     def basis(self, name: str) -> Basis:
         """Return a basis by its name: the channels, or fitted to training clips."""
-        if name not in self.bases:
-            self.bases[name] = basis_of(name, self._h("train"), self.settings, self.seed)
-        return self.bases[name]
+        return self._once(
+            "basis", name, lambda: basis_of(name, self.h("train"), self.settings, self.seed)
+        )
 
     @property
     def own_bases(self) -> list[str]:
@@ -68,7 +77,7 @@ class Subject:
 
     def codes(self, basis: str, part: str) -> torch.Tensor:
         """Return the codes of a part's clips, (clips, units, frames)."""
-        return self.basis(basis).codes(self._h(part))
+        return self.basis(basis).codes(self.h(part))
 
     # -------------------------------------------------------------------------------- measures
 
@@ -78,8 +87,8 @@ class Subject:
         Columns dealt and dealt_total are residual and total where, on test clips only, channels, or
         units, have each other's values.
         """
-        k, train, test = self.settings.active, self._h("train"), self._h("test")
-        v = {part: self.hidden[part].v(self.layer) for part in PARTS}
+        k, train, test = self.settings.active, self.h("train"), self.h("test")
+        v = {part: self.v(part) for part in PARTS}
         bases = {name: self.basis(name) for name in names_of(self.settings)}
         scale = root_mean_square(train)[:, None]
         own, other = (
@@ -95,17 +104,17 @@ class Subject:
 
     def claims(self, basis: str) -> Claims:
         """Return the dictionaries over a basis: over the channels all, else the optimum."""
-        if basis not in self.claimed:
-            codes = self.codes(basis, "train")
-            sums = Statistics.of(self.hidden["train"].v(self.layer), codes)
-            models = {} if basis == CHANNELS else {"models": ()}
-            fits = fit_layer(sums, self.dictionaries, self.seed, **models)
-            self.claimed[basis] = Claims.of(fits, codes)
-        return self.claimed[basis]
+        codes, models = self.codes(basis, "train"), {} if basis == CHANNELS else {"models": ()}
+
+        def fitted() -> Claims:
+            sums = Statistics.of(self.v("train"), codes)
+            return Claims.of(fit_layer(sums, self.dictionaries, self.seed, **models), codes)
+
+        return self._once("claims", basis, fitted)
 
     def dead(self) -> pd.DataFrame:
         """Return the share of each basis' units that are silent on all training clips."""
-        h, rows = self._h("train"), []
+        h, rows = self.h("train"), []
         for name in self.own_bases[1:]:
             own = self.basis(name)
             rows.append({"basis": name, "units": len(own.encoder), "active": own.k,
@@ -150,8 +159,7 @@ class Subject:
 
     def unseen(self, basis: str) -> np.ndarray:
         """Return level-free codes of test clips, (clips, frames, units)."""
-        v = self.hidden["test"].v(self.layer)
-        return level_free(self.codes(basis, "test"), v)
+        return level_free(self.codes(basis, "test"), self.v("test"))
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Return what every measure of one network alone finds."""
@@ -160,9 +168,6 @@ class Subject:
             "held": self.held(), "dead": self.dead(), "meanings": self.meanings(),
             "effects": self.effects(), "classes": classes, "clips": clips,
         }  # fmt: skip
-
-    def _h(self, part: str) -> torch.Tensor:
-        return self.hidden[part].h[self.layer]
 
     def _behind(self, rows: np.ndarray) -> Behind:
         return Behind.of(self.model, self.front_end, self.data, rows, self.layer)

@@ -1,15 +1,13 @@
 """The control: convolutions that never learned, with a head that did.
 
-An untrained network has no decision to explain. So its convolutions and gates keep their first
-weights, its batch normalisation measures its own maps of training clips, as a trained network's
-does, and only its head is trained, on what the last gate passes on.
+An untrained network has no decision to explain. So its convolutions, normalisation and gates stay
+as they are before training, and only its head is trained, on what the last gate passes on.
 """
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.optim.swa_utils import update_bn
 
 from esc_lib.config import Profile, variant
 from esc_lib.data.clips import Data
@@ -19,31 +17,26 @@ from esc_lib.models.se_cnn import SECNN
 from esc_lib.sound.log_mel import LogMel
 from esc_lib.training.classifier import initial_model
 
-BATCH = 16
 STEPS, LEARNING_RATE, DECAY = 300, 1e-3, 0.05  # of AdamW, all training clips in each step
 LOOK_EVERY = 10  # steps from one look at the validation loss to the next
 
 
 def random_network(data: Data, profile: Profile, seed: int, head: bool = True) -> SECNN:
-    """Return random convolutions, normalised on training clips, in evaluation mode.
+    """Return a network before training, in evaluation mode.
 
-    With `head`, the head is trained on training clips; the weights of least validation loss are
+    With `head`, its head is trained on training clips; the weights of least validation loss are
     kept.
     """
     device = best_device()
-    model = initial_model(variant(profile, seed=seed), len(data.class_names)).to(device)
-    front_end = LogMel(profile.front_end).to(device)
-    order = np.random.default_rng(seed).permutation(data.split.train)
-    batches = np.array_split(order, -(-len(order) // BATCH))
-    update_bn((front_end.features(*data.batch(some, device)) for some in batches), model)
-    model.eval()
+    model = initial_model(variant(profile, seed=seed), len(data.class_names)).to(device).eval()
     if head:
+        front_end = LogMel(profile.front_end).to(device)
         seen = [
             (pooled(model, front_end, data, rows), data.labels[rows].to(device))
             for rows in (data.split.train, data.split.validation)
         ]
         train_head(model, *seen, seed)
-    return model.requires_grad_(True)
+    return model
 
 
 def pooled(model: SECNN, front_end: LogMel, data: Data, rows: np.ndarray) -> torch.Tensor:

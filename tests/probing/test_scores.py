@@ -108,7 +108,7 @@ def test_units_found_again_are_averaged_over_pairs_draw_by_draw():
         pd.DataFrame({
             "basis": "channels", "fold": fold, "draw": np.arange(101), "bar": 0.4, "units": 10,
             "trained": 0.5 + 0.01 * RNG.normal(size=101) + fold / 10, "correlation": 0.5,
-            "untrained": 0.01,
+            "untrained": 0.01, "by_chance": 0.2,
         })
         for fold in (1, 2)
     ]  # fmt: skip

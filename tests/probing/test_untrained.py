@@ -1,12 +1,10 @@
-"""The control: convolutions keep their weights, normalisation measures, the head learns."""
+"""The control: all stays as before training, but for a head that learns."""
 
-import numpy as np
 import pytest
 import torch
 from small_study import PROFILE, make_data
 
 from esc_lib.config import variant
-from esc_lib.layers.hooks import record
 from esc_lib.probing.untrained import pooled, random_network, train_head
 from esc_lib.sound.log_mel import LogMel
 from esc_lib.training.classifier import initial_model
@@ -24,27 +22,13 @@ def made():
 
 def test_only_the_head_differs_from_the_first_weights(made):
     data, model, headless = made
-    fresh = dict(initial_model(variant(PROFILE, seed=SEED), 4).named_parameters())
-    for name, value in model.named_parameters():
+    fresh = initial_model(variant(PROFILE, seed=SEED), 4).state_dict()
+    for name, value in model.state_dict().items():
         same = torch.equal(value, fresh[name])
         assert same != name.startswith(HEAD), name
-    for name, value in headless.named_parameters():
+    for name, value in headless.state_dict().items():
         assert torch.equal(value, fresh[name])
     assert not model.training
-
-
-def test_normalisation_measures_the_maps_of_training_clips(made):
-    data, model, _ = made
-    front_end = LogMel(PROFILE.front_end)
-    order = np.random.default_rng(SEED).permutation(data.split.train)
-    means = []
-    for some in np.array_split(order, 2):
-        with record(model, ["conv_block1.conv1"]) as maps, torch.no_grad():
-            model(front_end.features(*data.batch(some)))
-        means.append(maps["conv_block1.conv1"].mean(dim=(0, 2, 3)))
-    torch.testing.assert_close(
-        model.conv_block1.bn1.running_mean, torch.stack(means).mean(dim=0), atol=1e-5, rtol=1e-3
-    )
 
 
 def test_its_head_recognises_training_clips_better_than_chance(made):
