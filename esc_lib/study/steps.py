@@ -123,6 +123,7 @@ def assemble(options: Options) -> None:
             text = source.read_text(encoding="utf-8").replace(ADDRESS, repository())
             if target.name == "_toc.yml":
                 text = contents_without(text, options.lacking)
+            text = without_links(text, options.lacking)
             target.write_text(text, encoding="utf-8")
         else:
             shutil.copy2(source, target)
@@ -142,6 +143,13 @@ def contents_without(toc: str, stems: list[str]) -> str:
     pages = {f"notebooks/{stem}" for stem in stems}
     lines = toc.splitlines(keepends=True)
     return "".join(line for line in lines if line.partition("file:")[2].strip() not in pages)
+
+
+def without_links(page: str, stems: list[str]) -> str:
+    """Return a page with only the text of its links to some notebooks."""
+    for stem in stems:
+        page = re.sub(rf"\[([^\]]+)\]\(notebooks/{stem}\.ipynb\)", r"\1", page)
+    return page
 
 
 def build_html(options: Options) -> None:

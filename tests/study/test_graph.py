@@ -11,7 +11,7 @@ import pytest
 
 from esc_lib.machine.fingerprint import ROOT
 from esc_lib.study import batch, notebook
-from esc_lib.study.steps import contents_without
+from esc_lib.study.steps import contents_without, without_links
 
 PARAMETERS = """\
 # %% tags=["parameters"]
@@ -122,6 +122,13 @@ def test_contents_leave_out_what_is_not_recorded():
     gone = [line.strip() for line in toc.splitlines() if line not in lines]
     assert gone == ["- file: notebooks/02_features", "- file: notebooks/13_efficiency"]
     assert contents_without(toc, []) == toc
+
+
+def test_a_page_keeps_the_text_of_links_to_notebooks_that_the_record_lacks():
+    page = "See [one](notebooks/01_data.ipynb) and [*two*](notebooks/02_features.ipynb), [a](b)."
+    found = without_links(page, ["02_features"])
+    assert found == "See [one](notebooks/01_data.ipynb) and *two*, [a](b)."
+    assert without_links(page, []) == page
 
 
 def test_make_lists_its_targets():
