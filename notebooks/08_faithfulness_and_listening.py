@@ -4,7 +4,7 @@
 # **Question: which part of a sound decided, can one hear it, and does it take a hidden layer to say
 # so?**
 #
-# **What was found.** {glue:text}`own_without`. What second judges make of it, trained on other clips
+# **What was found:** {glue:text}`own_without`. What second judges make of it, trained on other clips
 # and asked for nothing before: {glue:text}`own_others`. Specific? {glue:text}`own_specific`. What one
 # hears below is therefore what the network's gradient asks for, in a shape that the layers give it.
 # {glue:text}`narrow_found`

@@ -4,7 +4,7 @@
 # **Question: by which few spectra does the network know a class, and do they hold on clips that
 # nobody looked at?**
 #
-# **What was found.** {glue:text}`portrait_found`.
+# **What was found:** {glue:text}`portrait_found`.
 #
 # {doc}`08_faithfulness_and_listening` explains one decision at a time, and asks the network's gradient
 # each time. Here a class gets a handful of atoms once, from training clips; on a new clip their share
