@@ -5,8 +5,7 @@
 # so?**
 #
 # **What was found:** {glue:text}`own_without`. What second judges make of it, trained on other clips
-# and asked for nothing before: {glue:text}`own_others`. Specific? {glue:text}`own_specific`. What one
-# hears below is therefore what the network's gradient asks for, in a shape that the layers give it.
+# and asked for nothing before: {glue:text}`own_others`. Specific? {glue:text}`own_specific`.
 # {glue:text}`narrow_found`
 #
 # A decision is taken apart by the atoms of {doc}`05_dictionaries`: those that speak for the class
