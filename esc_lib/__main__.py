@@ -36,7 +36,7 @@ def verify(folder: str | None, profile: str) -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    """Do the runs of all chosen folds and seeds that are not done yet.
+    """Do the runs of all chosen folds and seeds that are not done yet, or take recorded ones.
 
     Under ``fabric run`` several devices share each run.
 
@@ -45,11 +45,20 @@ def train(options: argparse.Namespace) -> None:
     ValueError, OSError
         With one sentence if the study's first notebook did not run, or a setting is wrong.
     """
-    changes = {"recipe": RECIPES[options.recipe], "protocol": options.protocol}
-    changes |= {"architecture": options.architecture}
+    changes = {"protocol": options.protocol, "architecture": options.architecture}
+    if options.recipe:
+        changes["recipe"] = RECIPES[options.recipe]
     if options.epochs:
         changes["epochs"] = options.epochs
-    _runs(options, _networks(options, **changes))
+    profiles = _networks(options, **changes)
+    if not options.start:
+        return _runs(options, profiles)
+    from esc_lib.training.runs import adopt
+
+    artifacts = _artifacts(options)
+    data = open_data(find(artifacts, "01_data"))
+    for profile in profiles:
+        print(adopt(options.start, data, profile, artifacts / "runs"), flush=True)
 
 
 def evidence(options: argparse.Namespace) -> None:
@@ -81,6 +90,15 @@ def _runs(options: argparse.Namespace, profiles: list[Profile]) -> None:
     data = open_data(find(artifacts, "01_data"))
     for run in runs.carry_out(data, profiles, artifacts / "runs", options.scheduler, options.jobs):
         print(run, flush=True)
+
+
+def keep(options: argparse.Namespace) -> None:
+    """Put finished runs, narrow networks and measured tables into ``results/``, without pages."""
+    from esc_lib.study.record import keep
+
+    target = ROOT / "results" / options.profile
+    keep(_artifacts(options), target, earlier=target)
+    print(target)
 
 
 def explain(options: argparse.Namespace) -> None:
@@ -184,10 +202,11 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--profile", default="esc50", choices=PROFILES)
     command.set_defaults(run=lambda options: verify(options.folder, options.profile))
     command = _study_command(commands, train, "train and test on folds, beside notebook 03")
-    command.add_argument("--recipe", default="strong", choices=RECIPES)
+    command.add_argument("--recipe", choices=RECIPES, help="default: the profile's")
     command.add_argument("--protocol", default="source_grouped")
     command.add_argument("--architecture", default="se_cnn")
     command.add_argument("--epochs", type=int, help="default: the profile's")
+    command.add_argument("--start", help="recorded study whose weights are taken, as results/esc10")
     command = _study_command(commands, evidence, "do the runs that notebook 12 compares", False)
     command.add_argument("--groups", nargs="+", default=["folds"], help="or protocols ...")
     _study_command(commands, recipe, "do the runs that choose how to train", False)
@@ -196,6 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
     _study_command(commands, probe, "measure hidden layers as notebook 14 does")
     _study_command(commands, portraits, "draw and judge the portraits of notebook 15")
     _study_command(commands, shortcuts, "take cues of their making out of test clips")
+    _study_command(commands, keep, "put finished runs and measured tables into results/", False)
     options = parser.parse_args(arguments)
     try:
         options.run(options)

@@ -263,7 +263,17 @@ PROFILES: dict[str, Profile] = {
             efficiency=Efficiency(keep=(0.5,)),
         ),
         Profile("esc50", "ESC-50, 44.1 kHz", "CC BY-NC 3.0"),
-        Profile("esc50-16k", "ESC-50, 16 kHz 8-bit copy", "CC BY-NC 3.0", front_end=_FRONT_END_16K),
+        Profile(
+            "esc50-16k",
+            "ESC-50, 16 kHz 8-bit copy",
+            "CC BY-NC 3.0",
+            front_end=_FRONT_END_16K,
+            # of recipe_search, for as long as there were hours
+            training=Training(recipe=_EXCERPTS_THEN_WHOLE, epochs=120),
+            evidence=Evidence(
+                seeds=(0,), recipes=(_EXCERPTS_THEN_WHOLE.name,), network=NARROW, peer_folds=(1, 2)
+            ),
+        ),
     )
 }
 

@@ -6,20 +6,22 @@ import base64
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
 import numpy as np
 from PIL import Image
 
-from esc_lib.config import get_profile
+from esc_lib.config import NARROW, Profile, get_profile, restore, variant
 from esc_lib.data.clips import open_data
 from esc_lib.machine.files import begin_folder, put_in_place, save_json
 from esc_lib.study.chapter import find
 from esc_lib.training import checkpoint
-from esc_lib.training.runs import record_of
+from esc_lib.training.runs import record_of, settings_of
 
 MEASURED = ("explanations", "portraits", "probing", "shortcuts")  # folders of tables by network
+WEIGHTS = "model.safetensors"
 RUN_FILES = ("run.json", "history.csv", "predictions.csv")
 MAX_FILE_MB, MAX_CHECKPOINT_MB = 4.0, 45.0
 COLOURS = 256  # of a figure in the record
@@ -52,23 +54,56 @@ def record(profile: str, artifacts: Path, notebooks: list[Path], target: Path) -
     save_json(scratch / "metrics.json", metrics)
     trained = find(artifacts, "03_training")
     shutil.copy2(trained / "run.json", scratch / "run.json")
-    for run in finished_runs(artifacts / "runs", target / "runs"):
-        (scratch / "runs" / run.name).mkdir(parents=True)
-        for name in RUN_FILES:
-            shutil.copy2(run / name, scratch / "runs" / run.name / name)
-    for place, table in measured_tables(artifacts, target).items():
-        (scratch / place).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(table, scratch / place)
-    settings = get_profile(profile)
+    keep(artifacts, scratch, earlier=target)
     names = open_data(find(artifacts, "01_data")).class_names
-    model = checkpoint.load(trained / "model.safetensors", settings, names)
-    checkpoint.save(scratch / "model.safetensors", model.half(), settings, names)
+    _halve(trained / WEIGHTS, scratch / WEIGHTS, get_profile(profile), names)
     try:
         check_sizes(scratch)
     except ValueError:
         shutil.rmtree(scratch)
         raise
     put_in_place(scratch, target)
+
+
+def keep(artifacts: Path, target: Path, earlier: Path) -> None:
+    """Put finished runs, tables and the weights of narrow networks into a record.
+
+    Parameters
+    ----------
+    artifacts, target : of the study, and the record's folder.
+    earlier : record of which all is kept that the study did not do anew; it may be the target.
+    """
+    names = open_data(find(artifacts, "01_data")).class_names
+    for run in finished_runs(artifacts / "runs", earlier / "runs"):
+        folder = target / "runs" / run.name
+        for name in RUN_FILES:
+            _copy(run / name, folder / name)
+        settings = restore(Profile, record_of(run)["profile"])
+        if (run / WEIGHTS).is_file() and run != folder and keeps_weights(settings):
+            _halve(run / WEIGHTS, folder / WEIGHTS, settings, names)
+    for place, table in measured_tables(artifacts, earlier).items():
+        _copy(table, target / place)
+
+
+def keeps_weights(settings: Profile) -> bool:
+    """Return whether a run's weights are recorded: narrow, trained as the profile trains."""
+    usual = get_profile(settings.name)
+    own = {"test_fold": usual.test_fold, "epochs": usual.training.epochs}
+    if settings.training.protocol == "no_validation":  # as published accuracies
+        own["protocol"] = usual.training.protocol
+    return settings_of(variant(settings, **own)) == settings_of(replace(usual, network=NARROW))
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source != target:
+        shutil.copy2(source, target)
+
+
+def _halve(source: Path, target: Path, settings: Profile, names: list[str]) -> None:
+    """Write weights in half precision."""
+    model = checkpoint.load(source, settings, names)
+    checkpoint.save(target, model.half(), settings, names)
 
 
 def finished_runs(own: Path, recorded: Path) -> list[Path]:

@@ -51,7 +51,7 @@ def plan(profile: Profile) -> list[Planned]:
         if recipe.schedule == "one_cycle"
     }
     protocols = {name: variant(small, protocol=name) for name in COMPARED}
-    levers = {each.name: variant(small, recipe=each) for each in ablated(RECIPES["strong"])}
+    levers = {each.name: variant(small, recipe=each) for each in ablated(profile.training.recipe)}
     levers["no gates"] = variant(small, network=replace(small.network, se_reduction=0))
     levers["thesis recipe"] = variant(small, recipe=RECIPES["thesis"])
     peers = {name: variant(peer, architecture=name) for name in ("se_cnn", *PEERS)}

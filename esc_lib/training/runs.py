@@ -128,7 +128,8 @@ def adopt(recorded: str | Path, data: Data, profile: Profile, runs: Path) -> Pat
 
     Parameters
     ----------
-    recorded : folder with ``model.safetensors`` and the run's ``runs/<name>/``.
+    recorded : folder with the run's ``runs/<name>/``, and ``model.safetensors`` there or, of the
+        profile's own network, in the folder itself.
     data, profile, runs : as for :func:`run`.
 
     Raises
@@ -140,7 +141,9 @@ def adopt(recorded: str | Path, data: Data, profile: Profile, runs: Path) -> Pat
     """
     recorded = Path(recorded)
     source = find_recorded(profile, recorded) or recorded / "runs" / name_of(profile)
-    weights, history = recorded / "model.safetensors", source / "history.csv"
+    places = source / "model.safetensors", recorded / "model.safetensors"
+    weights = places[0] if places[0].is_file() else places[1]
+    history = source / "history.csv"
     for path in (weights, history):
         if not path.is_file():
             raise FileNotFoundError(

@@ -67,6 +67,19 @@ def data():
     return Data(clips, torch.from_numpy(waveforms.astype(np.int16)), n_valid)
 
 
+def write_clips(data, artifacts):
+    """Write what notebook 01 hands over."""
+    columns = {"target": data.clips.label, "take": "A", "path": data.clips.filename}
+    (artifacts / "01_data").mkdir(parents=True)
+    save_data(
+        artifacts / "01_data",
+        data.clips.assign(**columns),
+        data.waveforms.numpy(),
+        data.n_valid.numpy(),
+    )
+    (artifacts / "01_data" / "metrics.json").write_text("{}")
+
+
 @pytest.fixture(scope="module")
 def runs(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study") / "runs"
@@ -202,6 +215,41 @@ def test_a_recorded_run_is_adopted_without_training(runs, data, tmp_path, monkey
         experiments.adopt(tmp_path / "results", data, PROFILE, tmp_path / "runs")
 
 
+def test_narrow_networks_are_kept_in_a_record_and_taken_from_it(
+    runs, data, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(record, "NARROW", PROFILE.network)
+    for module in ("esc_lib.__main__", "esc_lib.study.record"):
+        monkeypatch.setattr(f"{module}.get_profile", lambda _: PROFILE)
+    monkeypatch.setattr("esc_lib.__main__.ROOT", tmp_path)
+    write_clips(data, tmp_path / "artifacts")
+    shutil.copytree(runs, tmp_path / "artifacts" / "runs")
+    assert main(["keep", "--artifacts", str(tmp_path / "artifacts")]) == 0
+    (kept,) = (tmp_path / "results" / "demo" / "runs").iterdir()
+    assert {path.name for path in kept.iterdir()} == {*record.RUN_FILES, "model.safetensors"}
+    shutil.rmtree(tmp_path / "artifacts" / "runs")
+    monkeypatch.setattr(experiments.classifier, "fit", lambda *_: pytest.fail("trained"))
+    command = ["train", "--artifacts", str(tmp_path / "artifacts"), "--folds", "1"]
+    assert main([*command, "--start", str(tmp_path / "results" / "demo")]) == 0
+    (adopted,) = (tmp_path / "artifacts" / "runs").iterdir()
+    assert str(adopted) in capsys.readouterr().out
+    assert experiments.record_of(adopted)["adopted_from"] == "demo"
+    before = {path: path.read_bytes() for path in kept.iterdir()}
+    assert main(["keep", "--artifacts", str(tmp_path / "artifacts")]) == 0  # nothing new
+    assert {path: path.read_bytes() for path in kept.iterdir()} == before
+
+
+@pytest.mark.parametrize(("change", "kept"), [
+    ({"test_fold": 2}, True), ({"protocol": "no_validation", "epochs": 9}, True),
+    ({"seed": 1}, False), ({"protocol": "random_clips"}, False), ({"learning_rate": 1.0}, False),
+])  # fmt: skip
+def test_weights_are_kept_of_networks_trained_as_the_profile_trains(change, kept, monkeypatch):
+    usual = PROFILES["esc50-16k"]
+    narrow = experiments.variant(replace(usual, network=record.NARROW), **change)
+    assert record.keeps_weights(narrow) == kept
+    assert not record.keeps_weights(experiments.variant(usual, **change))
+
+
 def test_recorded_runs_are_found_by_settings_and_sound_whatever_they_are_called(runs, data):
     (run,) = runs.iterdir()
     record = runs.parent / "record"
@@ -252,15 +300,7 @@ def test_runs_are_carried_out_once_and_read_from_a_record(runs, data, monkeypatc
 
 
 def test_the_command_line_trains_the_chosen_folds(data, tmp_path, monkeypatch, capsys):
-    columns = {"target": data.clips.label, "take": "A", "path": data.clips.filename}
-    (tmp_path / "01_data").mkdir()
-    save_data(
-        tmp_path / "01_data",
-        data.clips.assign(**columns),
-        data.waveforms.numpy(),
-        data.n_valid.numpy(),
-    )
-    (tmp_path / "01_data" / "metrics.json").write_text("{}")
+    write_clips(data, tmp_path)
     monkeypatch.setattr("esc_lib.__main__.get_profile", lambda _: PROFILE)
     monkeypatch.setattr("esc_lib.__main__.RECIPES", {"strong": QUICK})
     arguments = ["train", "--artifacts", str(tmp_path), "--folds", "2", "3", "--epochs", "1"]
