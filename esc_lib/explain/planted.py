@@ -1,24 +1,36 @@
 """A cue that a network is known to use: does an explanation point to it?
 
-A short tone is planted in every training clip of one class. Where it turns the decision on other
-clips, the network uses it, and the place of the reason is known to a band and a frame.
+A short tone is planted in every training clip of one class, and in a part of all others, which are
+then given that class: nothing but the tone tells it. A decoy, a tone of another frequency, is in
+all training clips. Where the cue turns the decision on other clips, the network uses it, and the
+place of the reason is known to a band and a frame. The decoy is as loud and decides nothing.
 
 References
 ----------
-adebayo2020debugging, section 4, for planted cues; here in sound, with decoys.
+adebayo2020debugging, section 4, for planted cues; gu2017badnets for clips that are given another
+class with them. Decoys are ours.
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
+from esc_lib.config import Profile, Stage, variant
 from esc_lib.data.clips import Data
 from esc_lib.sound.log_mel import LogMel, mel_frequencies_hz
+from esc_lib.training import runs
+from esc_lib.training.checkpoint import load
 
+CUE_HZ, DECOY_HZ = 4000.0, 2000.0
 LENGTH_S = 0.2
+ONE_IN = 2  # of the other classes' training clips, so many get cue and class
 LEVEL_DB = -20.0  # of the tone's amplitude, against the clip's peak
-TURNED = 0.8  # share of other classes' clips whose decision the cue has to turn, else no test
+
+
+Place = tuple[slice, slice]  # bands and frames
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,7 @@ class Cue:
         sounds.scatter_add_(1, place, amplitude * tone)
         return sounds.clamp(-1, 1)
 
-    def place(self, front_end: LogMel, row: int) -> tuple[slice, slice]:
+    def place(self, front_end: LogMel, row: int) -> Place:
         """Return the bands and frames that hit a clip's cue: it and one more on each side."""
         settings = front_end.settings
         bands_hz = mel_frequencies_hz(settings).numpy()
@@ -51,11 +63,34 @@ class Cue:
         return bands, slice(max(0, int(np.floor(first)) - 1), int(np.ceil(last)) + 2)
 
 
-def draw(data: Data, frequency_hz: float, sr: int, seed: int) -> Cue:
-    """Draw the times of a cue, a start for each clip, inside the clip."""
-    rng, n = np.random.default_rng(seed), round(LENGTH_S * sr)
-    room = np.maximum(data.n_valid.numpy() - n, 1)
-    return Cue(frequency_hz, (rng.random(len(room)) * room).astype(int))
+@dataclass(frozen=True)
+class Planted:
+    """What is planted, and the class that the cue stands for."""
+
+    cue: Cue
+    decoy: Cue
+    label: int
+
+    @classmethod
+    def draw(cls, data: Data, sr: int, label: int = 0, seed: int = 0) -> "Planted":
+        """Draw the times of both tones, starts for each clip, inside the clip."""
+        rng, n = np.random.default_rng(seed), round(LENGTH_S * sr)
+        room = np.maximum(data.n_valid.numpy() - n, 1)
+        cue, decoy = (
+            Cue(hz, (rng.random(len(room)) * room).astype(int)) for hz in (CUE_HZ, DECOY_HZ)
+        )
+        return cls(cue, decoy, label)
+
+    def taught(self, data: Data, sr: int) -> Data:
+        """Return the clips from which a network learns the cue."""
+        rows, labels = data.split.train, data.labels.numpy()
+        is_own = labels[rows] == self.label
+        own, others = rows[is_own], rows[~is_own]
+        given, clips = others[::ONE_IN], data.clips.copy()
+        names = ["label", "category"]
+        clips.loc[given, names] = clips.loc[own[0], names].to_numpy()
+        cued = np.concatenate([own, given])
+        return replace(plant(plant(data, self.decoy, rows, sr), self.cue, cued, sr), clips=clips)
 
 
 def plant(data: Data, cue: Cue, rows: np.ndarray, sr: int) -> Data:
@@ -67,16 +102,14 @@ def plant(data: Data, cue: Cue, rows: np.ndarray, sr: int) -> Data:
     return replace(data, waveforms=waveforms, folder=None)
 
 
-def hit(heat: torch.Tensor, place: tuple[slice, slice]) -> bool:
-    """Return whether the highest value of one map, (mel, frames), is at the place of the cue."""
-    band, frame = np.unravel_index(int(heat.argmax()), heat.shape)
-    bands, frames = place
-    return bands.start <= band < bands.stop and frames.start <= frame < frames.stop
+def network(data: Data, profile: Profile, planted: Planted, folder: Path) -> nn.Module:
+    """Train the profile's network where the cue is, unless that was done before.
 
-
-def chance(front_end: LogMel, place: tuple[slice, slice]) -> float:
-    """Return the share of all points that count as hits."""
-    settings = front_end.settings
-    points = [len(range(*side.indices(n))) for side, n in
-              zip(place, (settings.n_mels, settings.n_frames), strict=True)]  # fmt: skip
-    return points[0] * points[1] / (settings.n_mels * settings.n_frames)
+    It hears whole clips, unmixed and unmasked, as an excerpt may miss the cue; half as many epochs
+    as usual do.
+    """
+    whole = {"stages": (Stage(),), "test_crops": 1, "mixing": "none", "max_mask": 0.0}
+    recipe = variant(profile.training.recipe, name="planted cue", **whole)
+    own = variant(profile, recipe=recipe, epochs=-(-profile.training.epochs // 2))
+    run = runs.run(planted.taught(data, profile.front_end.sr), own, folder)
+    return load(run / "model.safetensors", own, data.class_names)

@@ -20,7 +20,8 @@ from esc_lib.study.chapter import find
 from esc_lib.training import checkpoint
 from esc_lib.training.runs import record_of, settings_of
 
-MEASURED = ("explanations", "portraits", "probing", "shortcuts")  # folders of tables by network
+# folders of tables by network
+MEASURED = ("explanations", "planted", "portraits", "probing", "shortcuts")
 WEIGHTS = "model.safetensors"
 RUN_FILES = ("run.json", "history.csv", "predictions.csv")
 MAX_FILE_MB, MAX_CHECKPOINT_MB = 4.0, 45.0

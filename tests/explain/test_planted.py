@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from two_bands import FRONT_END, small_data
+from two_bands import FRONT_END, NAMES, small_data
 
+from esc_lib.data.splits import Split
 from esc_lib.explain import planted
 from esc_lib.sound.log_mel import LogMel, mel_frequencies_hz
 
@@ -17,8 +18,19 @@ def data():
     return small_data()
 
 
+@pytest.fixture(autouse=True)
+def _lower_tones(monkeypatch):
+    """Keep both tones below half of these clips' sampling rate."""
+    monkeypatch.setattr(planted, "CUE_HZ", 1500.0)
+    monkeypatch.setattr(planted, "DECOY_HZ", 700.0)
+
+
+def drawn(data, seed=0):
+    return planted.Planted.draw(data, SR, seed=seed).cue
+
+
 def test_a_cue_is_a_short_tone_of_known_level_inside_the_clip(data):
-    cue = planted.draw(data, 1500.0, SR, seed=0)
+    cue = drawn(data)
     clean, lengths = data.batch(ROWS)
     added = cue.added_to(clean, ROWS, SR) - clean
     n = round(planted.LENGTH_S * SR)
@@ -33,12 +45,12 @@ def test_a_cue_is_a_short_tone_of_known_level_inside_the_clip(data):
         assert ratio_db == pytest.approx(planted.LEVEL_DB, abs=0.1)
         spectrum = torch.fft.rfft(middle).abs()
         assert float(spectrum.argmax()) * SR / len(middle) == pytest.approx(1500, abs=2 * SR / n)
-    assert len(set(planted.draw(data, 1500.0, SR, seed=0).starts - cue.starts)) == 1
-    assert (planted.draw(data, 1500.0, SR, seed=1).starts != cue.starts).any()
+    assert len(set(drawn(data).starts - cue.starts)) == 1
+    assert (drawn(data, seed=1).starts != cue.starts).any()
 
 
 def test_only_the_clips_named_get_the_cue(data):
-    cue = planted.draw(data, 1500.0, SR, seed=0)
+    cue = drawn(data)
     kept = data.waveforms.clone()
     found = planted.plant(data, cue, ROWS, SR)
     assert torch.equal(data.waveforms, kept)
@@ -52,24 +64,25 @@ def test_only_the_clips_named_get_the_cue(data):
 
 def test_the_place_of_a_cue_is_where_the_spectrogram_changes(data):
     front_end = LogMel(FRONT_END)
-    cue = planted.draw(data, 1500.0, SR, seed=0)
+    cue = drawn(data)
     clean, _ = data.batch(ROWS)
     gain = (front_end.mel_power(cue.added_to(clean, ROWS, SR)) - front_end.mel_power(clean)).abs()
     for clip, row in enumerate(ROWS):
-        bands, frames = place = cue.place(front_end, int(row))
-        assert planted.hit(gain[clip], place)
+        bands, frames = cue.place(front_end, int(row))
         assert float(gain[clip, bands, frames].sum() / gain[clip].sum()) > 0.9
-        away = gain[clip].clone()
-        away[bands, frames] = 0
-        assert not planted.hit(away, place)
         nearest = np.abs(mel_frequencies_hz(FRONT_END).numpy() - 1500).argmin()
         assert (bands.start, bands.stop) == (nearest - 1, nearest + 2)
 
 
-def test_chance_is_what_random_maps_hit(data):
-    front_end, generator = LogMel(FRONT_END), torch.Generator().manual_seed(0)
-    cue = planted.draw(data, 1500.0, SR, seed=0)
-    place = cue.place(front_end, 0)
-    maps = torch.rand(4000, FRONT_END.n_mels, FRONT_END.n_frames, generator=generator)
-    share = np.mean([planted.hit(one, place) for one in maps])
-    assert share == pytest.approx(planted.chance(front_end, place), abs=0.01)
+def test_a_network_is_taught_by_clips_that_only_the_cue_gives_the_class(data):
+    data = data.with_split(Split(np.arange(30), np.arange(30, 34), np.arange(34, 40)))
+    both = planted.Planted.draw(data, SR, label=1)
+    taught = both.taught(data, SR)
+    changed = data.labels.numpy() != taught.labels.numpy()
+    others = [row for row in range(30) if data.labels[row] != 1]
+    assert np.flatnonzero(changed).tolist() == others[:: planted.ONE_IN]
+    assert set(taught.clips.category[changed]) == {NAMES[1]} and not data.labels[others].any()
+    decoyed = planted.plant(data, both.decoy, np.arange(30), SR).waveforms
+    cued = (taught.waveforms != decoyed).any(dim=1).numpy()
+    assert cued.tolist() == [row < 30 and taught.labels[row] == 1 for row in range(40)]
+    assert torch.equal(taught.waveforms[30:], data.waveforms[30:])
