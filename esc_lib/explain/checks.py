@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from esc_lib.explain.components import Choice, Fitted
+from esc_lib.explain.components import Choice
 from esc_lib.explain.explainer import Explainer
 from esc_lib.explain.heatmaps import Shape
 from esc_lib.explain.judge import judge
@@ -65,12 +65,6 @@ def neighbours(choice: Choice) -> Options:
         shape = f"exponent {one.exponent:g}, floor {one.floor:g}"
         options[f"blocks {blocks}, {one.relevance}, {shape}"] = methodcaller("components", one)
     return options
-
-
-def every_dictionary(fitted: Fitted, choice: Choice) -> Options:
-    """Return each layer with each of its dictionaries."""
-    choices = {key: replace(choice, blocks=key[:1], dictionary=key[1]) for key in fitted}
-    return {key: methodcaller("components", one) for key, one in choices.items()}
 
 
 def rival_shapes() -> Options:

@@ -32,6 +32,7 @@ from esc_lib.training import runs as experiments
 from esc_lib.training.checkpoint import load
 
 PACKED = {"compression": {"method": "gzip", "mtime": 0}}  # the same bytes for the same table
+PARTS = (0.25, 0.5, 0.75, 1.0)  # of a rival's training, whose losses are told
 AT_ONCE = 200  # test clips in memory at most; a fold of ESC-50 comes in two parts
 UNTRAINED = 1000  # first seed of the networks with random weights, one that no run has
 REHEARSED = 32  # steps of training of a rival, on procedural clips
@@ -105,6 +106,9 @@ def explain_fold(
             # an empty table would make the rows' numbers and the decisions floats and objects
             done = pd.concat([done, table], ignore_index=True) if len(done) else table
             write_atomically(path, partial(done.round(5).to_csv, index=False, **PACKED))
+        if condition == "clean" and rows[0] == data.split.test[0] and shared["learned"]:
+            table = progress(explainer)
+            write_atomically(folder / "rivals.csv", partial(table.to_csv, index=False))
         del inputs, explainer  # before the next ones come
     save_json(note, {"identity": identity, "complete": not only})
     return done
@@ -208,14 +212,37 @@ def _explain_in(data, runs, explanations, only, profile: Profile) -> Path:
     return folder
 
 
+def progress(explainer: Explainer) -> pd.DataFrame:
+    """Return how the training of the trained rivals went, a row per method.
+
+    Columns: method, epochs, the validation loss after a quarter, a half, three quarters and all of
+    them, and foretold: in how many percent of the clips L2I's own linear layer names the decision,
+    which is the fidelity that its paper prints.
+    """
+    rows = []
+    for name, rival in explainer.learned.items():
+        losses = rival.history.validation_loss.to_numpy()
+        at = {part: losses[round(part * len(losses)) - 1] for part in PARTS}
+        row = {"method": name, "epochs": len(losses)} | {f"{part:.0%}": at[part] for part in PARTS}
+        if hasattr(rival, "fidelity"):
+            row["foretold"] = 100 * float(rival.fidelity(explainer).float().mean())
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def collect(
-    data: Data, profile: Profile, runs: Path, explanations: Path, recorded: Path | None = None
-) -> pd.DataFrame:
+    data: Data, profile: Profile, runs: Path, explanations: Path, recorded: Path | None = None,
+    table: str = "scores.csv.gz",
+) -> pd.DataFrame:  # fmt: skip
     """Return the judged explanations there are; those of the profile's own network are made.
 
     Rows are those of :func:`explain_fold`, with the columns network ("own", the profile's, or
     "narrow") and fold, from the folders in `explanations`: those of other folds and of the narrow
     network as they are, some methods or all. Those of a recorded study go before.
+
+    Parameters
+    ----------
+    table : or "rivals.csv", the rows of :func:`progress`.
     """
     found, widths = [], {"own": profile.network, "narrow": NARROW}
     for network_name, fold in itertools.product(widths, sorted(data.clips.fold.unique())):
@@ -223,12 +250,12 @@ def collect(
         if network_name == "narrow" and NARROW == profile.network:
             continue
         name = experiments.name_of(own)
-        path = explanations / name / "scores.csv.gz"
-        known = recorded and recorded / "explanations" / name / "scores.csv.gz"
-        if known and known.is_file():
-            path = known
+        path = explanations / name / table
+        known = recorded and recorded / "explanations" / name
+        if known and (known / "scores.csv.gz").is_file():
+            path = known / table
         elif own == profile:
             explain_fold(data, profile, runs, path.parent)
         if path.is_file():
             found.append(pd.read_csv(path).assign(network=network_name, fold=fold))
-    return pd.concat(found, ignore_index=True)
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()

@@ -9,7 +9,6 @@ from two_bands import FRONT_END, LOW, LouderBand, mask_of, small_network, tones
 
 from esc_lib.explain.checks import (
     STAGES,
-    every_dictionary,
     neighbours,
     randomisation,
     randomised,
@@ -59,14 +58,6 @@ def test_neighbours_of_a_choice_differ_from_it_in_one_thing():
         assert len(changed) == 1
     name = next(iter(options))
     assert name.startswith("blocks ") and f"exponent {choice.exponent:g}, floor" in name
-
-
-def test_every_dictionary_is_tried_alone(explainer):
-    found = every_dictionary(explainer.fitted, Choice())
-    assert list(found) == list(explainer.fitted)
-    alone = replace(Choice(), blocks=("conv_block4",), dictionary="optimum")
-    expected = explainer.components(alone)
-    assert torch.equal(found["conv_block4", "optimum"](explainer), expected)
 
 
 def test_rivals_are_tried_in_other_shapes_with_one_heat_map_for_all(explainer, monkeypatch):

@@ -262,3 +262,23 @@ def test_networks_are_collected_and_a_recorded_one_goes_before(data, tmp_path, m
     save(recorded / "explanations" / name(1) / "scores.csv.gz", 0.9)
     found = folds.collect(data, PROFILE, tmp_path, own, recorded)
     assert found.p.tolist() == [0.9, 0.2, 0.7, 0.4] and len(asked) == 1
+    save(own / name(2) / "rivals.csv", 0.5)
+    save(own / name(3) / "rivals.csv", 0.6)  # the recorded network of fold 3 has none
+    found = folds.collect(data, PROFILE, tmp_path, own, recorded, "rivals.csv")
+    assert found.p.tolist() == [0.5]
+
+
+def test_the_training_of_rivals_is_told(data, runs, tmp_path):
+    explain(data, runs, only=("L2I",))
+    told = pd.read_csv(runs.parent / "fold1" / "rivals.csv").set_index("method")
+    assert list(told.index) == ["L2I"] and 0 <= told.foretold["L2I"] <= 100
+    losses = pd.Series([4.0, 3.0, 2.0, 1.0, 0.5, 0.5, 0.5, 0.25])
+
+    class Rival:
+        history = pd.DataFrame({"validation_loss": losses})
+
+    class Asked:
+        learned = {"L-MAC": Rival()}
+
+    (row,) = folds.progress(Asked()).to_dict("records")
+    assert row == {"method": "L-MAC", "epochs": 8, "25%": 3, "50%": 1, "75%": 0.5, "100%": 0.25}
