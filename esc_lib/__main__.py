@@ -92,6 +92,22 @@ def _runs(options: argparse.Namespace, profiles: list[Profile]) -> None:
         print(run, flush=True)
 
 
+def hear(options: argparse.Namespace) -> None:
+    """Explain one sound file by a recorded network, in a page to listen to.
+
+    Raises
+    ------
+    ValueError, OSError
+        With one sentence if file, network or class cannot be had.
+    """
+    from esc_lib.explain import hear
+
+    page = Path(options.page or Path(options.sound).with_suffix(".html").name)
+    print(hear.hear(Path(options.sound), Path(options.model), page, options.target,
+                    method=options.method))  # fmt: skip
+    print(page)
+
+
 def keep(options: argparse.Namespace) -> None:
     """Put finished runs, narrow networks and measured tables into ``results/``, without pages."""
     from esc_lib.study.record import keep
@@ -216,6 +232,13 @@ def main(arguments: list[str] | None = None) -> int:
     _study_command(commands, portraits, "draw and judge the portraits of notebook 15")
     _study_command(commands, shortcuts, "take cues of their making out of test clips")
     _study_command(commands, keep, "put finished runs and measured tables into results/", False)
+    command = commands.add_parser("hear", help="explain a sound file: a page to listen to")
+    command.add_argument("sound", help="a file that libsndfile reads, as wav, flac, ogg or mp3")
+    command.add_argument("--model", default=str(ROOT / "results" / "esc10"), help="recorded study")
+    command.add_argument("--target", default="", help="class explained; default: the decision")
+    command.add_argument("--method", default="integrated gradients")
+    command.add_argument("--page", default="", help="default: the sound's name with .html")
+    command.set_defaults(run=hear)
     options = parser.parse_args(arguments)
     try:
         options.run(options)

@@ -9,3 +9,4 @@ from esc_lib.explain.heatmaps import gradcam
 from esc_lib.explain.judge import by_energy
 from esc_lib.explain.methods import EQUALISER, METHODS, OURS, cost, names_of
 from esc_lib.explain.scores import map_correlations
+from esc_lib.explain.sound_explainer import SoundExplainer

@@ -6,16 +6,13 @@ score as well as our mask, no hidden layer is needed for.
 """
 
 import torch
-from torch import nn
 
 from esc_lib.dictionaries.atoms import used
 from esc_lib.explain.components import Components
 from esc_lib.explain.explainer import Explainer, Layers
-from esc_lib.explain.masks import stretch
-from esc_lib.layers.hooks import pool_frames, record, reduce_frequency
+from esc_lib.explain.masks import in_random_places, sign_mask
+from esc_lib.layers.hooks import record, reduce_frequency
 from esc_lib.machine.hardware import autocast
-
-GRID = (8, 13)  # bands and frames of the random mask's noise, between which it is smooth
 
 
 def no_layer(explainer: Explainer) -> torch.Tensor:
@@ -73,22 +70,14 @@ def equaliser(explainer: Explainer, form: str = "smoothed") -> torch.Tensor:
 
 def signs(explainer: Explainer, relevance: torch.Tensor, form: str = "smoothed") -> torch.Tensor:
     """Return masks in the shape of ours of any signed relevance of bands, (clips, mel, frames)."""
-    choice, n_frames = explainer.choice, relevance.shape[2]
-    grids = {
+    n_frames, choice = relevance.shape[2], explainer.choice
+    frames = {
         "smoothed": [h.shape[2] for h, _ in explainer.layers.values()],
         "per bin": [n_frames],
         "static": [1],
     }[form]
-    if form == "smoothed":
-        weights = torch.exp(-torch.arange(-3.0, 4.0, device=relevance.device).square() / 2)
-        padded = nn.functional.pad(relevance.transpose(1, 2), (3, 3), mode="replicate")
-        smooth = padded.unfold(2, 7, 1) @ (weights / weights.sum())
-        relevance = smooth.transpose(1, 2)
-    total = 0
-    for n in grids:
-        pooled = relevance.mean(dim=2, keepdim=True) if n == 1 else pool_frames(relevance, n)
-        total = total + stretch((pooled > 0).float(), n_frames)
-    return (total / len(grids)).pow(choice.exponent).clamp_min(choice.floor)
+    shape = {"exponent": choice.exponent, "floor": choice.floor}
+    return sign_mask(relevance, frames, smooth=form == "smoothed", **shape)
 
 
 def constant(explainer: Explainer) -> torch.Tensor:
@@ -99,11 +88,7 @@ def constant(explainer: Explainer) -> torch.Tensor:
 
 def random_mask(explainer: Explainer) -> torch.Tensor:
     """Return smooth random masks that have the values of ours, in random places."""
-    mask, generator = explainer.components(), torch.Generator().manual_seed(0)
-    noise = torch.rand(len(mask), 1, *GRID, generator=generator).to(mask.device)
-    smooth = nn.functional.interpolate(noise, mask.shape[1:], mode="bicubic").flatten(1)
-    order = smooth.argsort(dim=1).argsort(dim=1)
-    return mask.flatten(1).sort(dim=1).values.gather(1, order).reshape(mask.shape)
+    return in_random_places(explainer.components())
 
 
 def random_atoms(explainer: Explainer) -> torch.Tensor:

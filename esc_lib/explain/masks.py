@@ -4,12 +4,16 @@ A component is what one atom adds to W H. Its mask is its share of the whole, so
 atoms sum to one, and so do the sounds that they cut out of a clip: they add up to the clip.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
 from esc_lib.explain.conditions import BATCH
-from esc_lib.layers.hooks import frames_per_step
+from esc_lib.layers.hooks import frames_per_step, pool_frames
 from esc_lib.sound.log_mel import LogMel
+
+NOISE_GRID = (8, 13)  # bands and frames of a random mask's noise, between which it is smooth
 
 
 def share(w: torch.Tensor, h: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
@@ -51,6 +55,34 @@ def lift(mel_basis: torch.Tensor) -> torch.Tensor:
     nearest = index[heard][distance.argmin(dim=1)]
     weights = mel_basis[:, nearest].T
     return weights / weights.sum(dim=1, keepdim=True)
+
+
+def sign_mask(
+    relevance: torch.Tensor, frames: Sequence[int], *, exponent: float = 0.7, floor: float = 0.4,
+    smooth: bool = True,
+) -> torch.Tensor:  # fmt: skip
+    """Keep where relevance, (batch, bands, frames), is positive, on several grids of frames.
+
+    The mean of the signs on all of them, smoothed over bands before if asked to, to a power below
+    one, and never under the floor: the gradient equaliser of a relevance that is a gradient.
+    """
+    n_frames, total = relevance.shape[2], 0
+    if smooth:
+        weights = torch.exp(-torch.arange(-3.0, 4.0, device=relevance.device).square() / 2)
+        padded = nn.functional.pad(relevance.transpose(1, 2), (3, 3), mode="replicate")
+        relevance = (padded.unfold(2, 7, 1) @ (weights / weights.sum())).transpose(1, 2)
+    for n in frames:
+        pooled = relevance.mean(dim=2, keepdim=True) if n == 1 else pool_frames(relevance, n)
+        total = total + stretch((pooled > 0).float(), n_frames)
+    return (total / len(frames)).pow(exponent).clamp_min(floor)
+
+
+def in_random_places(mask: torch.Tensor) -> torch.Tensor:
+    """Return smooth random masks that have each mask's own values, in random places."""
+    noise = torch.rand(len(mask), 1, *NOISE_GRID, generator=torch.Generator().manual_seed(0))
+    smooth = nn.functional.interpolate(noise.to(mask.device), mask.shape[1:], mode="bicubic")
+    order = smooth.flatten(1).argsort(dim=1).argsort(dim=1)
+    return mask.flatten(1).sort(dim=1).values.gather(1, order).reshape(mask.shape)
 
 
 def _reach(front_end: LogMel) -> int:

@@ -1,4 +1,4 @@
-"""Figures of notebook 08: what components say about a decision, and how explanations score."""
+"""Figures of explanations: what speaks for a decision, and how explanations score."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,15 +13,18 @@ from esc_lib.figures.style import (
     BESIDE,
     COLOURS,
     LINES,
+    MAGNITUDE_CMAP,
     MAP_CMAP,
     MARKERS,
     SIGNED_CMAP,
     duration_s,
     heat_map,
     mel_axis,
+    panels,
     plain,
     spectrogram,
 )
+from esc_lib.sound.grid import Grid
 
 
 def decision(
@@ -54,6 +57,36 @@ def decision(
     for ax in (verdict, spectra):
         ax.set_ylabel("atom")
         ax.set_yticks(np.arange(len(shown)) + 0.5, [str(k) for k in shown], fontsize=7)
+    return figure
+
+
+def relevance(
+    level_db: np.ndarray, maps: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray],
+    grid: Grid,
+) -> Figure:  # fmt: skip
+    """Show a sound, and by model what each band and frame says for its class, and the mask.
+
+    All are (bands, frames); relevance is signed, each map's colours reach to its own 99.9th
+    percentile.
+    """
+    figure, axes = panels(2 + 2 * len(maps), 2, 7, 1.6, 0.3, sharex=True, sharey=True)
+    extent = (0, level_db.shape[1] * grid.frame_s, 0, len(level_db))
+    top = float(level_db.max())
+    axes[1].set_axis_off()
+    images = [(axes[0], level_db, top - 60, top, MAGNITUDE_CMAP, "the sound", "dB")]
+    for (name, values), left, right in zip(maps.items(), axes[2::2], axes[3::2], strict=True):
+        limit = float(np.quantile(np.abs(values), 0.999)) or 1.0
+        images.append((left, values, -limit, limit, SIGNED_CMAP, f"{name}: relevance", ""))
+        images.append((right, masks[name], 0, 1, MAP_CMAP, f"{name}: mask", ""))
+    for ax, values, low, high, cmap, title, unit in images:
+        image = heat_map(ax, values, extent=extent, vmin=low, vmax=high, cmap=cmap)
+        figure.colorbar(image, ax=ax, label=unit)
+        ax.set_title(title, fontsize=9)
+        mel_axis(ax, grid, "y")
+        ax.set_ylabel("")
+    figure.supylabel("frequency (Hz)", fontsize=9)
+    for ax in axes[-2:]:
+        ax.set_xlabel("time (s)")
     return figure
 
 

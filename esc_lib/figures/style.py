@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from esc_lib.config import FrontEnd
+from esc_lib.sound.grid import Grid
 from esc_lib.sound.log_mel import mel_frequencies_hz
 
 MAGNITUDE_CMAP = "magma"
@@ -95,18 +96,24 @@ def duration_s(settings: FrontEnd) -> float:
     return settings.n_frames * settings.frame_s
 
 
-def mel_ticks(settings: FrontEnd) -> tuple[np.ndarray, list[str]]:
-    """Return where round frequencies lie on an axis that counts mel bands, and their names in Hz.
+def centres_hz(settings: FrontEnd | Grid) -> np.ndarray:
+    """Return the centre frequency of each band in Hz."""
+    of_grid = isinstance(settings, Grid)
+    return settings.centres_hz if of_grid else mel_frequencies_hz(settings).numpy()
+
+
+def mel_ticks(settings: FrontEnd | Grid) -> tuple[np.ndarray, list[str]]:
+    """Return where round frequencies lie on an axis that counts bands, and their names in Hz.
 
     Band k spans k to k + 1: its centre frequency stands in the middle.
     """
-    centres = mel_frequencies_hz(settings).numpy()
+    centres = centres_hz(settings)
     ticks = [hz for hz in TICKS_HZ if centres[0] <= hz <= centres[-1]]
     places = np.interp(ticks, centres, np.arange(len(centres)) + 0.5)
     return places, [f"{hz / 1000:g}k" if hz >= 1000 else str(hz) for hz in ticks]
 
 
-def mel_axis(ax: Axes, settings: FrontEnd, which: str) -> None:
+def mel_axis(ax: Axes, settings: FrontEnd | Grid, which: str) -> None:
     """Label an axis, "x" or "y", that counts mel bands from 0 with frequencies in Hz."""
     places, names = mel_ticks(settings)
     ax.set(**{f"{which}label": "frequency (Hz)"})

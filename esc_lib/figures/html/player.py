@@ -13,8 +13,9 @@ from PIL import Image
 
 from esc_lib.config import FrontEnd
 from esc_lib.figures.html.page import element, ogg, png
-from esc_lib.figures.style import MAGNITUDE_CMAP, mel_ticks, plain
+from esc_lib.figures.style import MAGNITUDE_CMAP, centres_hz, mel_ticks, plain
 from esc_lib.sound.audio import level_matched
+from esc_lib.sound.grid import Grid
 from esc_lib.sound.log_mel import LogMel
 
 N_COLOURS = 256
@@ -48,7 +49,7 @@ def captioned(sounds: Sequence[Sound], sr: int, licence: str) -> HTML:
 
 def pictured(
     rows: Sequence[Sequence[Sound]],
-    settings: FrontEnd,
+    settings: FrontEnd | Grid,
     licence: str,
     *,
     limits: tuple[float, float],
@@ -121,6 +122,25 @@ def of_parts(
     return list(zip(*columns, strict=True))
 
 
+def on_grid(
+    grid: Grid, parts: Sequence[torch.Tensor], titles: Sequence[str], headings: Sequence[str],
+    licence: str = "as given",
+) -> HTML:  # fmt: skip
+    """Return players of sounds and their parts, (batch, samples) each, over their spectrograms.
+
+    Pictures are in dB below the first part's peak, so that their colours compare.
+    """
+    levels = [20 * grid.magnitude(part).clamp_min(1e-10).log10() for part in parts]
+    peak = levels[0].amax(dim=(1, 2), keepdim=True)
+    whole = torch.full((len(titles),), parts[0].shape[1])
+    columns = [
+        _of_batch(part, whole, level - peak, titles)
+        for part, level in zip(parts, levels, strict=True)
+    ]
+    rows = list(zip(*columns, strict=True))
+    return pictured(rows, grid, licence, limits=(-60, 0), headings=headings)
+
+
 def _of_batch(waveforms, n_valid, pictures, titles: Sequence[str]) -> list[Sound]:
     """Return the sounds of a batch of tensors, each as long as its clip."""
     arrays = (tensor.cpu().numpy() for tensor in (waveforms, n_valid, pictures))
@@ -150,7 +170,7 @@ def _check(rows, settings, limits, headings) -> None:
     sounds = [sound for row in rows for sound in row]
     if bare := [sound.title for sound in sounds if sound.image is None]:
         refuse(f"{bare[0]!r} has no image; give one, or show it with captioned")
-    expected = (settings.n_mels, rows[0][0].image.shape[-1])
+    expected = (len(centres_hz(settings)), rows[0][0].image.shape[-1])
     longest = expected[1] * settings.hop_length + settings.n_fft
     for sound in sounds:
         title, shape, n_samples = sound.title, sound.image.shape, np.shape(sound.waveform)
@@ -167,7 +187,7 @@ def _check(rows, settings, limits, headings) -> None:
             refuse(f"waveform of {title!r} holds NaN or infinity; replace it before playing")
 
 
-def _cell(sound: Sound, heading: str, settings: FrontEnd, limits: tuple[float, float]) -> str:
+def _cell(sound: Sound, heading: str, settings: FrontEnd | Grid, limits) -> str:
     """Return the markup of one sound: heading, title, picture with axes, and a bar of controls."""
     n_mels, n_frames = sound.image.shape
     picture_s, sound_s = n_frames * settings.frame_s, len(sound.waveform) / settings.sr
