@@ -242,6 +242,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         options.run(options)
+    except ModuleNotFoundError as error:
+        extras = "study, deploy, cluster or notebooks"
+        print(f"{error.name} is not installed; it comes with an extra of esc-lib: {extras}.",
+              file=sys.stderr)  # fmt: skip
+        return 1
     except (ValueError, OSError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 1

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import scipy.fft
-import scipy.signal
 import scipy.special
 
 LINE_WIDTH = 0.004  # standard deviation of a partial's wander, relative to its frequency
@@ -200,11 +199,13 @@ def render_background(n_samples, sr, tilt_db, rng):
 
 def _hits(n, sr, onsets_s, heights, decay_s):
     """Return a sum of strokes with a 2 ms attack and an exponential decay, (n,)."""
+    from scipy.signal import lfilter  # takes a while to import
+
     pulses = np.zeros(n)
     np.add.at(pulses, np.minimum((np.asarray(onsets_s) * sr).astype(int), n - 1), heights)
-    pulses = scipy.signal.lfilter([1.0], [1.0, -np.exp(-1 / (decay_s * sr))], pulses)
+    pulses = lfilter([1.0], [1.0, -np.exp(-1 / (decay_s * sr))], pulses)
     attack = max(1, int(0.002 * sr))
-    return scipy.signal.lfilter(np.full(attack, 1 / attack), [1.0], pulses)
+    return lfilter(np.full(attack, 1 / attack), [1.0], pulses)
 
 
 def envelope(kind, n, sr, rate, rng):

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 COMPARED = ("source_grouped", "random_clips")
 PROTOCOLS = (*COMPARED, "whole_fold", "no_validation", "no_test")
@@ -52,6 +51,8 @@ def split(
     and validation, except under "random_clips"; one that straddles the validation fold of
     "whole_fold" leaves training.
     """
+    from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+
     folds = sorted(clips.fold.unique().tolist())
     if test_fold not in folds:
         raise ValueError(

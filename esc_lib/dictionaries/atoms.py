@@ -10,8 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import linear_sum_assignment
-from sklearn.preprocessing import normalize
 
 from esc_lib.data.demo_sources import source_spectra
 from esc_lib.sound.log_mel import LogMel, mel_frequencies_hz
@@ -211,6 +209,8 @@ def source_templates(front_end: LogMel) -> pd.DataFrame:
     >>> source_templates(LogMel(get_profile("demo").front_end)).shape
     (64, 12)
     """
+    from sklearn.preprocessing import normalize  # takes a while to import
+
     settings = front_end.settings
     bins_hz = np.fft.rfftfreq(settings.n_fft, 1 / settings.sr)
     spectra = source_spectra(bins_hz, resolution_hz=0.6 * settings.sr / settings.win_length)
@@ -234,6 +234,9 @@ def match(w: np.ndarray, templates: pd.DataFrame) -> pd.DataFrame:
     ----------
     kuhn1955hungarian; SciPy solves it by crouse2016implementing.
     """
+    from scipy.optimize import linear_sum_assignment
+    from sklearn.preprocessing import normalize
+
     if len(w) != len(templates):
         raise ValueError(
             f"match: w has {len(w)} bands and templates {len(templates)}; "

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 
 from esc_lib.dictionaries.statistics import Statistics
 
@@ -17,6 +16,8 @@ def solve_exact(statistics: Statistics) -> torch.Tensor:
     ----------
     lawson1974solving, as SciPy's nnls.
     """
+    from scipy.optimize import nnls  # takes a while to import
+
     power, basis = torch.linalg.eigh(statistics.gram)
     root = power.clamp_min(0).sqrt()
     there = power > 1e-12 * power[-1]  # the rest is rounding, where rows of H depend on each other

@@ -11,7 +11,6 @@ guo2017calibration, naeini2015obtaining, brier1950verification, broecker2007incr
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
 from esc_lib.evaluation.intervals import accuracy_interval, mean_interval
@@ -118,6 +117,8 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     ----------
     guo2017calibration
     """
+    from scipy.optimize import minimize_scalar
+
 
     def loss(log_temperature: float) -> float:
         scaled = tempered(probabilities, np.exp(log_temperature))

@@ -10,7 +10,6 @@ from string import ascii_uppercase
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import auc, confusion_matrix, precision_recall_fscore_support, roc_curve
 
 from esc_lib.evaluation.intervals import accuracy_interval
 
@@ -20,6 +19,8 @@ WORST = 0.1  # share of the recordings whose errors are counted together
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
     """Return counts, shape (true class, predicted class)."""
+    from sklearn.metrics import confusion_matrix
+
     return confusion_matrix(labels, predicted, labels=np.arange(n_classes))
 
 
@@ -66,6 +67,8 @@ def per_class(labels: np.ndarray, predicted: np.ndarray, names: list[str]) -> pd
     A class that is never predicted has precision 0. "recall low" and "recall high" are the Wilson
     interval over clips (95 %), which takes clips for independent; without clips it is [0, 1].
     """
+    from sklearn.metrics import precision_recall_fscore_support
+
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, predicted, labels=np.arange(len(names)), zero_division=0
     )
@@ -101,6 +104,8 @@ def roc(
     draws : those without a clip of the class, or without one of the rest, are left out.
     label : None pools the decisions of all classes (micro-average).
     """
+    from sklearn.metrics import auc, roc_curve
+
     n_classes = probabilities.shape[1]
     hits = np.eye(n_classes, dtype=bool)[labels]
     if label is None:

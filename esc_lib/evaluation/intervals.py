@@ -5,7 +5,7 @@ Everywhere `sources`, shape (clips,), names the source recording of each clip.
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtri
 
 
 def accuracy_interval(n_correct: float, n: float, level: float = 0.95) -> tuple[float, float]:
@@ -15,7 +15,7 @@ def accuracy_interval(n_correct: float, n: float, level: float = 0.95) -> tuple[
     ----------
     wilson1927probable
     """
-    z = norm.ppf(0.5 + level / 2)
+    z = ndtri(0.5 + level / 2)
     share = n_correct / n
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     margin = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))

@@ -15,16 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from captum.attr import (
-    DeepLift,
-    IntegratedGradients,
-    LayerGradCam,
-    NoiseTunnel,
-    Occlusion,
-    Saliency,
-)
-from sklearn.decomposition import NMF
-from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from esc_lib.explain.conditions import BATCH
@@ -111,6 +101,8 @@ def gradcam(
     ValueError
         If the model has no layer of that name.
     """
+    from captum.attr import LayerGradCam  # takes a while to import
+
     modules = dict(model.named_modules())
     if layer not in modules:
         children = ", ".join(name for name, _ in model.named_children())
@@ -123,11 +115,15 @@ def gradcam(
 
 def saliency(model: nn.Module, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Return the size of the class logit's gradient."""
+    from captum.attr import Saliency  # takes a while to import
+
     return _by_batches(Saliency(_FastPrecision(model)).attribute, features, targets)
 
 
 def smoothgrad(model: nn.Module, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Return the mean saliency over noisy copies of each clip."""
+    from captum.attr import NoiseTunnel, Saliency  # takes a while to import
+
     attribute = NoiseTunnel(Saliency(_FastPrecision(model))).attribute
     options = {"nt_type": "smoothgrad", "nt_samples": SAMPLES, "nt_samples_batch_size": 1}
     with torch.random.fork_rng([features.device] if features.is_cuda else []):
@@ -154,6 +150,8 @@ def signed_integrated_gradients(
 
 def _integrate(model: nn.Module, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Integrate gradients from each clip's quietest value: silence, as the network sees it."""
+    from captum.attr import IntegratedGradients  # takes a while to import
+
     method = IntegratedGradients(model)
 
     def attribute(some, target):
@@ -173,6 +171,9 @@ def feature_factorization(
     Plain NMF of the clips' activation maps, every position a sample. A concept counts in a clip
     with the class logit's gradient along its channels, if that is positive.
     """
+    from sklearn.decomposition import NMF  # takes a while to import
+    from sklearn.exceptions import ConvergenceWarning
+
     found = list(maps_and_gradients(model, (layer,), features, targets, of_target))
     maps, gradient = (torch.cat([one[layer][i] for one in found]) for i in (0, 1))
     positions = maps.permute(0, 2, 3, 1)
@@ -189,6 +190,8 @@ def feature_factorization(
 
 def _occluded(model: nn.Module, features: torch.Tensor, targets: torch.Tensor, window):
     """Return the fall of the log-odds while one window after the other is silent."""
+    from captum.attr import Occlusion  # takes a while to import
+
     method, shape = Occlusion(_LogOdds(model)), (1, *window)
 
     def attribute(some, target):
@@ -257,6 +260,8 @@ def deep_lift(model: nn.Module, features: torch.Tensor, targets: torch.Tensor) -
     ValueError
         If the model is no SE-CNN: there is no chain of others.
     """
+    from captum.attr import DeepLift  # takes a while to import
+
     if not isinstance(model, SECNN):
         raise ValueError(
             f"deep_lift: model is a {type(model).__name__}, which is no chain of modules; explain "

@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.decomposition import MiniBatchNMF
 from torch import nn
 
 from esc_lib.data.clips import Data
@@ -61,6 +60,8 @@ def spectra(front_end: LogMel, waveforms: torch.Tensor, gain: float) -> torch.Te
 
 def learn_dictionary(front_end: LogMel, data: Data, settings: Settings) -> torch.Tensor:
     """Return W, (mel, atoms), >= 0, columns of length 1: sparse NMF of the training clips."""
+    from sklearn.decomposition import MiniBatchNMF  # takes a while to import
+
     device = front_end.mel_basis.device
     samples = [
         spectra(front_end, data.batch(rows, device)[0], settings.gain).transpose(1, 2).flatten(0, 1)

@@ -17,8 +17,6 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.special import logit
-from scipy.stats import rankdata
-from sklearn.metrics import average_precision_score
 
 from esc_lib.evaluation.intervals import mean_interval, source_draws
 from esc_lib.explain.second_judges import CLIP
@@ -39,6 +37,8 @@ def average_precision(
 
     All are (clips, mel, frames), the latter two bool; NaN where no point is wanted.
     """
+    from sklearn.metrics import average_precision_score  # takes a while to import
+
     found = []
     for one, right, inside in zip(maps.cpu(), wanted.cpu(), heard.cpu(), strict=True):
         truth = right[inside].numpy()
@@ -110,6 +110,8 @@ def similarity(one: torch.Tensor, other: torch.Tensor) -> np.ndarray:
     ----------
     adebayo2018sanity (Spearman's correlation of explanations before and after randomisation).
     """
+    from scipy.stats import rankdata  # takes a while to import
+
     ranks = (rankdata(maps.flatten(1).cpu().numpy(), axis=1) for maps in (one, other))
     return np.nan_to_num(map_correlations(*ranks))
 

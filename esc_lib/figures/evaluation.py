@@ -3,7 +3,6 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from esc_lib.evaluation.decisions import GRID, Roc
@@ -36,6 +35,8 @@ def confusion(counts: np.ndarray, names: list[str], pairs: pd.DataFrame) -> Figu
 
     Cells of ``decisions.confused_pairs`` carry the letter that names them in the list beside it.
     """
+    import seaborn as sns
+
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     few, plain_names = len(names) <= 12, [plain(name) for name in names]
     side = 3.2 + 0.13 * len(names)

@@ -14,11 +14,6 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 import torch
-from scipy.linalg import orthogonal_procrustes
-from sklearn.manifold import TSNE, trustworthiness
-from sklearn.metrics import pairwise_distances_argmin_min
-from sklearn.metrics.pairwise import cosine_similarity
-from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from esc_lib.data.clips import Data
@@ -75,6 +70,8 @@ def neighbours_right(
     ------
     ValueError : a clip has fewer than `k` others that may vote.
     """
+    from sklearn.metrics.pairwise import cosine_similarity
+
     _, source = np.unique(sources, return_inverse=True)
     same = source[:, None] == source
     if len(same) - same.sum(axis=1).max() < k:
@@ -100,6 +97,8 @@ def nearest(queries: np.ndarray, bank: np.ndarray) -> tuple[np.ndarray, np.ndarr
     ------
     ValueError : the bank has no rows, or rows of another length.
     """
+    from sklearn.metrics import pairwise_distances_argmin_min
+
     if not len(bank) or bank.shape[1:] != queries.shape[1:]:
         raise ValueError(
             f"nearest: a bank of shape {bank.shape} for queries of shape {queries.shape}; "
@@ -178,6 +177,9 @@ def lay_out(embedding: np.ndarray, method: str) -> np.ndarray:
     ------
     ValueError : the method is unknown.
     """
+    from sklearn.manifold import TSNE
+    from sklearn.neighbors import NearestNeighbors
+
     n = len(embedding)
     if method == "t-SNE":
         with threadpool_limits(1):  # sums over several threads have no fixed order
@@ -207,6 +209,8 @@ def all_maps(embeddings: Mapping[str, np.ndarray]) -> dict[str, dict]:
     Directions in such a map mean nothing: each is turned or mirrored to lie as the last layer's
     t-SNE map does, so that clips keep their place where they can.
     """
+    from scipy.linalg import orthogonal_procrustes
+
     last = None
     maps: dict[str, dict] = {method: {} for method in METHODS}
     for method in METHODS:
@@ -233,6 +237,8 @@ def measure(
         each method's map, in [0, 1], higher is better: 1 where neighbours in the map were
         neighbours in the layer.
     """
+    from sklearn.manifold import trustworthiness
+
     draws = source_draws(sources)
     rows = {}
     for name, embedding in embeddings.items():

@@ -11,14 +11,17 @@ import os
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from tqdm import tqdm
 
 from esc_lib.machine.files import write_atomically
 from esc_lib.machine.hardware import best_precision, keep_freed_memory
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 SAVE_INTERVAL_S = 60.0  # a run that is killed loses at most about this much work
 
@@ -58,6 +61,8 @@ def make_fabric(precision: str | None = None) -> Fabric:
 
     Under ``fabric run`` the devices, machines and strategy are those of its command line.
     """
+    from lightning_fabric import Fabric  # takes a while to import
+
     precision = precision or best_precision()
     if os.environ.get("LT_CLI_USED"):
         return Fabric(precision=precision)
