@@ -109,11 +109,14 @@ def hear(options: argparse.Namespace) -> None:
 
 
 def keep(options: argparse.Namespace) -> None:
-    """Put finished runs, narrow networks and measured tables into ``results/``, without pages."""
-    from esc_lib.study.record import keep
+    """Put finished runs, narrow networks, tables and some executed pages into ``results/``."""
+    from esc_lib.study import record
 
-    target = ROOT / "results" / options.profile
-    keep(_artifacts(options), target, earlier=target)
+    artifacts, target = _artifacts(options), ROOT / "results" / options.profile
+    record.keep(artifacts, target, earlier=target)
+    pages = [artifacts.parent / "notebooks" / f"{name}.ipynb" for name in options.pages]
+    record.keep_pages(artifacts, pages, target)
+    record.check_sizes(target)
     print(target)
 
 
@@ -231,7 +234,8 @@ def main(arguments: list[str] | None = None) -> int:
     _study_command(commands, probe, "measure hidden layers as notebook 14 does")
     _study_command(commands, portraits, "draw and judge the portraits of notebook 15")
     _study_command(commands, shortcuts, "take cues of their making out of test clips")
-    _study_command(commands, keep, "put finished runs and measured tables into results/", False)
+    command = _study_command(commands, keep, "put finished runs and tables into results/", False)
+    command.add_argument("--pages", nargs="+", default=[], help="executed, as 17_planted_cue")
     command = commands.add_parser("hear", help="explain a sound file: a page to listen to")
     command.add_argument("sound", help="a file that libsndfile reads, as wav, flac, ogg or mp3")
     command.add_argument("--model", default=str(ROOT / "results" / "esc10"), help="recorded study")

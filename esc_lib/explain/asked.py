@@ -61,7 +61,9 @@ class Asked:
         out = out.float()
         values = out.detach()
         if not values.isfinite().all():
-            raise ValueError("the model returned values that are not finite; it has to bear silence, too.")
+            raise ValueError(
+                "the model returned values that are not finite; it has to bear silence, too."
+            )
         shares = bool((values >= 0).all() and (values <= 1 + 1e-4).all())
         whole = shares and bool(((values.sum(dim=1) - 1).abs() < 1e-3).all())
         if self.output == "logits" and whole:

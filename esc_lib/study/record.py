@@ -13,12 +13,12 @@ import nbformat
 import numpy as np
 from PIL import Image
 
-from esc_lib.config import NARROW, Profile, get_profile, restore, variant
+from esc_lib.config import NARROW, Profile, get_profile, variant
 from esc_lib.data.clips import open_data
 from esc_lib.machine.files import begin_folder, put_in_place, save_json
 from esc_lib.study.chapter import find
 from esc_lib.training import checkpoint
-from esc_lib.training.runs import record_of, settings_of
+from esc_lib.training.runs import profile_of, record_of, settings_of
 
 # folders of tables by network
 MEASURED = ("explanations", "planted", "portraits", "probing", "shortcuts")
@@ -46,13 +46,7 @@ def record(profile: str, artifacts: Path, notebooks: list[Path], target: Path) -
         If a file is larger than a light repository can carry.
     """
     scratch = begin_folder(target)
-    (scratch / "notebooks").mkdir()
-    metrics = {}
-    for path in notebooks:
-        notebook = with_light_figures(without_machine(path))
-        nbformat.write(notebook, scratch / "notebooks" / path.name)
-        metrics |= json.loads((find(artifacts, path.stem) / "metrics.json").read_text())
-    save_json(scratch / "metrics.json", metrics)
+    keep_pages(artifacts, notebooks, scratch)
     trained = find(artifacts, "03_training")
     shutil.copy2(trained / "run.json", scratch / "run.json")
     keep(artifacts, scratch, earlier=target)
@@ -64,6 +58,20 @@ def record(profile: str, artifacts: Path, notebooks: list[Path], target: Path) -
         shutil.rmtree(scratch)
         raise
     put_in_place(scratch, target)
+
+
+def keep_pages(artifacts: Path, notebooks: list[Path], target: Path) -> None:
+    """Put executed notebooks and their numbers into a record; other pages' stay."""
+    (target / "notebooks").mkdir(exist_ok=True)
+    file = target / "metrics.json"
+    metrics = json.loads(file.read_text()) if file.is_file() else {}
+    for path in notebooks:
+        notebook = with_light_figures(without_machine(path))
+        own = json.loads((find(artifacts, path.stem) / "metrics.json").read_text())
+        kept = {name: row for name, row in metrics.items() if row["notebook"] != path.stem}
+        metrics = kept | own
+        nbformat.write(notebook, target / "notebooks" / path.name)
+    save_json(file, metrics)
 
 
 def keep(artifacts: Path, target: Path, earlier: Path) -> None:
@@ -79,7 +87,7 @@ def keep(artifacts: Path, target: Path, earlier: Path) -> None:
         folder = target / "runs" / run.name
         for name in RUN_FILES:
             _copy(run / name, folder / name)
-        settings = restore(Profile, record_of(run)["profile"])
+        settings = profile_of(run)
         if (run / WEIGHTS).is_file() and run != folder and keeps_weights(settings):
             _halve(run / WEIGHTS, folder / WEIGHTS, settings, names)
     for place, table in measured_tables(artifacts, earlier).items():

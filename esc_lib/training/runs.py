@@ -61,11 +61,8 @@ def find_recorded(profile: Profile, recorded: Path, checksum: str = "") -> Path 
     checksum : of the sound, as ``provenance.checksum_of``, if the run has to be of it.
     """
     for path in sorted(recorded.glob("runs/*/run.json")):
-        record = record_of(path.parent)
-        same_clips = checksum in ("", record["waveforms_sha256"])
-        saved = {name: record["profile"][name] for name in DECIDING if name in record["profile"]}
-        saved |= dict.fromkeys(("name", "dataset_label", "licence"), "")
-        if same_clips and settings_of(restore(Profile, saved)) == settings_of(profile):
+        same_clips = checksum in ("", record_of(path.parent)["waveforms_sha256"])
+        if same_clips and settings_of(profile_of(path.parent)) == settings_of(profile):
             return path.parent
     return None
 
@@ -162,6 +159,13 @@ def adopt(recorded: str | Path, data: Data, profile: Profile, runs: Path) -> Pat
 def record_of(run: Path) -> dict:
     """Return what is known about a finished run: settings, versions, hardware, time."""
     return json.loads((run / "run.json").read_text(encoding="utf-8"))
+
+
+def profile_of(run: Path) -> Profile:
+    """Return the profile of a finished run, as far as it decides the run."""
+    saved = record_of(run)["profile"]
+    known = {name: saved[name] for name in ("name", *DECIDING) if name in saved}
+    return restore(Profile, dict.fromkeys(("name", "dataset_label", "licence"), "") | known)
 
 
 def split_for(data: Data, profile: Profile) -> Data:

@@ -393,6 +393,19 @@ def test_a_record_keeps_the_runs_it_started_from(tmp_path):
     assert record.finished_runs(tmp_path / "own", tmp_path / "nothing")[0].name == "adopted here"
 
 
+def test_single_pages_are_kept_and_the_numbers_of_others_stay(tmp_path):
+    def write(path, **values):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+
+    write(tmp_path / "record" / "metrics.json", old={"notebook": "17_x"}, kept={"notebook": "16_y"})
+    write(tmp_path / "artifacts" / "17_x" / "metrics.json", new={"notebook": "17_x"})
+    nbformat.write(nbformat.v4.new_notebook(), tmp_path / "17_x.ipynb")
+    record.keep_pages(tmp_path / "artifacts", [tmp_path / "17_x.ipynb"], tmp_path / "record")
+    assert list(json.loads((tmp_path / "record" / "metrics.json").read_text())) == ["kept", "new"]
+    assert (tmp_path / "record" / "notebooks" / "17_x.ipynb").is_file()
+
+
 def test_a_record_keeps_the_tables_it_started_from(tmp_path):
     one, two = "explanations/fold1/scores.csv.gz", "explanations/fold2/scores.csv.gz"
     other = "shortcuts/fold1.csv"
