@@ -202,7 +202,7 @@ def sentence(clips: pd.DataFrame, hits: pd.DataFrame) -> str:
         for name in (OURS, EQUALISER, "Grad-CAM")
     )
     return (
-        f"{known}; the highest point of *{best}*, chosen on validation clips, lies on it in "
+        f"{known}; the highest point of {best}, chosen on validation clips, lies on it in "
         f"{hit.value:.0f} % ({hit.low:.0f} to {hit.high:.0f} %) of those, on an equally loud decoy "
         f"in {decoy.value:.0f} %; that of {others}"
     )

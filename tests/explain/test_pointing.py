@@ -98,7 +98,7 @@ def test_the_method_is_chosen_on_validation_clips_and_quoted_on_test_clips():
     clips = pd.DataFrame({"part": "test", "src_file": range(10), "turned": [True] * 9 + [False]})
     says = pointing.sentence(clips, hits)
     assert pointing.chosen(hits) == "Grad-CAM"
-    assert "turns 90 % of 10 test clips" in says and "*Grad-CAM*, chosen on validation" in says
+    assert "turns 90 % of 10 test clips" in says and "of Grad-CAM, chosen on validation" in says
     assert "lies on it in 0 % (0 to" in says and "components in 100 %" in says
     clips.loc[:2, "turned"] = False
     assert pointing.sentence(clips, hits).endswith("no test")
