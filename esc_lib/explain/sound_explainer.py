@@ -15,7 +15,8 @@ from esc_lib.explain.heatmaps import Shape
 from esc_lib.explain.masks import sign_mask
 from esc_lib.sound.grid import Grid
 
-METHODS = ("integrated gradients", "gradient", "gradient equaliser", "dictionary", "occlusion")
+DEFAULT = "integrated gradients"  # points to what a decision stands on, see notebook 17
+Maps = tuple[torch.Tensor, torch.Tensor]  # relevance and mask, both (batch, bands, frames)
 
 
 class SoundExplainer:
@@ -74,7 +75,7 @@ class SoundExplainer:
 
     def attribute(
         self, waves, target: int | list[int] | None = None, *, sr: int | None = None,
-        method: str = METHODS[0], budget_s: float = 60.0,
+        method: str = DEFAULT, budget_s: float = 60.0,
     ) -> Explanation:  # fmt: skip
         """Explain why sounds are given a class.
 
@@ -96,8 +97,6 @@ class SoundExplainer:
         """
         if method not in METHODS:
             raise ValueError(f"attribute: method={method!r}; choose one of {', '.join(METHODS)}.")
-        if method == "dictionary" and self.dictionary is None:
-            raise ValueError("attribute: method='dictionary' needs fit(waves, layer=...) first.")
         waves = self._taken(waves, sr)
         given = self.listen(waves)
         targets = self._targets(target, given)
@@ -105,7 +104,7 @@ class SoundExplainer:
         for piece in pieces:
             for some, its in zip(piece.split(size), targets.split(size), strict=True):
                 share = budget_s * len(some) / (len(waves) * len(pieces))
-                parts.append(self._explain(some, its, method, share))
+                parts.append(METHODS[method](self, some, its, share))
         relevance, mask = (self._joined(each, waves) for each in zip(*parts, strict=True))
         own = self.asked, self.listen, self.names, self.dictionary
         return Explanation(*own, waves, targets, given, method, relevance, mask)
@@ -116,25 +115,6 @@ class SoundExplainer:
         course = found.relevance.abs().sum(dim=1, keepdim=True)
         wide = torch.nn.functional.interpolate(course, found.waves.shape[1], mode="linear")
         return wide[:, 0].cpu().numpy().reshape(np.shape(inputs))
-
-    def _explain(self, waves, targets, method, budget_s) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return relevance and mask, both (batch, bands, frames)."""
-        asked = self.asked
-        if method == "occlusion":
-            relevance = occlusion(asked, waves, targets, budget_s)
-        elif method == "integrated gradients":
-            relevance = integrated_gradients(asked, waves, targets)
-        else:
-            relevance = gradient(asked, waves, targets)
-        n_frames = relevance.shape[2]
-        if method == "gradient equaliser":
-            return relevance, sign_mask(relevance, halvings(n_frames))
-        if method == "dictionary":
-            h, by_atom = any_layer.explain(asked, waves, targets, relevance, self.dictionary)
-            mask = any_layer.mask(self.dictionary, h, (by_atom > 0).float(), n_frames)
-            mask = mask.pow(Choice.exponent).clamp_min(Choice.floor)
-            return any_layer.relevance_map(self.dictionary, h, by_atom, n_frames), mask
-        return relevance, Shape().mask(relevance.clamp_min(0))
 
     def _taken(self, waves, sr: int | None) -> torch.Tensor:
         """Return waves as the model takes them, (batch, samples), on its device."""
@@ -203,6 +183,40 @@ class SoundExplainer:
                 f"of {len(given)} sounds."
             )
         return targets.long()
+
+
+# --------------------------------------------------- how: of an explainer, waves, targets, seconds
+
+
+def _mapped(relevance: torch.Tensor) -> Maps:
+    """Make a mask of what speaks for the class, as of the study's rivals."""
+    return relevance, Shape().mask(relevance.clamp_min(0))
+
+
+def _equaliser(explainer: SoundExplainer, waves, targets, _budget_s) -> Maps:
+    relevance = gradient(explainer.asked, waves, targets)
+    return relevance, sign_mask(relevance, halvings(relevance.shape[2]))
+
+
+def _by_atoms(explainer: SoundExplainer, waves, targets, _budget_s) -> Maps:
+    """Keep the atoms that speak for the class, as the study's components."""
+    if (dictionary := explainer.dictionary) is None:
+        raise ValueError("attribute: method='dictionary' needs fit(waves, layer=...) first.")
+    slope = gradient(explainer.asked, waves, targets)
+    h, by_atom = any_layer.explain(explainer.asked, waves, targets, slope, dictionary)
+    n_frames = slope.shape[2]
+    mask = any_layer.mask(dictionary, h, (by_atom > 0).float(), n_frames)
+    mask = mask.pow(Choice.exponent).clamp_min(Choice.floor)
+    return any_layer.relevance_map(dictionary, h, by_atom, n_frames), mask
+
+
+METHODS: dict[str, Callable[..., Maps]] = {
+    "integrated gradients": lambda one, *its: _mapped(integrated_gradients(one.asked, *its[:2])),
+    "gradient": lambda one, *its: _mapped(gradient(one.asked, *its[:2])),
+    "gradient equaliser": _equaliser,
+    "dictionary": _by_atoms,
+    "occlusion": lambda one, *its: _mapped(occlusion(one.asked, *its)),
+}
 
 
 def halvings(n_frames: int, times: int = 5) -> list[int]:
