@@ -11,6 +11,7 @@ HRIR ?=
 SPOKEN ?=
 WRITTEN ?=
 SUB_URMP ?=
+LISTENERS ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
@@ -18,7 +19,7 @@ STAMP := .venv/.setup-done
 # idle threads sleep instead of spinning, which stalls a machine that others use too
 export OMP_WAIT_POLICY := PASSIVE
 # dodo.py reads these
-export PROFILE DATA EPOCHS START JOBS HRIR SPOKEN WRITTEN SUB_URMP
+export PROFILE DATA EPOCHS START JOBS HRIR SPOKEN WRITTEN SUB_URMP LISTENERS
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -50,6 +51,7 @@ book: override HRIR :=
 book: override SPOKEN :=
 book: override WRITTEN :=
 book: override SUB_URMP :=
+book: override LISTENERS :=
 book: study ## all notebooks on the generated clips, and the book: build/demo/html/index.html
 
 study: $(STAMP) ## the same for PROFILE, with your own DATA and number of EPOCHS

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from esc_lib.evaluation.decisions import GRID, Roc
 from esc_lib.figures import rows
-from esc_lib.figures.style import BESIDE, COLOURS, LINES, panels, plain
+from esc_lib.figures.style import BESIDE, COLOURS, LINES, MARKERS, panels, plain
 
 
 def weights(trained: dict[str, np.ndarray], initial: dict[str, np.ndarray]) -> Figure:
@@ -106,6 +106,22 @@ def per_class(scores: pd.DataFrame) -> Figure:
     ax.set(xlabel="score", xlim=(-0.02, 1.02))
     ax.grid(axis="x", alpha=0.3)
     ax.legend(**BESIDE)
+    return figure
+
+
+def two_in_classes(table: pd.DataFrame, first: str, second: str) -> Figure:
+    """Show two accuracies per class with intervals, as ``listeners.by_class`` returns them."""
+    figure, ax = plt.subplots(figsize=(7, 0.9 + 0.24 * len(table)))
+    places = rows.name(ax, list(table.index), fontsize=8 if len(table) < 20 else 7)
+    for key, label, offset, mark, colour in (
+        ("people", first, 0.15, MARKERS[0], COLOURS[0]),
+        ("network", second, -0.15, MARKERS[1], COLOURS[1]),
+    ):
+        rows.draw(ax, places + offset, table[key], table[f"{key}_low"], table[f"{key}_high"],
+                  color=colour, mark=mark, label=label)  # fmt: skip
+    ax.set(xlabel="accuracy (%)", xlim=(-2, 102))
+    ax.grid(axis="x", alpha=0.3)
+    ax.legend(fontsize=8, **BESIDE)
     return figure
 
 

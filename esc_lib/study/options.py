@@ -9,7 +9,7 @@ from esc_lib.config import PROFILES
 from esc_lib.machine.fingerprint import ROOT
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-COMPANIONS = ("hrir", "spoken", "written", "sub_urmp")  # data of notebooks 10 and 11
+COMPANIONS = ("hrir", "spoken", "written", "sub_urmp", "listeners")  # of notebooks 10, 11, 19
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Options:
     epochs : int; 0: the profile's.
     start : folder of a recorded study whose weights are used instead of training; None: trained.
     reference : name of the recorded study to build the book of; empty: none.
-    companions : parameter of notebooks 10 and 11 to path.
+    companions : parameter of notebooks 10, 11 and 19 to path.
     jobs : int, notebooks that run at once; the machine's cores are shared out among them.
     """
 
@@ -37,7 +37,7 @@ class Options:
 
     @classmethod
     def of_environment(cls, given: Mapping[str, str] = os.environ):
-        """Read PROFILE, DATA, EPOCHS, START, REFERENCE, JOBS, HRIR, SPOKEN, WRITTEN and SUB_URMP.
+        """Read PROFILE, DATA, EPOCHS, START, REFERENCE, JOBS, and HRIR ... of :data:`COMPANIONS`.
 
         Without JOBS, the short notebooks of the generated clips run on a core each; on real clips
         one runs after the other, with all cores or the accelerator to itself.

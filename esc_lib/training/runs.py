@@ -156,6 +156,23 @@ def adopt(recorded: str | Path, data: Data, profile: Profile, runs: Path) -> Pat
     return folder
 
 
+def judged_by(profile: Profile, runs: Path, recorded: Path | None = None) -> pd.DataFrame:
+    """Return what the profile's networks made of test clips, of all folds that were run.
+
+    Columns are those of :func:`predict`; a recorded study fills in for runs that are missing.
+    """
+    found = []
+    for fold in profile.evidence.folds:
+        own = variant(profile, test_fold=fold)
+        folder = runs / name_of(own)
+        if not (folder / "run.json").is_file():
+            folder = find_recorded(own, recorded) if recorded else None
+        if folder:
+            table = pd.read_csv(folder / "predictions.csv")
+            found.append(table[table.part == "test"])
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame({"row": [], "label": []})
+
+
 def record_of(run: Path) -> dict:
     """Return what is known about a finished run: settings, versions, hardware, time."""
     return json.loads((run / "run.json").read_text(encoding="utf-8"))

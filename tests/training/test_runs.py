@@ -239,6 +239,20 @@ def test_narrow_networks_are_kept_in_a_record_and_taken_from_it(
     assert {path: path.read_bytes() for path in kept.iterdir()} == before
 
 
+def test_test_clips_are_collected_over_folds_here_and_in_a_record(runs, data, tmp_path):
+    (run,) = runs.iterdir()
+    recorded = tmp_path / "recorded" / "runs" / "of another fold"
+    shutil.copytree(run, recorded)
+    record_of_two = json.loads((recorded / "run.json").read_text())
+    record_of_two["profile"]["test_fold"] = 2
+    (recorded / "run.json").write_text(json.dumps(record_of_two))
+    one = experiments.judged_by(PROFILE, runs)
+    assert len(one) == 20 and set(one.part) == {"test"} and set(one.fold) == {1}
+    both = experiments.judged_by(PROFILE, runs, tmp_path / "recorded")
+    assert len(both) == 40
+    assert not len(experiments.judged_by(PROFILE, tmp_path / "nothing"))
+
+
 @pytest.mark.parametrize(("change", "kept"), [
     ({"test_fold": 2}, True), ({"protocol": "no_validation", "epochs": 9}, True),
     ({"seed": 1}, False), ({"protocol": "random_clips"}, False), ({"learning_rate": 1.0}, False),
