@@ -13,9 +13,13 @@ from pathlib import Path
 from esc_lib.config import NARROW, PROFILES, RECIPES, Profile, get_profile, variant
 from esc_lib.data import decoding, esc50, prepare
 from esc_lib.data.clips import WAVEFORMS, open_data
+from esc_lib.data.splits import PROTOCOLS
 from esc_lib.machine.fingerprint import ROOT
 from esc_lib.machine.provenance import checksum_of
+from esc_lib.models.peers import PEERS
 from esc_lib.study import find, root
+
+GROUPS = ("folds", "protocols", "ablation", "peers")  # of notebook 12
 
 
 def verify(folder: str | None, profile: str) -> None:
@@ -45,12 +49,9 @@ def train(options: argparse.Namespace) -> None:
     ValueError, OSError
         With one sentence if the study's first notebook did not run, or a setting is wrong.
     """
-    changes = {"protocol": options.protocol, "architecture": options.architecture}
-    if options.recipe:
-        changes["recipe"] = RECIPES[options.recipe]
-    if options.epochs:
-        changes["epochs"] = options.epochs
-    profiles = _networks(options, **changes)
+    if options.narrow and options.architecture != "se_cnn":
+        raise ValueError(f"train: --narrow is a width of se_cnn, not of {options.architecture}.")
+    profiles = _networks(options, architecture=options.architecture)
     if not options.start:
         return _runs(options, profiles)
     from esc_lib.training.runs import adopt
@@ -182,10 +183,14 @@ def _measure(options: argparse.Namespace, measure: Callable, folder: str) -> Non
 
 
 def _networks(options: argparse.Namespace, **changes) -> list[Profile]:
-    """Return the profiles of all chosen seeds, folds and widths."""
+    """Return the profiles of all chosen seeds, folds, widths and trainings."""
     usual = get_profile(options.profile)
     if options.narrow:
         usual = replace(usual, network=NARROW)
+    if options.recipe:
+        changes["recipe"] = RECIPES[options.recipe]
+    changes |= {name: getattr(options, name) for name in ("protocol", "epochs")
+                if getattr(options, name)}  # fmt: skip
     return [
         variant(usual, test_fold=fold, seed=seed, **changes)
         for seed in options.seeds
@@ -197,17 +202,34 @@ def _artifacts(options: argparse.Namespace) -> Path:
     return root(options.profile, options.artifacts).resolve()
 
 
+def _count(text: str) -> int:
+    """Return a whole number that is not negative; argparse says what is not one."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    """Return a whole number above 0."""
+    if not _count(text):
+        raise argparse.ArgumentTypeError("0 is too few")
+    return int(text)
+
+
 def _study_command(commands, run, help: str, networks: bool = True) -> argparse.ArgumentParser:
     """Add a command that does independent pieces of a study, of chosen networks or by a plan."""
     command = commands.add_parser(run.__name__, help=help)
     command.add_argument("--profile", default="demo", choices=PROFILES)
     command.add_argument("--artifacts", default="", help="default: build/<profile>/artifacts")
-    command.add_argument("--jobs", type=int, default=0, help="at once; default: one per core")
+    command.add_argument("--jobs", type=_count, default=0, help="at once; default: one per core")
     command.add_argument("--scheduler", default="", help="of a Dask cluster, as tcp://host:8786")
     if networks:
-        command.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
-        command.add_argument("--seeds", type=int, nargs="+", default=[0])
+        command.add_argument("--folds", type=_positive, nargs="+", default=[1, 2, 3, 4, 5])
+        command.add_argument("--seeds", type=_count, nargs="+", default=[0])
         command.add_argument("--narrow", action="store_true", help="a quarter of the channels")
+        command.add_argument("--recipe", choices=RECIPES, help="default: the profile's")
+        command.add_argument("--protocol", choices=PROTOCOLS, help="default: the profile's")
+        command.add_argument("--epochs", type=_positive, help="default: the profile's")
     command.set_defaults(run=run)
     return command
 
@@ -221,13 +243,10 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--profile", default="esc50", choices=PROFILES)
     command.set_defaults(run=lambda options: verify(options.folder, options.profile))
     command = _study_command(commands, train, "train and test on folds, beside notebook 03")
-    command.add_argument("--recipe", choices=RECIPES, help="default: the profile's")
-    command.add_argument("--protocol", default="source_grouped")
-    command.add_argument("--architecture", default="se_cnn")
-    command.add_argument("--epochs", type=int, help="default: the profile's")
+    command.add_argument("--architecture", default="se_cnn", choices=["se_cnn", *PEERS])
     command.add_argument("--start", help="recorded study whose weights are taken, as results/esc10")
     command = _study_command(commands, evidence, "do the runs that notebook 12 compares", False)
-    command.add_argument("--groups", nargs="+", default=["folds"], help="or protocols ...")
+    command.add_argument("--groups", nargs="+", default=["folds"], choices=GROUPS)
     _study_command(commands, recipe, "do the runs that choose how to train", False)
     command = _study_command(commands, explain, "explain the decisions that notebook 08 compares")
     command.add_argument("--only", nargs="+", default=[], help="methods, as 'components' Grad-CAM")
