@@ -76,19 +76,20 @@ def test_a_cluster_that_loses_a_worker_in_mid_run_ends_with_the_same_runs(data, 
     distributed = pytest.importorskip("distributed")
     usual = with_training(PROFILE, recipe=STRONG, epochs=15)
     profiles = [variant(usual, test_fold=fold) for fold in (1, 2, 3)]
-    killed = []
+    killed, done = [], threading.Event()
 
     def kill_one(cluster, client):
         """Kill a worker that has been at work on a run for a while."""
         while not (busy := [worker for worker, keys in client.processing().items() if keys]):
-            time.sleep(0.02)
+            assert not done.wait(0.02), "no worker was seen at work"
         time.sleep(0.5)
         process = cluster.workers[names[busy[0]]].pid
         killed.append((process, client.processing()[busy[0]]))
         os.kill(process, signal.SIGKILL)
 
+    local = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
     with (
-        distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.LocalCluster(**local) as cluster,
         distributed.Client(cluster) as client,
     ):
         client.run(__import__, "esc_lib.training.runs")
@@ -96,6 +97,7 @@ def test_a_cluster_that_loses_a_worker_in_mid_run_ends_with_the_same_runs(data, 
         thread = threading.Thread(target=kill_one, args=(cluster, client))
         thread.start()
         spread = runs.carry_out(data, profiles, tmp_path / "spread", cluster.scheduler_address)
+        done.set()
         thread.join()
     ((process, was_doing),) = killed
     assert was_doing
