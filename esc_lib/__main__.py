@@ -116,7 +116,8 @@ def keep(options: argparse.Namespace) -> None:
     artifacts, target = _artifacts(options), ROOT / "results" / options.profile
     record.keep(artifacts, target, earlier=target)
     pages = [artifacts.parent / "notebooks" / f"{name}.ipynb" for name in options.pages]
-    record.keep_pages(artifacts, pages, target)
+    if pages:
+        record.keep_pages(artifacts, pages, target)
     record.check_sizes(target)
     print(target)
 
