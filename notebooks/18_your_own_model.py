@@ -151,8 +151,8 @@ by_atoms.parts(2).shape  # (sounds, atoms, samples)
 #
 # `score()` gives what the model makes of what a mask keeps (see {doc}`08_faithfulness_and_listening`),
 # beside masks of the same values that explain nothing: their mean everywhere, and the values in random
-# places. *Occlusion* silences one cell of bands and frames after the other, as small as its budget of
-# seconds allows, and needs no gradient.
+# places. *Occlusion* silences one cell of bands and frames after the other and needs no gradient; here
+# 200 cells, or as many as a budget of seconds allows (`budget_s`).
 
 # %% tags=["remove-stderr"]
 tables, right = {}, {}
@@ -161,7 +161,7 @@ for name, explainer in explainers.items():
     methods = ["integrated gradients", "gradient equaliser", "dictionary"]
     for method in methods if name != "YAMNet" else ["occlusion"]:
         clips = waves if method != "occlusion" else waves[:3]
-        tables[name, method] = explainer.attribute(clips, method=method, budget_s=20).score()
+        tables[name, method] = explainer.attribute(clips, method=method, cells=200).score()
 scores = pd.concat(tables, names=["model", "method", "mask"]).droplevel("method")
 scores.style.format(precision=2)
 

@@ -165,12 +165,14 @@ def integrated_gradients(asked: Asked, waves: torch.Tensor, targets: torch.Tenso
 
 
 def occlusion(
-    asked: Asked, waves: torch.Tensor, targets: torch.Tensor, budget_s: float = 60.0
+    asked: Asked, waves: torch.Tensor, targets: torch.Tensor, budget_s: float = 60.0,
+    cells: int = 0,
 ) -> torch.Tensor:
     """Return by how much the log-odds fall while one cell of bands and frames is silent.
 
-    Cells are as small as `budget_s` seconds allow for all sounds together, at least a band and
-    0.1 s; nothing but the model's answers is needed.
+    There are at most so many `cells` in a sound, which gives the same map every time; 0: as many as
+    `budget_s` seconds allow for all sounds together. A cell is at least a band and 0.1 s; nothing
+    but the model's answers is needed.
 
     References
     ----------
@@ -181,15 +183,15 @@ def occlusion(
     usual = asked.log_odds(asked.listen(waves), targets)
     # filtering costs as well; it is counted as once more
     a_sound = 2 * (time.perf_counter() - started) / len(waves)
-    most = max(16, int(budget_s / max(a_sound * len(waves), 1e-6)))
+    most = cells or max(16, int(budget_s / max(a_sound * len(waves), 1e-6)))
     high, wide = _cells(bands, frames, max(1, round(0.1 * grid.sr / grid.hop_length)), most)
-    cells = [(b, t) for b in range(0, bands, high) for t in range(0, frames, wide)]
+    places = [(b, t) for b in range(0, bands, high) for t in range(0, frames, wide)]
     found = torch.zeros(len(waves), bands, frames, device=waves.device)
-    bar = tqdm(total=len(cells) * len(waves), desc="occlusion", unit="sound", leave=False)
+    bar = tqdm(total=len(places) * len(waves), desc="occlusion", unit="sound", leave=False)
     with torch.no_grad(), bar:
         for clip, (wave, target, before) in enumerate(zip(waves, targets, usual, strict=True)):
-            for first in range(0, len(cells), asked.batch_size):
-                some = cells[first : first + asked.batch_size]
+            for first in range(0, len(places), asked.batch_size):
+                some = places[first : first + asked.batch_size]
                 mask = waves.new_ones(len(some), bands, frames)
                 for one, (b, t) in zip(mask, some, strict=True):
                     one[b : b + high, t : t + wide] = 0

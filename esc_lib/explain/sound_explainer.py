@@ -75,7 +75,7 @@ class SoundExplainer:
 
     def attribute(
         self, waves, target: int | list[int] | None = None, *, sr: int | None = None,
-        method: str = DEFAULT, budget_s: float = 60.0,
+        method: str = DEFAULT, budget_s: float = 60.0, cells: int = 0,
     ) -> Explanation:  # fmt: skip
         """Explain why sounds are given a class.
 
@@ -89,6 +89,7 @@ class SoundExplainer:
             "gradient equaliser" keeps what raises it most; "dictionary" needs :meth:`fit`;
             "occlusion" needs no gradient.
         budget_s : time that occlusion may take, in seconds, which sets the size of its cells.
+        cells : their number in a sound at most, instead: then maps are the same every time.
 
         Raises
         ------
@@ -104,7 +105,7 @@ class SoundExplainer:
         for piece in pieces:
             for some, its in zip(piece.split(size), targets.split(size), strict=True):
                 share = budget_s * len(some) / (len(waves) * len(pieces))
-                parts.append(METHODS[method](self, some, its, share))
+                parts.append(METHODS[method](self, some, its, share, cells))
         relevance, mask = (self._joined(each, waves) for each in zip(*parts, strict=True))
         own = self.asked, self.listen, self.names, self.dictionary
         return Explanation(*own, waves, targets, given, method, relevance, mask)
@@ -193,12 +194,12 @@ def _mapped(relevance: torch.Tensor) -> Maps:
     return relevance, Shape().mask(relevance.clamp_min(0))
 
 
-def _equaliser(explainer: SoundExplainer, waves, targets, _budget_s) -> Maps:
+def _equaliser(explainer: SoundExplainer, waves, targets, *_) -> Maps:
     relevance = gradient(explainer.asked, waves, targets)
     return relevance, sign_mask(relevance, halvings(relevance.shape[2]))
 
 
-def _by_atoms(explainer: SoundExplainer, waves, targets, _budget_s) -> Maps:
+def _by_atoms(explainer: SoundExplainer, waves, targets, *_) -> Maps:
     """Keep the atoms that speak for the class, as the study's components."""
     if (dictionary := explainer.dictionary) is None:
         raise ValueError("attribute: method='dictionary' needs fit(waves, layer=...) first.")

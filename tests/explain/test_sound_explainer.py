@@ -255,6 +255,12 @@ def test_a_budget_makes_cells_larger():
         explainer.attribute(torch.randn(1, SR), method="occlusion", budget_s=budget_s)
         counts.append(sum(asked))
     assert counts[0] < 25 < 100 < counts[1]
+    wave, maps = torch.randn(1, SR), []
+    for budget_s in (1e-6, 60):
+        asked.clear()
+        maps.append(explainer.attribute(wave, method="occlusion", budget_s=budget_s, cells=40))
+        assert 20 < sum(asked) <= 42
+    assert torch.equal(maps[0].relevance, maps[1].relevance)
 
 
 def test_the_function_that_quantus_wants_gives_a_value_per_sample():
