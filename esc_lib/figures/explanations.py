@@ -76,8 +76,8 @@ def relevance(
     images = [(axes[0], level_db, top - 60, top, MAGNITUDE_CMAP, "the sound", "dB")]
     for (name, values), left, right in zip(maps.items(), axes[2::2], axes[3::2], strict=True):
         limit = float(np.quantile(np.abs(values), 0.999)) or 1.0
-        images.append((left, values, -limit, limit, SIGNED_CMAP, f"{name}: relevance", ""))
-        images.append((right, masks[name], 0, 1, MAP_CMAP, f"{name}: mask", ""))
+        images.append((left, values, -limit, limit, SIGNED_CMAP, f"{name}: relevance", "log-odds"))
+        images.append((right, masks[name], 0, 1, MAP_CMAP, f"{name}: mask", "factor"))
     for ax, values, low, high, cmap, title, unit in images:
         image = heat_map(ax, values, extent=extent, vmin=low, vmax=high, cmap=cmap)
         figure.colorbar(image, ax=ax, label=unit)

@@ -22,6 +22,7 @@ from esc_lib.config import PROFILES
 from esc_lib.evaluation import calibration, decisions
 from esc_lib.explain import scores
 from esc_lib.figures import style
+from esc_lib.sound.grid import Grid
 
 FRONT_END = PROFILES["demo"].front_end
 MEL, FRAMES = FRONT_END.n_mels, FRONT_END.n_frames
@@ -298,6 +299,12 @@ CASES = {
     ],
     "evaluation.roc": [({"micro-average": CURVE, "13 cricket": CURVE},)],
     "evaluation.per_class": [(SCORES,)],
+    "evaluation.two_in_classes": [(
+        pd.DataFrame(
+            {f"{who}{end}": level for who in ("people", "network")
+             for end, level in (("", 80.0), ("_low", 70.0), ("_high", 90.0))}, index=NAMES,
+        ), "people", "network",
+    )],
     "evaluation.reliability": [({"before": RELIABILITY, "after": RELIABILITY},)],
     "evidence.folds": [(JUDGED, ACCURACIES, 10.0), (JUDGED[:20], ACCURACIES[:1], 10.0)],
     "evidence.price": [(ACCURACIES,)],
@@ -347,6 +354,10 @@ CASES = {
          FRONT_END),
         (db(MEL, FRAMES), np.zeros((3, 5)), np.zeros((MEL, 3)), magnitude(MEL, FRAMES), FRONT_END),
     ],
+    "explanations.relevance": [(
+        -magnitude(64, 33), {"a": magnitude(64, 33) - 0.5, "b": magnitude(64, 33) * 0},
+        {"a": magnitude(64, 33), "b": magnitude(64, 33)}, Grid(16_000),
+    )],
     "explanations.scores": [
         (SCORED, (scores.FIVE[0], scores.FIVE[3])), ({"clean": SCORED["clean"]}, scores.FIVE[:1]),
     ],
