@@ -27,10 +27,10 @@ from esc_lib.data.clips import Data
 from esc_lib.explain.conditions import BATCH, Inputs
 from esc_lib.explain.explainer import Explainer
 from esc_lib.explain.interpreters import Network, train_once
-from esc_lib.explain.masks import lift
 from esc_lib.machine.fingerprint import fingerprint
 from esc_lib.machine.hardware import autocast
 from esc_lib.models.se_cnn import BLOCKS
+from esc_lib.sound.grid import lift
 from esc_lib.sound.log_mel import LogMel
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from esc_lib.explain.conditions import BATCH
 from esc_lib.layers.hooks import frames_per_step, pool_frames
+from esc_lib.sound.grid import lift
 from esc_lib.sound.log_mel import LogMel
 
 NOISE_GRID = (8, 13)  # bands and frames of a random mask's noise, between which it is smooth
@@ -41,20 +42,6 @@ def stretch(values: torch.Tensor, n_frames: int) -> torch.Tensor:
     left = place.floor().long()
     right = (left + 1).clamp_max(n_coarse - 1)
     return torch.lerp(values[..., left], values[..., right], place - left)
-
-
-def lift(mel_basis: torch.Tensor) -> torch.Tensor:
-    """Return the matrix that spreads a mel mask over STFT bins, (bins, mel) of (mel, bins).
-
-    Each bin takes the mean of the bands that hear it, weighted as the filter bank does; a bin that
-    no band hears does as the nearest one that is heard. Rows sum to 1.
-    """
-    heard = mel_basis.sum(dim=0) > 0
-    index = torch.arange(mel_basis.shape[1], device=mel_basis.device)
-    distance = (index[:, None] - index[heard]).abs()
-    nearest = index[heard][distance.argmin(dim=1)]
-    weights = mel_basis[:, nearest].T
-    return weights / weights.sum(dim=1, keepdim=True)
 
 
 def sign_mask(

@@ -112,13 +112,19 @@ def _triangles(grid: Grid) -> torch.Tensor:
 
 @lru_cache
 def _spread(grid: Grid) -> torch.Tensor:
-    """Return the matrix that spreads a mask over bins, (bins, bands), rows summing to 1.
+    """Return :func:`lift` of the grid's bands."""
+    return lift(_triangles(grid))
 
-    A bin takes the mean of the bands that hear it; one that none hears does as the nearest one that
-    is heard.
+
+def lift(mel_basis: torch.Tensor) -> torch.Tensor:
+    """Return the matrix that spreads a mask over STFT bins, (bins, bands) of (bands, bins).
+
+    Each bin takes the mean of the bands that hear it, weighted as the filter bank does; a bin that
+    no band hears does as the nearest one that is heard. Rows sum to 1.
     """
-    weights = _triangles(grid).T
-    heard = torch.nonzero(weights.sum(dim=1) > 0)[:, 0]
-    index = torch.arange(len(weights))
-    nearest = heard[(index[:, None] - heard).abs().argmin(dim=1)]
-    return weights[nearest] / weights[nearest].sum(dim=1, keepdim=True)
+    heard = mel_basis.sum(dim=0) > 0
+    index = torch.arange(mel_basis.shape[1], device=mel_basis.device)
+    distance = (index[:, None] - index[heard]).abs()
+    nearest = index[heard][distance.argmin(dim=1)]
+    weights = mel_basis[:, nearest].T
+    return weights / weights.sum(dim=1, keepdim=True)
