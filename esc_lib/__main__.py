@@ -12,7 +12,7 @@ from pathlib import Path
 
 from esc_lib.config import NARROW, PROFILES, RECIPES, Profile, get_profile, variant
 from esc_lib.data import decoding, esc50, prepare
-from esc_lib.data.clips import WAVEFORMS, open_data
+from esc_lib.data.clips import WAVEFORMS, Data, open_data
 from esc_lib.data.splits import PROTOCOLS
 from esc_lib.machine.fingerprint import ROOT
 from esc_lib.machine.provenance import checksum_of
@@ -57,7 +57,7 @@ def train(options: argparse.Namespace) -> None:
     from esc_lib.training.runs import adopt
 
     artifacts = _artifacts(options)
-    data = open_data(find(artifacts, "01_data"))
+    data = _clips(options)
     for profile in profiles:
         print(adopt(options.start, data, profile, artifacts / "runs"), flush=True)
 
@@ -78,7 +78,7 @@ def recipe(options: argparse.Namespace) -> None:
     from esc_lib.training.recipe_search import plan
     from esc_lib.training.runs import find_recorded
 
-    data = open_data(find(_artifacts(options), "01_data"))
+    data = _clips(options)
     recorded, checksum = ROOT / "results" / options.profile, checksum_of(data.waveforms)
     planned = plan(get_profile(options.profile))
     _runs(options, [each for each in planned if not find_recorded(each, recorded, checksum)])
@@ -88,7 +88,7 @@ def _runs(options: argparse.Namespace, profiles: list[Profile]) -> None:
     from esc_lib.training import runs  # Lightning Fabric takes a while to import
 
     artifacts = _artifacts(options)
-    data = open_data(find(artifacts, "01_data"))
+    data = _clips(options)
     for run in runs.carry_out(data, profiles, artifacts / "runs", options.scheduler, options.jobs):
         print(run, flush=True)
 
@@ -177,7 +177,7 @@ def shortcuts(options: argparse.Namespace) -> None:
 def _measure(options: argparse.Namespace, measure: Callable, folder: str) -> None:
     """Measure all chosen networks, and print where what was found lies."""
     artifacts = _artifacts(options)
-    data = open_data(find(artifacts, "01_data"))
+    data = _clips(options)
     given = artifacts / "runs", artifacts / folder, options.scheduler, options.jobs
     for path in measure(data, _networks(options), *given):
         print(path, flush=True)
@@ -201,6 +201,10 @@ def _networks(options: argparse.Namespace, **changes) -> list[Profile]:
 
 def _artifacts(options: argparse.Namespace) -> Path:
     return root(options.profile, options.artifacts).resolve()
+
+
+def _clips(options: argparse.Namespace) -> Data:
+    return open_data(find(_artifacts(options), "01_data"))
 
 
 def _count(text: str) -> int:
