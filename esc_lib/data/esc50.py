@@ -15,8 +15,6 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from esc_lib.data.demo_sources import CLASSES
-
 ARCHIVE_URL = "https://github.com/karoldvl/ESC-50/archive/master.zip"
 ARCHIVE_HASH = "md5:7771e4b9d86d0945acce719c7a59305a"
 ARCHIVE_ROOT = "ESC-50-master"
@@ -187,5 +185,7 @@ def thesis_group(clips: pd.DataFrame) -> pd.Series:
 
 
 def _group(clips: pd.DataFrame, of_target: dict[int, str]) -> pd.Series:
+    from esc_lib.data.demo_sources import CLASSES  # SciPy takes a while to import
+
     procedural = set(clips.category) <= {each.name for each in CLASSES}
     return clips.category if procedural else clips.target.map(of_target)

@@ -8,7 +8,7 @@ from torch import nn
 from esc_lib.dictionaries.solvers import solve_exact
 from esc_lib.dictionaries.statistics import Statistics, atom_scale, relative_error
 from esc_lib.explain.asked import Asked
-from esc_lib.explain.masks import share
+from esc_lib.explain.components import Components
 from esc_lib.explain.relevance import to_one_level
 from esc_lib.layers.hooks import record
 
@@ -16,22 +16,32 @@ LAYOUTS = ("b c f t", "b c t f", "b c t", "b t c")  # batch, channels, frequency
 
 
 @dataclass(frozen=True)
-class LayerDictionary:
+class LayerDictionary(Components):
     """V is about W H: spectra W for the channels H of a layer, averaged over frequency.
 
     A channel that is negative at times stands for two atoms, its positive and its negative part.
+    The layer's frames divide the sound evenly, however many they are.
     """
 
-    layer: str
     layout: str
     signed: bool  # whether channels were split
-    w: torch.Tensor  # (bands, atoms), >= 0
-    scale: torch.Tensor  # (atoms,), factor on every row of H
     error: float  # ||V - W H|| / ||V|| on the sounds that it was fitted to
 
-    def level(self, h: torch.Tensor) -> torch.Tensor:
-        """Bring H, (batch, atoms, frames of the layer), to the level of W."""
-        return h * self.scale[:, None]
+    @staticmethod
+    def summed(bands: torch.Tensor, n_frames: int) -> torch.Tensor:
+        """Sum (batch, bands, frames) over what each of a layer's frames stands for."""
+        return bands.shape[-1] / n_frames * nn.functional.adaptive_avg_pool1d(bands, n_frames)
+
+    @staticmethod
+    def stretched(values: torch.Tensor, n_frames: int) -> torch.Tensor:
+        """Interpolate a layer's frames to the grid's, linear between centres."""
+        return nn.functional.interpolate(values, n_frames, mode="linear", align_corners=False)
+
+    def spread(self, h: torch.Tensor, relevance: torch.Tensor, n_frames: int) -> torch.Tensor:
+        """Return the atoms' relevance where their spectra are, (batch, bands, n_frames)."""
+        level = self.level(h)
+        by_band = self.w @ (level * relevance) / (self.w @ level + 1e-12)
+        return self.stretched(by_band, n_frames)
 
 
 def fit(asked: Asked, waves: torch.Tensor, layer: str, layout: str) -> LayerDictionary:
@@ -49,14 +59,15 @@ def fit(asked: Asked, waves: torch.Tensor, layer: str, layout: str) -> LayerDict
     total = None
     for some, h in zip(waves.split(asked.batch_size), read, strict=True):
         h = _parts(h, signed)
-        statistics = Statistics.of(_to_frames(_magnitude(asked, some), h.shape[2]), h)
+        v = nn.functional.adaptive_avg_pool1d(_magnitude(asked, some), h.shape[2])
+        statistics = Statistics.of(v, h)
         total = statistics if total is None else total + statistics
     scale = atom_scale(total)
     scaled = total.scaled(scale)
     w = solve_exact(scaled)
     error = relative_error(w, scaled)
     w, scale = (each.float().to(asked.device) for each in (w, scale))
-    return LayerDictionary(layer, layout, signed, w, scale, error)
+    return LayerDictionary(layer, w, scale, layout, signed, error)
 
 
 def explain(
@@ -83,26 +94,7 @@ def explain(
     if dictionary.signed:  # the change belongs to the part that is active
         positive = channels.mean(dim=2) > 0
         change = torch.cat([change * positive, change * ~positive], dim=1)
-    level = dictionary.level(h)
-    shares = _to_frames(slope, h.shape[2]) / (dictionary.w @ level + 1e-12)
-    of_sound = level * (dictionary.w.T @ shares)
-    return h, to_one_level(of_sound) + to_one_level(change)
-
-
-def relevance_map(
-    dictionary: LayerDictionary, h: torch.Tensor, relevance: torch.Tensor, n_frames: int
-) -> torch.Tensor:
-    """Return the atoms' relevance where their spectra are, (batch, bands, n_frames)."""
-    level = dictionary.level(h)
-    by_band = dictionary.w @ (level * relevance) / (dictionary.w @ level + 1e-12)
-    return _stretch(by_band, n_frames)
-
-
-def mask(
-    dictionary: LayerDictionary, h: torch.Tensor, keep: torch.Tensor, n_frames: int
-) -> torch.Tensor:
-    """Return the kept atoms' share of each band and frame, (batch, bands, n_frames)."""
-    return _stretch(share(dictionary.w, dictionary.level(h), keep), n_frames)
+    return h, to_one_level(dictionary.relevance(slope, h)) + to_one_level(change)
 
 
 def _magnitude(asked: Asked, waves: torch.Tensor) -> torch.Tensor:
@@ -152,13 +144,3 @@ def _parts(h: torch.Tensor, signed: bool) -> torch.Tensor:
     """Return non-negative rows of H, (batch, atoms, frames) of (batch, channels[, 1], frames)."""
     h = h.mean(dim=2) if h.ndim == 4 else h
     return torch.cat([h.clamp_min(0), (-h).clamp_min(0)], dim=1) if signed else h
-
-
-def _to_frames(values: torch.Tensor, n_frames: int) -> torch.Tensor:
-    """Average (batch, bands, frames) to a layer's frames, or repeat where it has more."""
-    return nn.functional.adaptive_avg_pool1d(values, n_frames)
-
-
-def _stretch(values: torch.Tensor, n_frames: int) -> torch.Tensor:
-    """Interpolate a layer's frames to the grid's, linear between centres."""
-    return nn.functional.interpolate(values, n_frames, mode="linear", align_corners=False)

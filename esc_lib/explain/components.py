@@ -18,6 +18,8 @@ from esc_lib.dictionaries.fitting import fit_layer
 from esc_lib.dictionaries.gather import gather_once
 from esc_lib.dictionaries.models import MODELS
 from esc_lib.explain.masks import share, stretch
+from esc_lib.explain.relevance import of_atoms
+from esc_lib.layers.hooks import frames_per_step, pool_frames
 from esc_lib.machine.files import made_once
 from esc_lib.machine.fingerprint import fingerprint
 from esc_lib.models.se_cnn import BLOCKS
@@ -57,7 +59,21 @@ class Components:
 
     def mask(self, h: torch.Tensor, keep: torch.Tensor, n_frames: int) -> torch.Tensor:
         """Return the kept atoms' share of each band and frame, (batch, mel, n_frames)."""
-        return stretch(share(self.w, self.level(h), keep), n_frames)
+        return self.stretched(share(self.w, self.level(h), keep), n_frames)
+
+    def relevance(self, bands: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+        """Share the relevance of bands, (batch, mel, frames), out among the atoms of H."""
+        return of_atoms(self.summed(bands, h.shape[-1]), self.w, self.level(h))
+
+    @staticmethod
+    def summed(bands: torch.Tensor, n_frames: int) -> torch.Tensor:
+        """Sum (batch, mel, frames) over what each of a layer's frames stands for."""
+        return frames_per_step(bands.shape[-1], n_frames) * pool_frames(bands, n_frames)
+
+    @staticmethod
+    def stretched(values: torch.Tensor, n_frames: int) -> torch.Tensor:
+        """Bring (batch, mel, frames of the layer) to the front end's frames."""
+        return stretch(values, n_frames)
 
 
 Fitted = dict[tuple[str, str], Components]  # (block, dictionary) to components

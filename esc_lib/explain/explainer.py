@@ -126,7 +126,7 @@ class Explainer:
         h, channels = (layers or self.layers)[components.layer]
         if kind == "channels":
             return channels
-        bands = relevance.of_atoms(self.bands, components.w, components.level(h))
+        bands = components.relevance(self.bands, h)
         if kind == "bands":
             return bands
         return relevance.to_one_level(bands) + relevance.to_one_level(channels)

@@ -56,7 +56,7 @@ class Explanation:
         sounds = []
         for place in range(best.shape[1]):
             keep = torch.zeros_like(h).scatter_(1, best[:, place, None, None].expand_as(h), 1.0)
-            mask = any_layer.mask(self.dictionary, h, keep, self.mask.shape[2])
+            mask = self.dictionary.mask(h, keep, self.mask.shape[2])
             sounds.append(self.asked.grid.apply(self.waves, mask))
         return torch.stack(sounds, dim=1)
 

@@ -14,6 +14,7 @@ from torch import nn
 from esc_lib.config import FrontEnd, Network, restore
 from esc_lib.explain.sound_explainer import SoundExplainer
 from esc_lib.machine.files import write_atomically
+from esc_lib.machine.hardware import autocast
 from esc_lib.models.se_cnn import SECNN
 from esc_lib.sound.grid import Grid
 from esc_lib.sound.log_mel import LogMel
@@ -40,7 +41,8 @@ class OnWaves(nn.Module):
 
     def forward(self, waves: torch.Tensor) -> torch.Tensor:
         n_valid = torch.full((len(waves),), waves.shape[1], device=waves.device)
-        return self.network(self.front_end.features(waves, n_valid))
+        with autocast(waves.device):
+            return self.network(self.front_end.features(waves, n_valid)).float()
 
 
 def open_network(folder: str | Path) -> tuple[OnWaves, list[str]]:

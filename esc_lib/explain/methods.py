@@ -5,16 +5,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from operator import methodcaller
 
+import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from esc_lib.explain import controls, heatmaps
-from esc_lib.explain.components import Choice
-from esc_lib.explain.conditions import CONDITIONS
+from esc_lib.explain.components import Choice, Fitted
+from esc_lib.explain.conditions import CONDITIONS, Inputs
 from esc_lib.explain.explainer import Explainer
 from esc_lib.explain.heatmaps import Shape
 from esc_lib.machine.timing import latency
 from esc_lib.models.se_cnn import BLOCKS
+from esc_lib.sound.log_mel import LogMel
 
 OURS = "components"
 SIGNED_IG = "integrated gradients, our shape"
@@ -89,6 +92,22 @@ METHODS: dict[str, Method] = {
     "control: constant": control(controls.constant),
     "oracle": Method(controls.ideal, "oracle", main=True),
 }
+
+
+def for_sounds(name: str, model: nn.Module, front_end: LogMel, fitted: Fitted) -> Callable:
+    """Return a method as ``SoundExplainer.attribute`` takes it, for a network of the study.
+
+    Those that were trained beside a network, or know more than the sound, are none of them.
+    """
+
+    def masks(waves: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        n_valid = torch.full((len(waves),), waves.shape[1], device=waves.device)
+        inputs = Inputs("clean", np.arange(len(waves)), waves, n_valid)
+        mask = METHODS[name].masks(Explainer(model, front_end, fitted, inputs, targets))
+        return mask, mask
+
+    masks.__name__ = name
+    return masks
 
 
 def names_of(kind: str) -> list[str]:

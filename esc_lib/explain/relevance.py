@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from esc_lib.explain.conditions import BATCH
-from esc_lib.layers.hooks import frames_per_step, pool_frames, record, reduce_frequency
+from esc_lib.layers.hooks import record, reduce_frequency
 from esc_lib.machine.hardware import autocast
 from esc_lib.sound.log_mel import LogMel, standardise
 
@@ -133,15 +133,13 @@ def read(
 
 
 def of_atoms(bands: torch.Tensor, w: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
-    """Share the relevance of bands, see :class:`Read`, out among atoms, as they share in W H.
+    """Share the relevance of bands, (batch, mel, frames of H), out among atoms, as they share in W H.
 
-    The result has the shape of H, (batch, atoms, frames of the layer): to first order, the change
-    of the score per neper that an atom is turned up. All atoms together have what the bands have,
-    wherever an atom is active.
+    The result has the shape of H, (batch, atoms, frames): to first order, the change of the score
+    per neper that an atom is turned up. All atoms together have what the bands have, wherever an
+    atom is active.
     """
-    step = frames_per_step(bands.shape[-1], h.shape[-1])
-    pooled = step * pool_frames(bands, h.shape[-1])
-    return h * (w.T @ (pooled / (w @ h + 1e-12)))
+    return h * (w.T @ (bands / (w @ h + 1e-12)))
 
 
 def to_one_level(relevance: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import soxr
@@ -75,7 +76,7 @@ class SoundExplainer:
 
     def attribute(
         self, waves, target: int | list[int] | None = None, *, sr: int | None = None,
-        method: str = DEFAULT, budget_s: float = 60.0, cells: int = 0,
+        method: str | Callable = DEFAULT, budget_s: float = 60.0, cells: int = 0,
     ) -> Explanation:  # fmt: skip
         """Explain why sounds are given a class.
 
@@ -87,7 +88,9 @@ class SoundExplainer:
         sr : of the waves in Hz, if it is another than the model's: they are resampled.
         method : see `METHODS`. "integrated gradients" points to what a decision stands on; the
             "gradient equaliser" keeps what raises it most; "dictionary" needs :meth:`fit`;
-            "occlusion" needs no gradient.
+            "occlusion" needs no gradient. Or a function of one's own: of waves, (batch, samples),
+            and targets, int (batch,), that returns relevance on the grid, (batch, bands, frames),
+            or relevance and mask.
         budget_s : time that occlusion may take, in seconds, which sets the size of its cells.
         cells : their number in a sound at most, instead: then maps are the same every time.
 
@@ -96,7 +99,8 @@ class SoundExplainer:
         ValueError
             With one sentence, if sounds, class, method and model do not fit each other.
         """
-        if method not in METHODS:
+        how = partial(_by_own, method) if callable(method) else METHODS.get(method)
+        if how is None:
             raise ValueError(f"attribute: method={method!r}; choose one of {', '.join(METHODS)}.")
         waves = self._taken(waves, sr)
         given = self.listen(waves)
@@ -105,10 +109,11 @@ class SoundExplainer:
         for piece in pieces:
             for some, its in zip(piece.split(size), targets.split(size), strict=True):
                 share = budget_s * len(some) / (len(waves) * len(pieces))
-                parts.append(METHODS[method](self, some, its, share, cells))
+                parts.append(how(self, some, its, share, cells))
         relevance, mask = (self._joined(each, waves) for each in zip(*parts, strict=True))
         own = self.asked, self.listen, self.names, self.dictionary
-        return Explanation(*own, waves, targets, given, method, relevance, mask)
+        name = method if isinstance(method, str) else getattr(method, "__name__", "own method")
+        return Explanation(*own, waves, targets, given, name, relevance, mask)
 
     def explain_func(self, model, inputs, targets, **_) -> np.ndarray:
         """Return how much each sample matters, (batch, samples): a function as Quantus wants it."""
@@ -206,9 +211,29 @@ def _by_atoms(explainer: SoundExplainer, waves, targets, *_) -> Maps:
     slope = gradient(explainer.asked, waves, targets)
     h, by_atom = any_layer.explain(explainer.asked, waves, targets, slope, dictionary)
     n_frames = slope.shape[2]
-    mask = any_layer.mask(dictionary, h, (by_atom > 0).float(), n_frames)
+    mask = dictionary.mask(h, (by_atom > 0).float(), n_frames)
     mask = mask.pow(Choice.exponent).clamp_min(Choice.floor)
-    return any_layer.relevance_map(dictionary, h, by_atom, n_frames), mask
+    return dictionary.spread(h, by_atom, n_frames), mask
+
+
+def _by_own(method: Callable, explainer: SoundExplainer, waves, targets, *_) -> Maps:
+    """Take relevance, or relevance and mask, from a function that somebody else wrote."""
+    found = method(waves, targets)
+    maps = found if isinstance(found, tuple) else (found,)
+    needed = (len(waves), *explainer.asked.grid.shape(waves.shape[1]))
+    for one in maps:
+        if not torch.is_tensor(one) or one.shape != needed or not one.isfinite().all():
+            seen = tuple(one.shape) if torch.is_tensor(one) else type(one).__name__
+            raise ValueError(
+                f"attribute: the method returned {seen}; finite relevance on the grid is needed, "
+                f"{needed}, or a pair of relevance and mask."
+            )
+    if len(maps) == 1:
+        return _mapped(maps[0].float())
+    relevance, mask = maps
+    if mask.min() < 0 or mask.max() > 1 + 1e-4:
+        raise ValueError("attribute: the method's mask does not lie between 0 and 1.")
+    return relevance, mask
 
 
 METHODS: dict[str, Callable[..., Maps]] = {

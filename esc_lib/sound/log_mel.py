@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from esc_lib.config import FrontEnd
-from esc_lib.sound import log_mel_cpu
 
 POWER_FLOOR = 1e-10  # librosa.power_to_db's `amin`: -100 dB
 
@@ -59,6 +58,8 @@ class LogMel(nn.Module):
         window = torch.hann_window(settings.win_length).numpy()
         window = librosa.util.pad_center(window, size=settings.n_fft)
         self.register_buffer("window", torch.from_numpy(window), persistent=False)
+        from esc_lib.sound import log_mel_cpu  # numba takes a while to import
+
         self.plan = log_mel_cpu.plan(window, basis)
 
     def of_frames(self, n_frames: int) -> Self:
@@ -112,6 +113,8 @@ class LogMel(nn.Module):
 
     def _log_mel_of_clips(self, clips: list[tuple[np.ndarray, int, np.ndarray]]) -> None:
         """Fill in (mel, frames) for each (waveform, valid frames, log-mel)."""
+        from esc_lib.sound import log_mel_cpu
+
         settings = self.settings
         for waveform, n_inside, log_mel in clips:
             power = np.empty_like(log_mel)  # where the last clip's was, in the cache

@@ -34,6 +34,7 @@ def study(tmp_path_factory):
     return folder
 
 
+@pytest.mark.usefixtures("exact")
 def test_the_explainer_of_a_recorded_network_hears_what_the_study_hears(study):
     explainer = hear.explainer_of(study)
     front_end = LogMel(FRONT_END)

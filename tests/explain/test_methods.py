@@ -7,8 +7,9 @@ import pytest
 import torch
 from two_bands import FRONT_END, small_network
 
-from esc_lib.explain import checks
+from esc_lib.explain import checks, scores
 from esc_lib.explain.components import Choice
+from esc_lib.explain.judge import judge
 from esc_lib.explain.methods import (
     EQUALISER,
     LEARNED,
@@ -19,9 +20,12 @@ from esc_lib.explain.methods import (
     compared,
     control,
     cost,
+    for_sounds,
     names_of,
     rival,
 )
+from esc_lib.explain.sound_explainer import SoundExplainer
+from esc_lib.sound.grid import Grid
 
 pytestmark = pytest.mark.usefixtures("exact")
 VARIANTS = ["relevance of bands", "relevance of channels"]
@@ -109,3 +113,26 @@ def test_a_new_method_is_one_line_of_the_table(explainer, monkeypatch, method, k
         torch.testing.assert_close(mask, (heat / top).clamp_max(1).sqrt())
     tuned = {name.split(",")[0] for name in checks.rival_shapes()}
     assert ("new" in tuned) == (kind == "rival")  # its shapes are tried, too
+
+
+@pytest.mark.parametrize("name", [OURS, EQUALISER, "Grad-CAM", "integrated gradients"])
+def test_the_study_and_the_explainer_of_any_sound_score_alike(explainer, name):
+    class OnWaves(torch.nn.Module):
+        def forward(self, waves):
+            n_valid = torch.full((len(waves),), waves.shape[1])
+            return explainer.model(explainer.front_end.features(waves, n_valid))
+
+    # as many samples as the frames can rebuild
+    waves = explainer.inputs.waveforms[:, : (FRONT_END.n_frames - 1) * FRONT_END.hop_length]
+    n_valid = torch.full((4,), waves.shape[1])
+    inputs = replace(explainer.inputs, waveforms=waves, n_valid=n_valid, wanted=None)
+    own = replace(explainer, inputs=inputs, classes=None)
+    sounds = SoundExplainer(OnWaves(), FRONT_END.sr, grid=Grid.of(FRONT_END))
+    given = explainer.model, explainer.front_end, explainer.fitted
+    found = sounds.attribute(waves, own.targets, method=for_sounds(name, *given))
+    assert found.method == name
+    torch.testing.assert_close(found.mask, METHODS[name].masks(own))
+    table = judge(own, found.mask).round({"p": 4, "o": 4, "m": 4})  # as there
+    expected = {one.name: float(one(table).mean()) for one in scores.FIVE}
+    expected["energy"] = table.energy.mean()
+    assert found.score().loc[name, list(expected)].to_dict() == pytest.approx(expected, abs=1e-3)

@@ -8,6 +8,7 @@ from two_bands import FRONT_END, settled
 
 from esc_lib.config import Network
 from esc_lib.explain import relevance
+from esc_lib.explain.components import Components
 from esc_lib.explain.conditions import BATCH
 from esc_lib.models.se_cnn import SECNN
 from esc_lib.sound.log_mel import LogMel, standardise
@@ -112,7 +113,8 @@ def test_atoms_share_the_relevance_of_the_bands_out():
     w = torch.rand(32, 6, generator=generator(1), dtype=torch.float64)
     h = torch.rand(3, 6, 2, generator=generator(2), dtype=torch.float64)  # of 32 frames each
     h[0, :, 1] = 0  # no atom is active
-    found = relevance.of_atoms(bands, w, h)
+    scale = torch.rand(6, generator=generator(3), dtype=torch.float64)
+    found = Components("", w, scale).relevance(bands, h)
     assert found.shape == h.shape
     expected = torch.stack([bands[:, :, :32].sum((1, 2)), bands[:, :, 32:64].sum((1, 2))], dim=1)
     expected[0, 1] = 0
@@ -130,7 +132,7 @@ def test_an_atom_has_the_change_of_the_score_when_it_is_turned_up():
         return (bands[:, :, :8] * each).sum()
 
     (expected,) = torch.autograd.grad(score(level), level)
-    torch.testing.assert_close(relevance.of_atoms(bands, w, h), expected)
+    torch.testing.assert_close(Components("", w, torch.ones(4)).relevance(bands, h), expected)
 
 
 def test_to_one_level_has_a_mean_size_of_one_and_leaves_zero():

@@ -273,6 +273,27 @@ def test_the_function_that_quantus_wants_gives_a_value_per_sample():
         assert start - 400 < one.argmax() < start + CUE_S * SR + 400
 
 
+def on_grid(waves):
+    """Return ones in the bands and frames of the default grid."""
+    return torch.ones(len(waves), *ask().asked.grid.shape(waves.shape[1]))
+
+
+def test_a_method_of_ones_own_is_heard_and_scored_like_ours():
+    def lower_half(waves, targets):
+        relevance = on_grid(waves)
+        relevance[:, relevance.shape[1] // 2 :] = 0
+        return relevance * (targets[:, None, None] + 1)
+
+    waves = sounds(3, torch.Generator().manual_seed(0))[0]
+    found = ask(batch_size=2).attribute(waves, [0, 1, 1], method=lower_half)
+    assert found.method == "lower_half" and "lower_half" in found.score().index
+    assert found.relevance.amax(dim=(1, 2)).tolist() == [1, 2, 2]
+    assert found.mask[:, 0].min() == 1 and found.mask[:, -1].max() == 0
+    pair = ask().attribute(waves, method=lambda x, _: (-on_grid(x), 0.25 * on_grid(x)))
+    torch.testing.assert_close(pair.sound, 0.25 * waves)
+    assert pair.relevance.max() == -1
+
+
 def logits(waves):
     """Return something that depends on the sound."""
     loud = waves.square().mean(dim=1).log()
@@ -325,6 +346,13 @@ WRONG = {
     "a share of a class": (lambda w: ask().attribute(w, 0.5), "target=0.5; a cl"),
     "parts without atoms": (
         lambda w: ask().attribute(w).parts(), "'integrated gradients' has no a"),
+    "one's own method on another grid": (
+        lambda w: ask().attribute(w, method=lambda *_: w), r"the method returned \(2, 8000\)"),
+    "one's own method that returns nothing": (
+        lambda w: ask().attribute(w, method=lambda *_: None), "the method returned NoneType"),
+    "one's own method with a mask above 1": (
+        lambda w: ask().attribute(w, method=lambda x, _: (on_grid(x), 2 * on_grid(x))),
+        "mask does not lie between 0 and 1"),
 }  # fmt: skip
 
 
