@@ -8,6 +8,7 @@ takes. Weights and dictionaries are fresh; what anything costs does not depend o
 
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,11 +19,14 @@ from esc_lib.config import Network, get_profile
 from esc_lib.explain.components import Choice, Components
 from esc_lib.explain.conditions import Inputs
 from esc_lib.explain.explainer import Explainer
+from esc_lib.explain.hear import OnWaves
 from esc_lib.explain.heatmaps import SAMPLES
 from esc_lib.explain.masks import cut_out
 from esc_lib.explain.methods import LEARNED, METHODS, OURS, names_of
+from esc_lib.explain.sound_explainer import SoundExplainer
 from esc_lib.machine.hardware import autocast, best_device
 from esc_lib.models.se_cnn import BLOCKS, SECNN
+from esc_lib.sound.grid import Grid
 from esc_lib.sound.log_mel import LogMel
 
 N_CLASSES = 50
@@ -85,6 +89,23 @@ def captums_integrated_gradients(new: Callable[[], Explainer]) -> torch.Tensor:
     return method.attribute(explainer.features, target=target, n_steps=SAMPLES)
 
 
+def for_any_model(
+    channels: tuple[int, ...], device: torch.device
+) -> dict[str, Callable[[], torch.Tensor]]:
+    """Return what explains a model that it knows nothing of, from waves to a mask, by its name."""
+    settings = get_profile("esc50").front_end
+    torch.manual_seed(0)
+    model = OnWaves(settings, Network(channels=channels), N_CLASSES).to(device).eval()
+    waves = torch.from_numpy(_timing.noise_bursts(1, settings.sr)).to(device) / 32768
+    explain = partial(SoundExplainer(model, settings.sr, grid=Grid.of(settings)).attribute, waves)
+    found = {
+        name: lambda name=name: explain(method=name).mask
+        for name in ("gradient equaliser", "integrated gradients")
+    }
+    found["occlusion, 64 cells"] = lambda: explain(method="occlusion", cells=64).mask
+    return {f"SoundExplainer, {name}": run for name, run in found.items()}
+
+
 def contenders(new: Callable[[], Explainer]) -> dict[str, Callable[[], torch.Tensor]]:
     """Return each contender by its name, the one that all are compared with first."""
     found = {PASS: forward_and_backward(new), f"{OURS} (ours)": lambda: METHODS[OURS].masks(new())}
@@ -106,7 +127,8 @@ def main() -> None:
 
     found = _timing.environment()
     _timing.header("One decision explained, against one pass of the network", found)
-    runs = contenders(decision(tuple(arguments.channels), best_device()))
+    given = tuple(arguments.channels), best_device()
+    runs = contenders(decision(*given)) | for_any_model(*given)
     for name, run in runs.items():  # the warm-up too
         if not torch.isfinite(run()).all():
             sys.exit(f"explanation: {name} is not finite; its time means nothing.")

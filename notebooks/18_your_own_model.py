@@ -208,3 +208,5 @@ chapter.publish(
 # 1. Explain a model of your own: what does `SoundExplainer` say if it returns probabilities?
 # 2. Give the explainer a coarser grid, `Grid(sr, n_bands=16)`. What becomes of its scores, and why?
 # 3. Explain the runner-up class: `attribute(waves, target=...)`. Can you hear a difference?
+# 4. Bring a method of your own, for example one of captum's: `method=` takes a function of waves and
+#    targets that returns relevance on the grid. Does it beat its controls?
