@@ -133,7 +133,7 @@ def read(
 
 
 def of_atoms(bands: torch.Tensor, w: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
-    """Share the relevance of bands, (batch, mel, frames of H), out among atoms, as they share in W H.
+    """Share the relevance of bands, (batch, mel, frames of H), among atoms as they share in W H.
 
     The result has the shape of H, (batch, atoms, frames): to first order, the change of the score
     per neper that an atom is turned up. All atoms together have what the bands have, wherever an
