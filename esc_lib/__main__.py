@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from esc_lib.config import NARROW, PROFILES, RECIPES, Profile, get_profile, variant
-from esc_lib.data import decoding, esc50, prepare
+from esc_lib.data import decoding, prepare, read_clips
 from esc_lib.data.clips import WAVEFORMS, Data, open_data
 from esc_lib.data.splits import PROTOCOLS
 from esc_lib.machine.fingerprint import ROOT
@@ -31,7 +31,7 @@ def verify(folder: str | None, profile: str) -> None:
         With one sentence, naming the file, if the study could not run on the folder.
     """
     settings = get_profile(profile)
-    clips = esc50.read_clips(prepare(profile, folder), esc10_only=settings.esc10_only)
+    clips = read_clips(prepare(profile, folder), esc10_only=settings.esc10_only)
     own = settings.front_end
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, WAVEFORMS)

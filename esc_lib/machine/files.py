@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it to `path`.
@@ -19,6 +21,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def is_junk(name: str) -> bool:
+    """Say whether a file or folder is what file managers leave behind: hidden, or a known one."""
+    return name.startswith(".") or name.lower() in JUNK
 
 
 def save_json(path: Path, content: dict) -> None:
