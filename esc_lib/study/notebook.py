@@ -12,6 +12,7 @@ import nbformat
 from esc_lib.machine.files import write_atomically
 from esc_lib.machine.fingerprint import ROOT, parse
 from esc_lib.study.chapter import HANDED
+from esc_lib.study.parameters import assigned
 
 # What Jupyter, and Colab, need to know of every notebook.
 METADATA = {
@@ -63,9 +64,7 @@ def parameter_names(notebook: nbformat.NotebookNode) -> set[str]:
     names = set()
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []):
-            for node in ast.parse(cell.source).body:
-                targets = getattr(node, "targets", [getattr(node, "target", None)])
-                names |= {target.id for target in targets if isinstance(target, ast.Name)}
+            names |= assigned(cell.source).keys()
     return names
 
 
