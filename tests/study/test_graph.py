@@ -1,9 +1,11 @@
 """The task graph: what a notebook depends on, conversion, execution."""
 
+import json
 import os
 import runpy
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -80,10 +82,14 @@ def run(folder: Path, code: str) -> tuple[str | None, Path]:
     return batch.run_notebook(folder / "02_two.ipynb", target, {"epochs": 7}, folder), target
 
 
-def test_failure_is_one_sentence_and_leaves_what_was_good(tmp_path):
-    sentence, target = run(tmp_path, "import os\nprint(epochs, os.environ['PYTHONHASHSEED'])")
+def test_failure_is_one_sentence_and_leaves_what_was_good(tmp_path, monkeypatch):
+    other = {"argv": ["false"], "display_name": "Python 3", "language": "python"}
+    write(tmp_path, {"jupyter/kernels/python3/kernel.json": json.dumps(other)})
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))  # it is not taken
+    code = "import os, sys\nprint(epochs, os.environ['PYTHONHASHSEED'], sys.executable)"
+    sentence, target = run(tmp_path, code)
     assert sentence is None
-    assert "7 0" in target.read_text()
+    assert f"7 0 {sys.executable}" in target.read_text()
     good = target.read_bytes()
 
     sentence, target = run(tmp_path, "raise ValueError('clip a.wav is silent;\\n  remove it')")
