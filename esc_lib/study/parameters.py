@@ -50,17 +50,18 @@ def check(notebook: str, cells: Sequence[str], values: Mapping) -> None:
         if name in PATHS and value and not Path(value).exists():
             raise ValueError(f"{notebook}: {name}={value} does not exist.")
     if "start_from" in usual and values["start_from"]:
-        _must_be_record(notebook, Path(values["start_from"]), get_profile(values["profile"]).name)
+        start = values["start_from"]
+        if fault := fault_of_record(Path(start), get_profile(values["profile"]).name):
+            raise ValueError(f"{notebook}: start_from={start} {fault}.")
 
 
-def _must_be_record(notebook: str, folder: Path, profile: str) -> None:
+def fault_of_record(folder: Path, profile: str) -> str:
+    """Return why a folder is no recorded study of a profile, or nothing."""
     records = [*folder.glob("run.json"), *sorted(folder.glob("runs/*/run.json"))]
     if not records:
-        raise ValueError(f"{notebook}: start_from={folder} holds no recorded run.")
+        return "holds no recorded run"
     recorded = json.loads(records[0].read_text(encoding="utf-8"))["profile"]["name"]
-    if recorded != profile:
-        what = f"start_from={folder} is of profile {recorded}, not {profile}"
-        raise ValueError(f"{notebook}: {what}.")
+    return "" if recorded == profile else f"is of profile {recorded}, not {profile}"
 
 
 def _usual_and_given(cells: Sequence[str]) -> tuple[dict, list[str]]:

@@ -3,6 +3,8 @@
 What only one step needs is imported there: the task graph, which knows them all, starts at once.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import re
@@ -11,14 +13,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-
-import nbformat
-from sphinx_external_toc.parsing import parse_toc_yaml
+from typing import TYPE_CHECKING
 
 from esc_lib.machine.files import put_in_place, save_json
 from esc_lib.machine.fingerprint import ROOT
-from esc_lib.study.notebook import head, parameter_names, repository, to_notebook
+from esc_lib.study.notebook import head, parameter_names, repository
 from esc_lib.study.options import Options
+
+if TYPE_CHECKING:
+    import nbformat
 
 ADDRESS = "{{repository}}"  # in pages and in _config.yml
 
@@ -77,7 +80,7 @@ def parameters_of(options: Options, stem: str) -> dict:
         given["start_from"] = str(options.start)
     if options.epochs:
         given["epochs"] = options.epochs
-    known = parameter_names(to_notebook(options.sources[stem]))
+    known = parameter_names(options.sources[stem])
     return {name: value for name, value in given.items() if name in known}
 
 
@@ -87,7 +90,7 @@ def execute(options: Options, stem: str) -> None:
 
     source = options.sources[stem]
     parameters = parameters_of(options, stem)
-    if "data_folder" in parameter_names(to_notebook(source)):
+    if "data_folder" in parameter_names(source):
         parameters["data_folder"] = json.loads(data_note(options).read_text())["folder"]
     print(f"{stem} ...", flush=True)
     start = time.monotonic()
@@ -112,6 +115,8 @@ def staged(options: Options) -> dict[Path, Path]:
 
 def assemble(options: Options) -> None:
     """Lay out the book's source afresh, so that nothing stale stays in it."""
+    import nbformat
+
     from esc_lib.study import record
 
     shutil.rmtree(options.build / "book", ignore_errors=True)
@@ -154,6 +159,8 @@ def without_links(page: str, stems: list[str]) -> str:
 
 def build_html(options: Options) -> None:
     """Build all pages, warnings being errors, and publish them by one rename."""
+    from sphinx_external_toc.parsing import parse_toc_yaml
+
     stage, work, log = (options.build / name for name in ("book", "jb", "html.log"))
     shutil.rmtree(work, ignore_errors=True)  # afresh: numbers glued from another page go stale
     command = [Path(sys.executable).with_name("jupyter-book"), "build", stage]
