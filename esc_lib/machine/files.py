@@ -7,6 +7,9 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
+
+from esc_lib.machine.fingerprint import ROOT
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 # what torch and NumPy say then, and at other times
@@ -47,6 +50,44 @@ def _is_full(error: Exception, folder: Path) -> bool:
     if getattr(error, "errno", None) in FULL or "os error 28" in said:  # the latter: safetensors
         return True
     return bool(SHORT.search(said)) and shutil.disk_usage(folder).free < NO_ROOM
+
+
+def from_root(path: Path) -> str:
+    """Return a path as it is called in the project's folder, wherever that is moved or copied to.
+
+    What lies elsewhere keeps its whole name.
+    """
+    path = path.absolute()
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+
+
+def hold(path: Path) -> TextIO:
+    """Lock a file as long as what is returned is open, and at most until this process ends.
+
+    Where the system has no such locks, nothing is locked.
+
+    Raises
+    ------
+    BlockingIOError
+        With one sentence, if another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+")
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = f"process {file.read()} is at work in {path.parent}"
+        file.close()
+        raise BlockingIOError(f"{holder}; wait for its end, or stop it") from None
+    except (ImportError, OSError):
+        return file
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
 
 
 def save_json(path: Path, content: dict) -> None:

@@ -121,7 +121,7 @@ def root(profile: str, folder: str = "") -> Path:
     """
     get_profile(profile)
     if folder:
-        return Path(folder)
+        return Path(folder).absolute()
     here = Path.cwd()
     places = here, *here.parents, ROOT
     project = next((p for p in places if (p / "dodo.py").is_file()), here)
