@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from esc_lib.config import get_profile, variant
+from esc_lib.config import get_profile, get_recipe, shortened, variant
 from esc_lib.machine.files import begin_folder, put_in_place
 from esc_lib.machine.fingerprint import ROOT
 from esc_lib.study import parameters
@@ -33,13 +33,14 @@ class Chapter:
     ----------
     notebook : str, as in "05_dictionaries".
     artifacts : str, where notebooks hand over; empty: below the project.
-    changes : of the profile, as ``config.variant`` takes them; None and 0 change nothing.
+    epochs : of every training of the study, as ``config.shortened`` takes them.
+    recipe : str, the name of how networks are trained; empty: the profile's.
 
     Raises
     ------
     ValueError
-        Before anything is written, if there is no such profile, or ``parameters.check`` refuses
-        what the notebook was given.
+        Before anything is written, if there is no such profile or recipe, or
+        ``parameters.check`` refuses what the notebook was given.
 
     Notes
     -----
@@ -47,12 +48,16 @@ class Chapter:
     takes its place when :meth:`publish` is called: a run that fails leaves the earlier one whole.
     """
 
-    def __init__(self, notebook: str, profile: str, artifacts: str = "", **changes):
+    def __init__(
+        self, notebook: str, profile: str, artifacts: str = "", epochs: int = 0, recipe: str = ""
+    ):
         from esc_lib.figures import style
         from esc_lib.machine.hardware import best_device
 
         parameters.check(notebook, *parameters.session())
-        self.settings = variant(get_profile(profile), **{k: v for k, v in changes.items() if v})
+        self.settings = shortened(get_profile(profile), epochs)
+        if recipe:
+            self.settings = variant(self.settings, recipe=get_recipe(recipe))
         self.root = root(profile, artifacts)
         self.device = best_device()
         self.own = self.root / notebook

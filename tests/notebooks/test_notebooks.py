@@ -91,6 +91,16 @@ def test_one_parameters_cell_with_literals_only(stem):
 
 
 @each_notebook
+def test_what_trains_or_looks_up_runs_takes_the_epochs_of_the_study(stem):
+    code = "\n".join(cell.source for _, cell in code_cells(stem))
+    if re.search(r"chapter\.runs|training import .*\bfit\b|companions import (?!cross)", code):
+        assert "epochs" in parameter_names(SOURCES[stem])
+        assert re.search(r"= Chapter\([^()]*, epochs\b", code)
+    plans = re.findall(r"\S+\.of_profile\(", code)
+    assert all(plan.startswith("shortened(") for plan in plans), "a companion's own epochs"
+
+
+@each_notebook
 def test_cells_are_short(stem):
     too_long = {}
     for number, cell in code_cells(stem):
