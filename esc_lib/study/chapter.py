@@ -9,8 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from esc_lib.config import get_profile, variant
+from esc_lib.config import get_profile, get_recipe, shortened, variant
 from esc_lib.machine.files import begin_folder, put_in_place
+from esc_lib.machine.fingerprint import ROOT
+from esc_lib.study import parameters
 from esc_lib.study.metrics import Metric, publish
 
 if TYPE_CHECKING:
@@ -31,12 +33,14 @@ class Chapter:
     ----------
     notebook : str, as in "05_dictionaries".
     artifacts : str, where notebooks hand over; empty: below the project.
-    changes : of the profile, as ``config.variant`` takes them; None and 0 change nothing.
+    epochs : of every training of the study, as ``config.shortened`` takes them.
+    recipe : str, the name of how networks are trained; empty: the profile's.
 
     Raises
     ------
     ValueError
-        If there is no such profile.
+        Before anything is written, if there is no such profile or recipe, or
+        ``parameters.check`` refuses what the notebook was given.
 
     Notes
     -----
@@ -44,11 +48,16 @@ class Chapter:
     takes its place when :meth:`publish` is called: a run that fails leaves the earlier one whole.
     """
 
-    def __init__(self, notebook: str, profile: str, artifacts: str = "", **changes):
+    def __init__(
+        self, notebook: str, profile: str, artifacts: str = "", epochs: int = 0, recipe: str = ""
+    ):
         from esc_lib.figures import style
         from esc_lib.machine.hardware import best_device
 
-        self.settings = variant(get_profile(profile), **{k: v for k, v in changes.items() if v})
+        parameters.check(notebook, *parameters.session())
+        self.settings = shortened(get_profile(profile), epochs)
+        if recipe:
+            self.settings = variant(self.settings, recipe=get_recipe(recipe))
         self.root = root(profile, artifacts)
         self.device = best_device()
         self.own = self.root / notebook
@@ -111,12 +120,16 @@ class Chapter:
 
 
 def root(profile: str, folder: str = "") -> Path:
-    """Return the artefact folder of a profile; `folder` overrides the default below the project."""
+    """Return the artefact folder of a profile; `folder` overrides the default below the project.
+
+    The project is what the working folder lies in, else the checkout that this package lies in.
+    """
     get_profile(profile)
     if folder:
-        return Path(folder)
+        return Path(folder).absolute()
     here = Path.cwd()
-    project = next((p for p in (here, *here.parents) if (p / "dodo.py").is_file()), here)
+    places = here, *here.parents, ROOT
+    project = next((p for p in places if (p / "dodo.py").is_file()), here)
     return project / "build" / profile / "artifacts"
 
 
@@ -131,7 +144,7 @@ def find(artifacts: Path, notebook: str) -> Path:
     folder = artifacts / notebook
     if not (folder / "metrics.json").is_file():
         raise FileNotFoundError(
-            f"find: {folder} is missing or incomplete; "
+            f"find: {folder.absolute()} is missing or incomplete; "
             f"run notebook {notebook} with the same profile first."
         )
     return folder

@@ -5,6 +5,7 @@ A run's folder ``artifacts/runs/<name>/`` holds ``history.csv``, ``predictions.c
 """
 
 import json
+import shutil
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -46,6 +47,13 @@ def name_of(profile: Profile) -> str:
     return "-".join(parts)
 
 
+def how_to_train(profile: Profile) -> str:
+    """Return the command that trains the profile's network on its fold."""
+    own, usual = profile.training.epochs, get_profile(profile.name).training.epochs
+    command = f"python -m esc_lib train --profile {profile.name} --folds {profile.test_fold}"
+    return command if own == usual else f"{command} --epochs {own}"
+
+
 def settings_of(profile: Profile) -> tuple:
     """Return the settings that decide a run; the recipe's name does not."""
     unnamed = variant(profile, recipe=variant(profile.training.recipe, name=""))
@@ -70,7 +78,8 @@ def find_recorded(profile: Profile, recorded: Path, checksum: str = "") -> Path 
 def run(data: Data, profile: Profile, runs: Path) -> Path:
     """Train and test the profile's network on its fold, unless that was done before.
 
-    The test clips are read once, after the last epoch. Returns the run's folder, in `runs`.
+    The test clips are read once, after the last epoch. Returns the run's folder, in `runs`. A run
+    that was stopped goes on from its state, which is removed when the run's record stands.
 
     Parameters
     ----------
@@ -91,6 +100,8 @@ def run(data: Data, profile: Profile, runs: Path) -> Path:
     record |= {"identity": identity, "kept_epoch": fit.kept_epoch}
     record["last_session_s"] = round(time.perf_counter() - started, 1)
     save_json(folder / "run.json", record)
+    for states in folder.glob("run_*"):  # many times the weights, and of no more use
+        shutil.rmtree(states, ignore_errors=True)
     return folder
 
 

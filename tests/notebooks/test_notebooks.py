@@ -9,7 +9,8 @@ from pybtex.database import parse_file
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 from esc_lib.machine.fingerprint import ROOT
-from esc_lib.study.notebook import to_notebook
+from esc_lib.study.notebook import parameter_names, to_notebook
+from esc_lib.study.parameters import assigned
 
 SOURCES = {p.stem: p for p in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))}
 NOTEBOOKS = {stem: to_notebook(source) for stem, source in SOURCES.items()}
@@ -86,6 +87,17 @@ def test_one_parameters_cell_with_literals_only(stem):
     lines = [line for line in cell.source.splitlines() if line.strip()]
     assert all("  # " in line for line in lines), "each parameter has a comment"
     assert assigns(cell, "profile")
+    assert parameter_names(SOURCES[stem]) == set(assigned(cell.source))
+
+
+@each_notebook
+def test_what_trains_or_looks_up_runs_takes_the_epochs_of_the_study(stem):
+    code = "\n".join(cell.source for _, cell in code_cells(stem))
+    if re.search(r"chapter\.runs|training import .*\bfit\b|companions import (?!cross)", code):
+        assert "epochs" in parameter_names(SOURCES[stem])
+        assert re.search(r"= Chapter\([^()]*, epochs\b", code)
+    plans = re.findall(r"\S+\.of_profile\(", code)
+    assert all(plan.startswith("shortened(") for plan in plans), "a companion's own epochs"
 
 
 @each_notebook

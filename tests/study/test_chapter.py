@@ -2,22 +2,29 @@
 
 import json
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from esc_lib.config import PROFILES, RECIPES, variant
+from esc_lib.machine.fingerprint import ROOT
 from esc_lib.study import Chapter, Metric, chapter, find, root
+from esc_lib.training import comparisons, runs
 
-MISSING = r"^find: .*01_data is missing or incomplete; run notebook 01_data with the same profile"
+MISSING = r"^find: /.*01_data is missing or incomplete; run notebook 01_data with the same profile"
 
 
-def test_find_names_the_notebook_to_run_first(tmp_path):
+def test_find_names_the_notebook_to_run_first(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match=MISSING):
         find(tmp_path, "01_data")
     (tmp_path / "01_data").mkdir()
     (tmp_path / "01_data" / "clips.csv").write_text("written before it stopped")
     with pytest.raises(FileNotFoundError, match=MISSING):
         find(tmp_path, "01_data")
+    monkeypatch.chdir(tmp_path)  # it says where it looked, wherever that was
+    with pytest.raises(FileNotFoundError, match=MISSING):
+        find(Path(), "01_data")
     (tmp_path / "01_data" / "metrics.json").write_text("{}")
     assert find(tmp_path, "01_data") == tmp_path / "01_data"
 
@@ -29,6 +36,8 @@ def test_root_is_the_build_folder_of_the_project(tmp_path, monkeypatch):
         monkeypatch.chdir(place)
         assert root("esc10") == tmp_path / "build" / "esc10" / "artifacts"
     assert root("esc10", str(tmp_path / "elsewhere")) == tmp_path / "elsewhere"
+    monkeypatch.chdir("/")  # a notebook at work elsewhere: the checkout of the package
+    assert root("esc10") == ROOT / "build" / "esc10" / "artifacts"
     with pytest.raises(ValueError, match=r"profile='esc' is unknown; choose one of demo"):
         root("esc", str(tmp_path))
 
@@ -75,11 +84,26 @@ def test_the_next_run_takes_the_place_of_the_one_before(tmp_path):
     assert json.loads((tmp_path / "01_data" / "metrics.json").read_text())["clips"]["value"] == 2
 
 
-def test_changes_of_the_profile_are_taken_where_they_are_given(tmp_path):
+def test_epochs_are_those_of_every_training(tmp_path):
     usual = Chapter("03_training", "demo", str(tmp_path)).settings
-    assert Chapter("03_training", "demo", str(tmp_path), epochs=0, recipe=None).settings == usual
-    longer = Chapter("03_training", "demo", str(tmp_path), epochs=7)
-    assert longer.settings.training.epochs == 7
+    assert usual == PROFILES["demo"]
+    longer = Chapter("03_training", "demo", str(tmp_path), epochs=7).settings
+    trained = [item.profile.training.epochs for item in comparisons.plan(longer)]
+    assert {longer.training.epochs, longer.efficiency.epochs, *trained} == {7}
+    assert longer.dictionaries == usual.dictionaries
+    # what notebooks look up is what notebook 03, or the command that an error names, trains
+    assert runs.name_of(longer) == runs.name_of(variant(usual, epochs=7))
+    assert runs.how_to_train(longer).endswith("--profile demo --folds 1 --epochs 7")
+    for wrong in (-1, "7", True):
+        with pytest.raises(ValueError, match="epochs=.* is no whole number from 0 on"):
+            Chapter("03_training", "demo", str(tmp_path), epochs=wrong)
+
+
+def test_a_recipe_is_taken_by_its_name(tmp_path):
+    chapter = Chapter("03_training", "demo", str(tmp_path), recipe="thesis")
+    assert chapter.settings.training.recipe == RECIPES["thesis"]
+    with pytest.raises(ValueError, match="recipe='weak' is unknown; choose one of thesis, strong"):
+        Chapter("03_training", "demo", str(tmp_path), recipe="weak")
 
 
 def test_caches_outlive_runs(tmp_path):
