@@ -1,9 +1,11 @@
 """The official layout: reading and decoding it, what is wrong with a folder, fetch and unpack."""
 
+import copy
 import errno
 import hashlib
 import re
 import shutil
+import stat
 import zipfile
 
 import numpy as np
@@ -383,12 +385,80 @@ def test_archive_without_the_folder_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == [archive]
 
 
-def test_damaged_member_is_refused_and_leaves_nothing(tmp_path):
-    archive = make_zip(tmp_path / "set.zip", {"set/audio/a.wav": bytes(range(256)) * 40})
+def with_flag(path, at, value):
+    """Set a byte of the last member's entry in the central directory."""
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"PK\x01\x02") + at] = value
+    path.write_bytes(content)
+    return path
+
+
+def packed(archive, content, method=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(archive, "w", method) as members:
+        members.writestr("set/audio/a.wav", content)
+
+
+def add_link(archive, target):
+    link = zipfile.ZipInfo("set/audio/link")
+    link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(archive, "a") as members:
+        members.writestr(link, target)
+
+
+def overlapping(archive):
+    """Let a thousand members be the same bytes of the archive."""
+    with zipfile.ZipFile(archive, "a") as members:
+        one = members.getinfo("set/audio/a.wav")
+        for i in range(1000):
+            other = copy.copy(one)
+            other.filename = f"set/audio/{i}.wav"
+            members.filelist.append(other)
+        members._didModify = True
+
+
+NOISE = np.random.default_rng(0).bytes(20_000)
+HOSTILE = {
+    "a link to the system": (lambda z: add_link(z, "/etc"), "'set/audio/link', a link"),
+    "a link out of the root": (lambda z: add_link(z, "../../.."), "'set/audio/link', a link"),
+    "zeros without end": (
+        lambda z: packed(z, bytes(30_000_000)), "would unpack to 1 files",
+    ),
+    "members upon each other": (overlapping, "would unpack to 1002 files"),
+    "many members": (
+        lambda z: make_zip(z, {f"set/{i}": b"" for i in range(20_001)}), "to 20001 files",
+    ),
+    "a size that is made up": (lambda z: with_flag(z, 27, 0x7F), "2.1[0-9] GB"),
+    "encrypted": (lambda z: with_flag(z, 8, 1), "encrypted"),
+    "packed in an unknown way": (lambda z: with_flag(z, 10, 77), "is damaged"),
+    "another checksum": (lambda z: with_flag(z, 16, 0), "is damaged"),
+    "cut in its list": (lambda z: with_flag(z, 2, 0), "is damaged"),
+    "only a file of that name": (lambda z: make_zip(z, {"set": b"evil"}), "holds no set/"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_an_archive_that_is_not_a_set_of_clips_is_refused_and_leaves_nothing(
+    tmp_path, monkeypatch, case
+):
+    archive = make_zip(tmp_path / "set.zip", {"set/x": b"", "set/audio/a.wav": NOISE})
+    spoil, message = HOSTILE[case]
+    spoil(archive)
+    if "damaged" not in message:
+        monkeypatch.setattr(zipfile.ZipFile, "extractall", lambda *_: pytest.fail("written"))
+    with pytest.raises(ValueError, match=rf"^unpack: .*set\.zip .*{message}.*; delete it") as said:
+        esc50.unpack(archive, tmp_path, "set")
+    assert "\n" not in str(said.value)
+    assert list(tmp_path.iterdir()) == [archive]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_damaged_member_is_refused_and_leaves_nothing(tmp_path, method):
+    archive = tmp_path / "set.zip"
+    packed(archive, bytes(range(256)) * 40, method)
     content = bytearray(archive.read_bytes())
     content[60:70] = bytes(10)
     archive.write_bytes(content)
-    with pytest.raises(ValueError, match=r"^unpack: .*set\.zip"):
+    with pytest.raises((ValueError, OSError), match=r"^unpack: .*set\.zip"):
         esc50.unpack(archive, tmp_path, "set")
     assert list(tmp_path.iterdir()) == [archive]
 
