@@ -55,14 +55,14 @@ book: override LISTENERS :=
 book: study ## all notebooks on the generated clips, and the book: build/demo/html/index.html
 
 study: $(STAMP) ## the same for PROFILE, with your own DATA and number of EPOCHS
-	@$(BIN)/doit
+	@$(BIN)/python -m doit
 
 reference: export REFERENCE := esc10
 reference: $(STAMP) ## the book of the committed reference run, nothing computed: build/reference/html
-	@$(BIN)/doit
+	@$(BIN)/python -m doit
 
 record: $(STAMP) ## put the finished study of PROFILE into results/, to be committed
-	@$(BIN)/doit record
+	@$(BIN)/python -m doit record
 
 test: $(STAMP) ## the tests, on all cores
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile

@@ -7,12 +7,14 @@
 
 import signal
 import sys
+from pathlib import Path
 
 from doit.exceptions import TaskFailed
 from doit.globals import Globals
 from doit.reporter import ConsoleReporter
 from doit.tools import config_changed
 
+from esc_lib.machine.files import from_root, hold, write_atomically
 from esc_lib.machine.fingerprint import ROOT, fingerprint, imported_files
 from esc_lib.study import steps
 from esc_lib.study.notebook import convert, notebooks_read, repository
@@ -41,8 +43,19 @@ class OneSentence(ConsoleReporter):
     """Say nothing about what is up to date, and one sentence, last, about what failed."""
 
     def initialize(self, tasks, selected_tasks):
-        """Begin a run."""
+        """Begin a run, unless another process is at work in the same folder."""
         signal.signal(signal.SIGINT, stop)
+        records = Globals.dep_manager.backend
+        try:
+            self.lock = hold(OPTIONS.build / ".at_work")
+        except BlockingIOError as error:
+            records.dump = lambda: None  # it writes them
+            sys.exit(f"dodo.py: {error}")
+        file = Path(records.name)
+        if file.is_file():  # what it wrote since this process began
+            records._db = records._load()
+        text = lambda: records.codec.encode(records._db)  # noqa: E731
+        records.dump = lambda: write_atomically(file, lambda scratch: scratch.write_text(text()))
 
     def execute_task(self, task):
         """Leave the word to the action."""
@@ -55,7 +68,6 @@ class OneSentence(ConsoleReporter):
 
     def add_success(self, task):
         """Record at once: a run of hours that is killed goes on from here."""
-        OPTIONS.build.mkdir(parents=True, exist_ok=True)
         Globals.dep_manager.backend.dump()
 
     def complete_run(self):
@@ -81,9 +93,9 @@ def task_data():
     library = fingerprint(code=ROOT / "esc_lib" / "data" / "folders.py")
     return {
         "actions": [(act, [steps.make_data])],
-        "targets": [steps.data_note(OPTIONS)],
+        "targets": [from_root(steps.data_note(OPTIONS))],
         "uptodate": [
-            config_changed({"data": str(OPTIONS.data), "library": library}),
+            config_changed({"data": OPTIONS.data and from_root(OPTIONS.data), "library": library}),
             lambda: steps.data_unchanged(OPTIONS),
         ],
     }
@@ -96,8 +108,8 @@ def task_convert():
         yield {
             "name": stem,
             "actions": [(convert, [source, target, ROOT / "build" / "replaced" / target.name])],
-            "file_dep": [source],
-            "targets": [target],
+            "file_dep": [from_root(source)],
+            "targets": [from_root(target)],
             "uptodate": [config_changed(repository())],
         }
 
@@ -110,12 +122,13 @@ def task_execute():
         read = notebooks_read(source, list(OPTIONS.sources))
         library = fingerprint(code=imported_files(source))
         parameters = steps.parameters_of(OPTIONS, stem)
+        inputs = source, steps.data_note(OPTIONS), *map(OPTIONS.executed, read)
         yield {
             "name": stem,
             "actions": [(act, [steps.execute, stem])],
-            "file_dep": [source, steps.data_note(OPTIONS), *map(OPTIONS.executed, read)],
+            "file_dep": [*map(from_root, inputs)],
             "task_dep": [f"convert:{stem}"],
-            "targets": [OPTIONS.executed(stem)],
+            "targets": [from_root(OPTIONS.executed(stem))],
             "uptodate": [
                 config_changed(parameters | {"library": library}),
                 (OPTIONS.artifacts / stem / "metrics.json").is_file(),
@@ -128,8 +141,8 @@ def task_assemble():
     files = steps.staged(OPTIONS)
     return {
         "actions": [(act, [steps.assemble])],
-        "file_dep": [*files],
-        "targets": [*files.values()],
+        "file_dep": [*map(from_root, files)],
+        "targets": [*map(from_root, files.values())],
         "uptodate": [config_changed(repository())],
     }
 
@@ -138,8 +151,8 @@ def task_html():
     """Build the book."""
     return {
         "actions": [(act, [steps.build_html])],
-        "file_dep": [*steps.staged(OPTIONS).values()],
-        "targets": [OPTIONS.build / "html" / "index.html"],
+        "file_dep": [*map(from_root, steps.staged(OPTIONS).values())],
+        "targets": [from_root(OPTIONS.build / "html" / "index.html")],
     }
 
 
@@ -147,6 +160,6 @@ def task_record():
     """Put the finished study into results/, to be committed (not done by default)."""
     return {
         "actions": [(act, [steps.make_record])],
-        "file_dep": [OPTIONS.build / "html" / "index.html"],
+        "file_dep": [from_root(OPTIONS.build / "html" / "index.html")],
         "uptodate": [False],
     }

@@ -134,7 +134,7 @@ print(f"largest difference over {len(rows)} clips: {parity_db:.1e} dB")
 # %%
 verification = data.clips.assign(n=data.n_valid.numpy())
 shortest, longest = int(verification.n.argmin()), int(verification.n.argmax())
-source_files = [data.clips.path[r] for r in (shortest, longest)]
+source_files = [data.file(r) for r in (shortest, longest)]
 whole = [audio.resample(*audio.read(path), sr) for path in source_files]
 before = [librosa_log_mel(front_end.settings, y) for y in whole]
 after = [front_end(*data.batch([r]))[0].numpy() for r in (shortest, longest)]

@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 
 from esc_lib.data.splits import Split, name_parts
-from esc_lib.machine.files import write_atomically
+from esc_lib.machine.files import from_root, write_atomically
+from esc_lib.machine.fingerprint import ROOT
 
 WAVEFORMS = "waveforms.npy"
 
@@ -39,6 +40,10 @@ class Data:
         named = self.clips.drop_duplicates("label").sort_values("label")
         return named.category.tolist()
 
+    def file(self, row: int) -> Path:
+        """Return the sound file of a clip."""
+        return ROOT / self.clips.path[row]
+
     @property
     def split(self) -> Split:
         """Row numbers of each part, as written by notebook 01."""
@@ -62,6 +67,8 @@ class Data:
 
 def save_data(folder: Path, clips: pd.DataFrame, waveforms: np.ndarray, n_valid: np.ndarray):
     """Write the clips that :func:`open_data` opens; waveforms mapped from their place are there."""
+    if "path" in clips:
+        clips = clips.assign(path=[from_root(Path(path)) for path in clips.path])
     file = folder / WAVEFORMS
     if Path(getattr(waveforms, "filename", None) or "") != file.absolute():
         write_atomically(file, lambda p: _save_npy(p, waveforms))

@@ -1,24 +1,93 @@
 """Files and folders that are there whole or not at all."""
 
+import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
+
+from esc_lib.machine.fingerprint import ROOT
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+# what torch and NumPy say then, and at other times
+SHORT = re.compile(r"PytorchStreamWriter|inline_container|requested and \d+ written")
+NO_ROOM = 1_000_000  # bytes left: too few for the next block
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it to `path`.
 
     Whatever goes wrong in `write`, a file that stood at `path` before still does.
+
+    Raises
+    ------
+    OSError
+        With one sentence, if the disk is full; `write` may say that in its library's way.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         write(scratch)
         os.replace(scratch, path)
+    except Exception as error:
+        if not _is_full(error, path.parent):
+            raise
+        scratch.unlink(missing_ok=True)
+        free = shutil.disk_usage(path.parent).free // 10**6
+        raise OSError(
+            f"disk full: {free} MB free in {path.parent}, {path.name} needs more; make room and "
+            "start again, what stood there before is kept",
+        ) from error
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def _is_full(error: Exception, folder: Path) -> bool:
+    said = str(error)
+    if getattr(error, "errno", None) in FULL or "os error 28" in said:  # the latter: safetensors
+        return True
+    return bool(SHORT.search(said)) and shutil.disk_usage(folder).free < NO_ROOM
+
+
+def from_root(path: Path) -> str:
+    """Return a path as it is called in the project's folder, wherever that is moved or copied to.
+
+    What lies elsewhere keeps its whole name.
+    """
+    path = path.absolute()
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+
+
+def hold(path: Path) -> TextIO:
+    """Lock a file as long as what is returned is open, and at most until this process ends.
+
+    Where the system has no such locks, nothing is locked.
+
+    Raises
+    ------
+    BlockingIOError
+        With one sentence, if another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+")
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = f"process {file.read()} is at work in {path.parent}"
+        file.close()
+        raise BlockingIOError(f"{holder}; wait for its end, or stop it") from None
+    except (ImportError, OSError):
+        return file
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
 
 
 def save_json(path: Path, content: dict) -> None:

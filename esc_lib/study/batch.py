@@ -8,6 +8,9 @@ import re
 from pathlib import Path
 
 import papermill
+from ipykernel.kernelspec import make_ipkernel_cmd
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
 
 KERNEL_ENVIRONMENT = {
@@ -17,6 +20,14 @@ KERNEL_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+class _OwnInterpreter(AsyncKernelManager):
+    """Starts this interpreter, whatever else is called python3 on Jupyter's path."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        return KernelSpec(argv=make_ipkernel_cmd(), language="python")
 
 
 def run_notebook(
@@ -39,7 +50,8 @@ def run_notebook(
             notebook,
             partial,
             parameters,
-            kernel_name="python3",
+            kernel_name="python3",  # of which papermill takes the language
+            kernel_manager_class=_OwnInterpreter,
             cwd=cwd,
             progress_bar=False,
             extra_arguments=["--log-level=CRITICAL"],  # or a kernel warns of its local port

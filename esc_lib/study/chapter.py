@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from esc_lib.config import get_profile, variant
 from esc_lib.machine.files import begin_folder, put_in_place
+from esc_lib.machine.fingerprint import ROOT
+from esc_lib.study import parameters
 from esc_lib.study.metrics import Metric, publish
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ class Chapter:
     Raises
     ------
     ValueError
-        If there is no such profile.
+        Before anything is written, if there is no such profile, or ``parameters.check`` refuses
+        what the notebook was given.
 
     Notes
     -----
@@ -48,6 +51,7 @@ class Chapter:
         from esc_lib.figures import style
         from esc_lib.machine.hardware import best_device
 
+        parameters.check(notebook, *parameters.session())
         self.settings = variant(get_profile(profile), **{k: v for k, v in changes.items() if v})
         self.root = root(profile, artifacts)
         self.device = best_device()
@@ -111,12 +115,16 @@ class Chapter:
 
 
 def root(profile: str, folder: str = "") -> Path:
-    """Return the artefact folder of a profile; `folder` overrides the default below the project."""
+    """Return the artefact folder of a profile; `folder` overrides the default below the project.
+
+    The project is what the working folder lies in, else the checkout that this package lies in.
+    """
     get_profile(profile)
     if folder:
-        return Path(folder)
+        return Path(folder).absolute()
     here = Path.cwd()
-    project = next((p for p in (here, *here.parents) if (p / "dodo.py").is_file()), here)
+    places = here, *here.parents, ROOT
+    project = next((p for p in places if (p / "dodo.py").is_file()), here)
     return project / "build" / profile / "artifacts"
 
 
@@ -131,7 +139,7 @@ def find(artifacts: Path, notebook: str) -> Path:
     folder = artifacts / notebook
     if not (folder / "metrics.json").is_file():
         raise FileNotFoundError(
-            f"find: {folder} is missing or incomplete; "
+            f"find: {folder.absolute()} is missing or incomplete; "
             f"run notebook {notebook} with the same profile first."
         )
     return folder

@@ -1,18 +1,27 @@
-"""Notebooks as files: ``NN_name.py``, which is edited, and the ``.ipynb`` that is made of it."""
+"""Notebooks as files: ``NN_name.py``, which is edited, and the ``.ipynb`` that is made of it.
+
+What reads and writes notebooks is imported where it is used: the task graph starts at once.
+"""
+
+from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import tomllib
 from pathlib import Path
-
-import jupytext
-import nbformat
+from typing import TYPE_CHECKING
 
 from esc_lib.machine.files import write_atomically
 from esc_lib.machine.fingerprint import ROOT, parse
 from esc_lib.study.chapter import HANDED
+from esc_lib.study.parameters import assigned
 
+if TYPE_CHECKING:
+    import nbformat
+
+PARAMETERS = re.compile(r'^# %% tags=\["parameters"\]\n(.*?)(?=^# %%|\Z)', re.MULTILINE | re.DOTALL)
 # What Jupyter, and Colab, need to know of every notebook.
 METADATA = {
     "accelerator": "GPU",
@@ -39,6 +48,8 @@ def repository() -> str:
 
 def head() -> nbformat.NotebookNode:
     """Return the first cell of every notebook, which brings the package where it is missing."""
+    import nbformat
+
     cell = nbformat.v4.new_code_cell(HEAD.format(repository=repository()), id="head")
     cell.metadata.tags = ["remove-cell"]
     return cell
@@ -58,19 +69,17 @@ def notebooks_read(source: Path, stems: list[str]) -> list[str]:
     return [stem for stem in stems if stem in named and stem < source.stem]
 
 
-def parameter_names(notebook: nbformat.NotebookNode) -> set[str]:
-    """Return what the cell tagged `parameters` assigns."""
-    names = set()
-    for cell in notebook.cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            for node in ast.parse(cell.source).body:
-                targets = getattr(node, "targets", [getattr(node, "target", None)])
-                names |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return names
+def parameter_names(source: Path) -> set[str]:
+    """Return what the cells tagged `parameters` assign."""
+    cells = PARAMETERS.findall(source.read_text(encoding="utf-8"))
+    return {name for cell in cells for name in assigned(cell)}
 
 
 def to_notebook(source: Path) -> nbformat.NotebookNode:
     """Read a py:percent file as a notebook: same text, same bytes, on every machine and day."""
+    import jupytext
+    import nbformat
+
     notebook = jupytext.read(source, fmt="py:percent")
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
@@ -82,6 +91,8 @@ def to_notebook(source: Path) -> nbformat.NotebookNode:
 
 def convert(source: Path, target: Path, kept: Path) -> None:
     """Write the notebook of a py:percent file; a newer notebook that differs is moved to `kept`."""
+    import nbformat
+
     text = nbformat.writes(to_notebook(source), version=4) + "\n"
     if target.is_file() and target.read_text(encoding="utf-8") == text:
         return

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from esc_lib.config import PROFILES
 from esc_lib.machine.fingerprint import ROOT
+from esc_lib.study.parameters import fault_of_record
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 COMPANIONS = ("hrir", "spoken", "written", "sub_urmp", "listeners")  # of notebooks 10, 11, 19
@@ -61,10 +62,10 @@ class Options:
             for name in ("data", "start", *COMPANIONS)
             if given.get(name.upper())
         }
-        if "start" in paths and not paths["start"].is_dir():
-            raise ValueError(
-                f"START={given['START']} is not a folder; give a recorded study, as results/esc10."
-            )
+        if "data" in paths and not paths["data"].is_dir():
+            raise ValueError(f"DATA={given['DATA']} is not a folder; see data/README.md.")
+        if "start" in paths and (fault := fault_of_record(paths["start"], profile)):
+            raise ValueError(f"START={given['START']} {fault}; give a study as results/esc10.")
         companions = {name: paths[name] for name in COMPANIONS if name in paths}
         for name, place in companions.items():
             if not place.exists():

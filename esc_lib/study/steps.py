@@ -3,6 +3,8 @@
 What only one step needs is imported there: the task graph, which knows them all, starts at once.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import re
@@ -11,14 +13,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nbformat
-from sphinx_external_toc.parsing import parse_toc_yaml
-
-from esc_lib.machine.files import put_in_place, save_json
+from esc_lib.machine.files import from_root, put_in_place, save_json
 from esc_lib.machine.fingerprint import ROOT
-from esc_lib.study.notebook import head, parameter_names, repository, to_notebook
+from esc_lib.study.notebook import head, parameter_names, repository
 from esc_lib.study.options import Options
+
+if TYPE_CHECKING:
+    import nbformat
 
 ADDRESS = "{{repository}}"  # in pages and in _config.yml
 
@@ -48,7 +51,7 @@ def data_unchanged(options: Options) -> bool:
     """Say whether the clips are those of the note."""
     noted = _noted(options)
     try:
-        return bool(noted) and _note_of(Path(noted["folder"])) == noted
+        return bool(noted) and _note_of(ROOT / noted["folder"]) == noted
     except OSError:
         return False
 
@@ -62,7 +65,7 @@ def _note_of(folder: Path) -> dict:
     table = (folder / "meta" / "esc50.csv").read_bytes()
     sizes = sorted((p.name, p.stat().st_size) for p in (folder / "audio").iterdir())
     return {
-        "folder": str(folder),
+        "folder": from_root(folder),
         "csv_sha256": hashlib.sha256(table).hexdigest(),
         "n_clips": len(table.splitlines()) - 1,
         "audio_sha256": hashlib.sha256(json.dumps(sizes).encode()).hexdigest(),
@@ -70,14 +73,17 @@ def _note_of(folder: Path) -> dict:
 
 
 def parameters_of(options: Options, stem: str) -> dict:
-    """Return what a notebook is given, of the parameters that it has; the data's folder aside."""
-    given = {"profile": options.profile, "artifacts": str(options.artifacts)}
-    given |= {name: str(path) for name, path in options.companions.items()}
+    """Return what a notebook is given, of the parameters that it has; the data's folder aside.
+
+    It runs in the project's folder, as which paths are given.
+    """
+    given = {"profile": options.profile, "artifacts": from_root(options.artifacts)}
+    given |= {name: from_root(path) for name, path in options.companions.items()}
     if options.start:
-        given["start_from"] = str(options.start)
+        given["start_from"] = from_root(options.start)
     if options.epochs:
         given["epochs"] = options.epochs
-    known = parameter_names(to_notebook(options.sources[stem]))
+    known = parameter_names(options.sources[stem])
     return {name: value for name, value in given.items() if name in known}
 
 
@@ -87,7 +93,7 @@ def execute(options: Options, stem: str) -> None:
 
     source = options.sources[stem]
     parameters = parameters_of(options, stem)
-    if "data_folder" in parameter_names(to_notebook(source)):
+    if "data_folder" in parameter_names(source):
         parameters["data_folder"] = json.loads(data_note(options).read_text())["folder"]
     print(f"{stem} ...", flush=True)
     start = time.monotonic()
@@ -112,6 +118,8 @@ def staged(options: Options) -> dict[Path, Path]:
 
 def assemble(options: Options) -> None:
     """Lay out the book's source afresh, so that nothing stale stays in it."""
+    import nbformat
+
     from esc_lib.study import record
 
     shutil.rmtree(options.build / "book", ignore_errors=True)
@@ -154,9 +162,12 @@ def without_links(page: str, stems: list[str]) -> str:
 
 def build_html(options: Options) -> None:
     """Build all pages, warnings being errors, and publish them by one rename."""
+    from sphinx_external_toc.parsing import parse_toc_yaml
+
     stage, work, log = (options.build / name for name in ("book", "jb", "html.log"))
     shutil.rmtree(work, ignore_errors=True)  # afresh: numbers glued from another page go stale
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", stage]
+    book = "from jupyter_book.cli.main import main; main()"  # its script does not survive a move
+    command = [sys.executable, "-c", book, "build", stage]
     command += ["--path-output", work, "-W", "-n", "--keep-going"]
     with log.open("w", encoding="utf-8") as stream:
         status = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, cwd=ROOT)

@@ -4,6 +4,7 @@ A run's folder ``artifacts/runs/<name>/`` holds ``history.csv``, ``predictions.c
 ``model.safetensors`` and, written last, ``run.json``.
 """
 
+import shutil
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -70,7 +71,8 @@ def find_recorded(profile: Profile, recorded: Path, checksum: str = "") -> Path 
 def run(data: Data, profile: Profile, runs: Path) -> Path:
     """Train and test the profile's network on its fold, unless that was done before.
 
-    The test clips are read once, after the last epoch. Returns the run's folder, in `runs`.
+    The test clips are read once, after the last epoch. Returns the run's folder, in `runs`. A run
+    that was stopped goes on from its state, which is removed when the run's record stands.
 
     Parameters
     ----------
@@ -91,6 +93,8 @@ def run(data: Data, profile: Profile, runs: Path) -> Path:
     record |= {"identity": identity, "kept_epoch": fit.kept_epoch}
     record["last_session_s"] = round(time.perf_counter() - started, 1)
     save_json(folder / "run.json", record)
+    for states in folder.glob("run_*"):  # many times the weights, and of no more use
+        shutil.rmtree(states, ignore_errors=True)
     return folder
 
 

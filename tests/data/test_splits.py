@@ -1,5 +1,6 @@
 """Who trains, validates and tests; and what notebooks hand to each other without losing it."""
 
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import torch
 from esc_lib.data import clips as artifacts
 from esc_lib.data import demo, splits
 from esc_lib.machine.files import write_atomically
+from esc_lib.machine.fingerprint import ROOT
 
 FOLDS = (1, 2, 3, 4, 5)
 
@@ -358,3 +360,13 @@ def test_a_share_that_leaves_nothing_to_train_on_is_refused(share):
     clips = pd.DataFrame({"fold": [1, 2], "label": [0, 0], "src_file": [1, 2]})
     with pytest.raises(ValueError, match=rf"validation_share={share}, expected above 0"):
         splits.split(clips, 1, validation_share=share)
+
+
+def test_where_a_sound_lies_is_noted_as_the_project_sees_it(study, monkeypatch):
+    folder, clips, waveforms, n_valid = study
+    monkeypatch.chdir(ROOT)
+    paths = ["data/demo/a.wav", str(ROOT / "data" / "b.wav"), *["/elsewhere/c.wav"] * 4]
+    artifacts.save_data(folder, clips.assign(path=paths), waveforms, n_valid)
+    data = artifacts.open_data(folder)
+    assert data.clips.path.tolist()[:3] == ["data/demo/a.wav", "data/b.wav", "/elsewhere/c.wav"]
+    assert data.file(1) == ROOT / "data" / "b.wav" and data.file(2) == Path("/elsewhere/c.wav")

@@ -9,7 +9,8 @@ from pybtex.database import parse_file
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 from esc_lib.machine.fingerprint import ROOT
-from esc_lib.study.notebook import to_notebook
+from esc_lib.study.notebook import parameter_names, to_notebook
+from esc_lib.study.parameters import assigned
 
 SOURCES = {p.stem: p for p in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))}
 NOTEBOOKS = {stem: to_notebook(source) for stem, source in SOURCES.items()}
@@ -86,6 +87,7 @@ def test_one_parameters_cell_with_literals_only(stem):
     lines = [line for line in cell.source.splitlines() if line.strip()]
     assert all("  # " in line for line in lines), "each parameter has a comment"
     assert assigns(cell, "profile")
+    assert parameter_names(SOURCES[stem]) == set(assigned(cell.source))
 
 
 @each_notebook

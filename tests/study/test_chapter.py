@@ -2,22 +2,27 @@
 
 import json
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from esc_lib.machine.fingerprint import ROOT
 from esc_lib.study import Chapter, Metric, chapter, find, root
 
-MISSING = r"^find: .*01_data is missing or incomplete; run notebook 01_data with the same profile"
+MISSING = r"^find: /.*01_data is missing or incomplete; run notebook 01_data with the same profile"
 
 
-def test_find_names_the_notebook_to_run_first(tmp_path):
+def test_find_names_the_notebook_to_run_first(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match=MISSING):
         find(tmp_path, "01_data")
     (tmp_path / "01_data").mkdir()
     (tmp_path / "01_data" / "clips.csv").write_text("written before it stopped")
     with pytest.raises(FileNotFoundError, match=MISSING):
         find(tmp_path, "01_data")
+    monkeypatch.chdir(tmp_path)  # it says where it looked, wherever that was
+    with pytest.raises(FileNotFoundError, match=MISSING):
+        find(Path(), "01_data")
     (tmp_path / "01_data" / "metrics.json").write_text("{}")
     assert find(tmp_path, "01_data") == tmp_path / "01_data"
 
@@ -29,6 +34,8 @@ def test_root_is_the_build_folder_of_the_project(tmp_path, monkeypatch):
         monkeypatch.chdir(place)
         assert root("esc10") == tmp_path / "build" / "esc10" / "artifacts"
     assert root("esc10", str(tmp_path / "elsewhere")) == tmp_path / "elsewhere"
+    monkeypatch.chdir("/")  # a notebook at work elsewhere: the checkout of the package
+    assert root("esc10") == ROOT / "build" / "esc10" / "artifacts"
     with pytest.raises(ValueError, match=r"profile='esc' is unknown; choose one of demo"):
         root("esc", str(tmp_path))
 

@@ -1,9 +1,11 @@
 """The task graph: what a notebook depends on, conversion, execution."""
 
+import json
 import os
 import runpy
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -57,7 +59,7 @@ def test_conversion_gives_the_same_bytes_each_time(tmp_path):
     nbformat.validate(made)
     assert [cell.id for cell in made.cells] == ["head", "cell-000", "cell-001", "cell-002"]
     assert made.cells[3].source == "%pip --version\n1 + 1"
-    assert notebook.parameter_names(made) == {"profile", "epochs"}
+    assert notebook.parameter_names(source) == {"profile", "epochs"}
     assert not kept.exists()
 
 
@@ -80,10 +82,14 @@ def run(folder: Path, code: str) -> tuple[str | None, Path]:
     return batch.run_notebook(folder / "02_two.ipynb", target, {"epochs": 7}, folder), target
 
 
-def test_failure_is_one_sentence_and_leaves_what_was_good(tmp_path):
-    sentence, target = run(tmp_path, "import os\nprint(epochs, os.environ['PYTHONHASHSEED'])")
+def test_failure_is_one_sentence_and_leaves_what_was_good(tmp_path, monkeypatch):
+    other = {"argv": ["false"], "display_name": "Python 3", "language": "python"}
+    write(tmp_path, {"jupyter/kernels/python3/kernel.json": json.dumps(other)})
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))  # it is not taken
+    code = "import os, sys\nprint(epochs, os.environ['PYTHONHASHSEED'], sys.executable)"
+    sentence, target = run(tmp_path, code)
     assert sentence is None
-    assert "7 0" in target.read_text()
+    assert f"7 0 {sys.executable}" in target.read_text()
     good = target.read_bytes()
 
     sentence, target = run(tmp_path, "raise ValueError('clip a.wav is silent;\\n  remove it')")
@@ -100,7 +106,9 @@ def test_failure_is_one_sentence_and_leaves_what_was_good(tmp_path):
         ({"PROFILE": "esc51"}, "PROFILE=esc51 is unknown; choose one of demo, "),
         ({"EPOCHS": "-3"}, "EPOCHS=-3 is not a whole number above 0"),
         ({"JOBS": "0"}, "JOBS=0 is not a whole number above 0"),
-        ({"START": "results/no"}, "START=results/no is not a folder; give a recorded study"),
+        ({"START": "results/no"}, "START=results/no holds no recorded run; give a study as "),
+        ({"START": "results/esc10"}, "START=results/esc10 is of profile esc10, not demo"),
+        ({"DATA": "clips.zip"}, "DATA=clips.zip is not a folder; see data/README.md"),
         ({"REFERENCE": "no"}, "results/no has no notebooks; record the study"),
         ({"HRIR": "no.npz"}, "no.npz does not exist; see data/README.md"),
     ],
@@ -114,6 +122,13 @@ def test_bad_settings_end_with_one_sentence(monkeypatch, capsys, setting, expect
     assert isinstance(stopped.value.code, str)
     assert expected in stopped.value.code and len(stopped.value.code.splitlines()) == 1
     assert not capsys.readouterr().err
+
+
+def test_the_graph_is_there_at_once():
+    code = "import dodo, sys; list(dodo.task_execute()); print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    heavy = {"torch", "pandas", "matplotlib", "nbformat", "jupytext", "papermill", "sphinx", "doit"}
+    assert heavy & set(run.stdout.split()) == {"doit"}, run.stderr
 
 
 def test_contents_leave_out_what_is_not_recorded():

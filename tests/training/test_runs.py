@@ -118,6 +118,23 @@ def test_a_taught_network_learns_from_the_mean_of_networks_of_the_same_fold(
     assert experiments.run(data, taught, tmp_path) == run
 
 
+def test_the_state_is_kept_until_the_record_stands(data, runs, tmp_path, monkeypatch):
+    (finished,) = runs.iterdir()
+    left = {"run.json", "history.csv", "predictions.csv", "model.safetensors"}
+    assert {path.name for path in finished.iterdir()} == left
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(experiments, "_finish", stop)
+        experiments.run(data, PROFILE, tmp_path)
+    assert [*tmp_path.glob("*/run_*/last.pt")]
+    monkeypatch.setattr(classifier.loop, "_train_epoch", lambda *_: pytest.fail("trained again"))
+    again = experiments.run(data, PROFILE, tmp_path)
+    assert {path.name for path in again.iterdir()} == left
+
+
 def test_names_tell_runs_apart():
     variants = [
         PROFILE,
