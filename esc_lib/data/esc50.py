@@ -8,16 +8,15 @@ piczak2015esc; https://github.com/karolpiczak/ESC-50 (CC BY-NC 3.0, the ESC-10 s
 import hashlib
 import os
 import tempfile
-import zipfile
-import zlib
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pandas as pd
 import soundfile
 from tqdm import tqdm
 
 from esc_lib.config import Profile, get_profile
+from esc_lib.data.archives import unpack
 from esc_lib.data.table import read_clips
 from esc_lib.machine.files import write_atomically
 
@@ -119,39 +118,6 @@ def _check_content(folder: Path, checksum: Path) -> None:
         write_atomically(checksum, lambda path: path.write_text(digest + "\n"))
     elif checksum.read_text().strip() != digest:
         raise ValueError(f"its samples are not those of the first download, noted in {checksum}.")
-
-
-def unpack(archive: Path, parent: Path, root: str) -> Path:
-    """Unpack the folder `root` of a zip archive into `parent`, all of it or nothing.
-
-    Raises
-    ------
-    ValueError : it is no zip archive, is damaged, lacks the folder, or a member's path leaves it.
-    OSError : the folder cannot be written, for example on a full disk.
-    """
-    if not zipfile.is_zipfile(archive):
-        raise ValueError(f"unpack: {archive} is not a zip archive; delete it and run again.")
-    with zipfile.ZipFile(archive) as members:
-        for name in members.namelist():
-            parts = PurePosixPath(name).parts
-            if ".." in parts or parts[:1] != (root,) or "\\" in name:
-                raise ValueError(f"unpack: {archive} holds {name!r}, a path outside {root}/.")
-        if not members.namelist():
-            raise ValueError(f"unpack: {archive} holds no {root}/; delete it and run again.")
-        try:
-            with tempfile.TemporaryDirectory(dir=parent) as scratch:
-                members.extractall(scratch)
-                os.replace(Path(scratch) / root, parent / root)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(
-                f"unpack: {archive} is damaged ({error}); delete it and run again."
-            ) from None
-        except OSError as error:
-            raise OSError(
-                f"unpack: {archive} could not be unpacked into {parent} "
-                f"({error.strerror or error}); make room or choose another place, and run again."
-            ) from error
-    return parent / root
 
 
 def is_esc50(clips: pd.DataFrame) -> bool:

@@ -145,7 +145,7 @@ def find(artifacts: Path, notebook: str) -> Path:
     if not (folder / "metrics.json").is_file():
         raise FileNotFoundError(
             f"find: {folder.absolute()} is missing or incomplete; "
-            f"run notebook {notebook} with the same profile first."
+            f"run it first: python -m esc_lib run {notebook}, with the same --profile."
         )
     return folder
 

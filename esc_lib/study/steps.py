@@ -126,7 +126,8 @@ def assemble(options: Options) -> None:
     for source, target in staged(options).items():
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.suffix == ".ipynb":
-            nbformat.write(with_own_head(record.without_machine(source)), target)
+            notebook = with_own_head(record.without_machine(source), source.stem)
+            nbformat.write(notebook, target)
         elif target.suffix in (".md", ".yml"):
             text = source.read_text(encoding="utf-8").replace(ADDRESS, repository())
             if target.name == "_toc.yml":
@@ -139,10 +140,10 @@ def assemble(options: Options) -> None:
         print(f"not recorded yet, left out: {', '.join(options.lacking)}")
 
 
-def with_own_head(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+def with_own_head(notebook: nbformat.NotebookNode, stem: str) -> nbformat.NotebookNode:
     """Return a notebook with today's first cell: a recorded one may name another address."""
     if "remove-cell" in notebook.cells[0].metadata.get("tags", []):
-        notebook.cells[0] = head()
+        notebook.cells[0] = head(stem)
     return notebook
 
 

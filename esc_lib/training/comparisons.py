@@ -107,7 +107,7 @@ def carry_out(
         run = run or folder / runs.name_of(item.profile)
         if not (run / "run.json").is_file():
             continue
-        found = pd.read_csv(run / "predictions.csv")
+        found = runs.predictions_of(run)
         columns = {
             "group": item.group,
             "label": item.label,

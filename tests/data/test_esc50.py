@@ -1,8 +1,10 @@
 """ESC-50: its groups, decoding, unpacking, fetching, and which folder a profile has."""
 
+import copy
 import errno
 import re
 import shutil
+import stat
 import zipfile
 from dataclasses import replace
 
@@ -15,7 +17,7 @@ from clip_folders import change_table, official_rows, sound, write_clip, write_l
 
 from esc_lib import data
 from esc_lib.config import get_profile
-from esc_lib.data import decoding, demo, demo_sources, esc50
+from esc_lib.data import archives, decoding, demo, demo_sources, esc50
 from esc_lib.data.table import read_clips
 
 
@@ -208,7 +210,7 @@ def test_unpack_gives_the_folder_and_nothing_else(tmp_path):
     archive = make_zip(tmp_path / "set.zip", GOOD)
     place = tmp_path / "data"
     place.mkdir()
-    assert esc50.unpack(archive, place, "set") == place / "set"
+    assert archives.unpack(archive, place, "set") == place / "set"
     files = {p.relative_to(place).as_posix(): p.read_bytes()
              for p in place.rglob("*") if p.is_file()}  # fmt: skip
     assert files == {name: content for name, content in GOOD.items() if content}
@@ -237,7 +239,7 @@ def test_path_outside_the_root_is_refused(tmp_path, name):
     with pytest.raises(
         ValueError, match=rf"^unpack: .*set\.zip holds {re.escape(repr(name))}, a path outside set/"
     ):
-        esc50.unpack(archive, place, "set")
+        archives.unpack(archive, place, "set")
     assert not list(place.iterdir()) and not list(tmp_path.rglob("evil"))
 
 
@@ -246,24 +248,92 @@ def test_file_that_is_no_zip_is_refused(tmp_path, content):
     archive = tmp_path / "set.zip"
     archive.write_bytes(content)
     with pytest.raises(ValueError, match=r"^unpack: .*set\.zip is not a zip archive; delete it"):
-        esc50.unpack(archive, tmp_path, "set")
+        archives.unpack(archive, tmp_path, "set")
     assert list(tmp_path.iterdir()) == [archive]
 
 
 def test_archive_without_the_folder_is_refused(tmp_path):
     archive = make_zip(tmp_path / "set.zip", {})
     with pytest.raises(ValueError, match=r"^unpack: .*set\.zip .*set"):
-        esc50.unpack(archive, tmp_path, "set")
+        archives.unpack(archive, tmp_path, "set")
     assert list(tmp_path.iterdir()) == [archive]
 
 
-def test_damaged_member_is_refused_and_leaves_nothing(tmp_path):
-    archive = make_zip(tmp_path / "set.zip", {"set/audio/a.wav": bytes(range(256)) * 40})
+def with_flag(path, at, value):
+    """Set a byte of the last member's entry in the central directory."""
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"PK\x01\x02") + at] = value
+    path.write_bytes(content)
+    return path
+
+
+def packed(archive, content, method=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(archive, "w", method) as members:
+        members.writestr("set/audio/a.wav", content)
+
+
+def add_link(archive, target):
+    link = zipfile.ZipInfo("set/audio/link")
+    link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(archive, "a") as members:
+        members.writestr(link, target)
+
+
+def overlapping(archive):
+    """Let a thousand members be the same bytes of the archive."""
+    with zipfile.ZipFile(archive, "a") as members:
+        one = members.getinfo("set/audio/a.wav")
+        for i in range(1000):
+            other = copy.copy(one)
+            other.filename = f"set/audio/{i}.wav"
+            members.filelist.append(other)
+        members._didModify = True
+
+
+NOISE = np.random.default_rng(0).bytes(20_000)
+HOSTILE = {
+    "a link to the system": (lambda z: add_link(z, "/etc"), "'set/audio/link', a link"),
+    "a link out of the root": (lambda z: add_link(z, "../../.."), "'set/audio/link', a link"),
+    "zeros without end": (
+        lambda z: packed(z, bytes(30_000_000)), "would unpack to 1 files",
+    ),
+    "members upon each other": (overlapping, "would unpack to 1002 files"),
+    "many members": (
+        lambda z: make_zip(z, {f"set/{i}": b"" for i in range(20_001)}), "to 20001 files",
+    ),
+    "a size that is made up": (lambda z: with_flag(z, 27, 0x7F), "2.1[0-9] GB"),
+    "encrypted": (lambda z: with_flag(z, 8, 1), "encrypted"),
+    "packed in an unknown way": (lambda z: with_flag(z, 10, 77), "is damaged"),
+    "another checksum": (lambda z: with_flag(z, 16, 0), "is damaged"),
+    "cut in its list": (lambda z: with_flag(z, 2, 0), "is damaged"),
+    "only a file of that name": (lambda z: make_zip(z, {"set": b"evil"}), "holds no set/"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_an_archive_that_is_not_a_set_of_clips_is_refused_and_leaves_nothing(
+    tmp_path, monkeypatch, case
+):
+    archive = make_zip(tmp_path / "set.zip", {"set/x": b"", "set/audio/a.wav": NOISE})
+    spoil, message = HOSTILE[case]
+    spoil(archive)
+    if "damaged" not in message:
+        monkeypatch.setattr(zipfile.ZipFile, "extractall", lambda *_: pytest.fail("written"))
+    with pytest.raises(ValueError, match=rf"^unpack: .*set\.zip .*{message}.*; delete it") as said:
+        archives.unpack(archive, tmp_path, "set")
+    assert "\n" not in str(said.value)
+    assert list(tmp_path.iterdir()) == [archive]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_damaged_member_is_refused_and_leaves_nothing(tmp_path, method):
+    archive = tmp_path / "set.zip"
+    packed(archive, bytes(range(256)) * 40, method)
     content = bytearray(archive.read_bytes())
     content[60:70] = bytes(10)
     archive.write_bytes(content)
-    with pytest.raises(ValueError, match=r"^unpack: .*set\.zip"):
-        esc50.unpack(archive, tmp_path, "set")
+    with pytest.raises((ValueError, OSError), match=r"^unpack: .*set\.zip"):
+        archives.unpack(archive, tmp_path, "set")
     assert list(tmp_path.iterdir()) == [archive]
 
 
@@ -280,17 +350,17 @@ def test_interrupted_unpacking_leaves_nothing(tmp_path, monkeypatch, error):
     archive = make_zip(tmp_path / "set.zip", GOOD)
     fail_half_way(monkeypatch, error)
     with pytest.raises(type(error)):
-        esc50.unpack(archive, tmp_path, "set")
+        archives.unpack(archive, tmp_path, "set")
     assert list(tmp_path.iterdir()) == [archive]
     monkeypatch.undo()
-    assert (esc50.unpack(archive, tmp_path, "set") / "meta" / "esc50.csv").is_file()
+    assert (archives.unpack(archive, tmp_path, "set") / "meta" / "esc50.csv").is_file()
 
 
 def test_full_disk_is_said_in_a_sentence(tmp_path, monkeypatch):
     archive = make_zip(tmp_path / "set.zip", GOOD)
     fail_half_way(monkeypatch, OSError(errno.ENOSPC, "No space left on device"))
     with pytest.raises(OSError, match=r"^unpack: .*set\.zip .*No space left on device.*; "):
-        esc50.unpack(archive, tmp_path, "set")
+        archives.unpack(archive, tmp_path, "set")
 
 
 # -------------------------------------------------------------------------------------- fetch

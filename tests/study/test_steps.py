@@ -40,7 +40,8 @@ def test_pages_buttons_and_cells_follow_it(fork, tmp_path, monkeypatch):
     assert linked == {ADDRESS}
     for path in (tmp_path / "book" / "notebooks").glob("*.ipynb"):
         first = nbformat.read(path, as_version=4).cells[0]
-        assert f'"git+{ADDRESS}"' in first.source and "remove-cell" in first.metadata.tags
+        assert f'prepare("{path.stem}")' in first.source
+        assert f'"{ADDRESS}"' in first.source and "remove-cell" in first.metadata.tags
 
 
 def test_a_change_of_it_converts_and_assembles_anew_and_executes_nothing(fork):

@@ -408,7 +408,8 @@ def test_a_record_with_a_large_file_is_refused(tmp_path):
 def test_a_record_keeps_the_runs_it_started_from(tmp_path):
     def run(folder, name, **content):
         (tmp_path / folder / name).mkdir(parents=True)
-        (tmp_path / folder / name / "run.json").write_text(json.dumps(content))
+        known = {"profile": {}, "identity": "", "waveforms_sha256": ""}
+        (tmp_path / folder / name / "run.json").write_text(json.dumps(known | content))
 
     run("recorded", "adopted here")
     run("recorded", "not done here")
