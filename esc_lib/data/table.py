@@ -1,14 +1,13 @@
 """The table of clips, ``meta/esc50.csv``, as people's programs write it, and the files it lists."""
 
 import io
-import unicodedata
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
-from esc_lib.machine.files import is_junk
+from esc_lib.machine.files import is_junk, spelling
 
 COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file", "take")
 EXTENSIONS = (".wav", ".flac", ".ogg")
@@ -154,19 +153,14 @@ def _refuse_contradictions(clips: pd.DataFrame, table: Path) -> None:
             )
 
 
-def _key(path: PurePosixPath) -> str:
-    """Return a file's name without its ending, however a system spells it."""
-    return unicodedata.normalize("NFC", path.stem).casefold()
-
-
 def _present(audio: Path) -> dict[str, list[PurePosixPath]]:
-    """Return all sound files below a folder, by :func:`_key`, in the order in which they serve."""
+    """Return all sound files below a folder, by name, in the order in which they serve."""
     found = defaultdict(list)
     for path in sorted(audio.rglob("*")):
         inside = PurePosixPath(path.relative_to(audio).as_posix())
         junk = any(is_junk(part) for part in inside.parts)
         if not junk and path.suffix.lower() in EXTENSIONS and path.is_file():
-            found[_key(inside)].append(inside)
+            found[spelling(inside.stem)].append(inside)
     for paths in found.values():
         paths.sort(key=lambda path: EXTENSIONS.index(path.suffix.lower()))
     return found
@@ -175,7 +169,7 @@ def _present(audio: Path) -> dict[str, list[PurePosixPath]]:
 def _find(filename: str, present: dict[str, list[PurePosixPath]], audio: Path) -> PurePosixPath:
     """Return the file of a clip: of that very name, else of that name with another ending."""
     wanted = PurePosixPath(filename)
-    paths = present.get(_key(wanted), [])
+    paths = present.get(spelling(wanted.stem), [])
     exact = [path for path in paths if path == wanted]
     if exact:
         return exact[0]

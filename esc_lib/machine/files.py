@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
@@ -50,6 +51,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def is_junk(name: str) -> bool:
     """Say whether a file or folder is what file managers leave behind: hidden, or a known one."""
     return name.startswith(".") or name.lower() in JUNK
+
+
+def spelling(name: str) -> str:
+    """Return a file's name as all systems spell it: accents composed, letters small."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _is_full(error: Exception, folder: Path) -> bool:
