@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from esc_lib.config import NARROW, PROFILES, RECIPES, Profile, get_profile, variant
-from esc_lib.data import decoding, esc50, prepare
+from esc_lib.data import decoding, prepare, read_clips
 from esc_lib.data.clips import WAVEFORMS, Data, open_data
 from esc_lib.data.splits import PROTOCOLS
 from esc_lib.machine.fingerprint import ROOT
@@ -31,7 +31,7 @@ def verify(folder: str | None, profile: str) -> None:
         With one sentence, naming the file, if the study could not run on the folder.
     """
     settings = get_profile(profile)
-    clips = esc50.read_clips(prepare(profile, folder), esc10_only=settings.esc10_only)
+    clips = read_clips(prepare(profile, folder), esc10_only=settings.esc10_only)
     own = settings.front_end
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, WAVEFORMS)
@@ -66,7 +66,7 @@ def evidence(options: argparse.Namespace) -> None:
     """Do the runs of some comparisons of the profile."""
     from esc_lib.training.comparisons import plan
 
-    planned = plan(get_profile(options.profile))
+    planned = plan(get_profile(options.profile), set(_clips(options).clips.fold))
     _runs(options, [item.profile for item in planned if item.group in options.groups])
 
 
@@ -109,6 +109,16 @@ def hear(options: argparse.Namespace) -> None:
     print(page)
 
 
+def run(options: argparse.Namespace) -> None:
+    """Execute notebooks in batch, and before them those that they read."""
+    from esc_lib.study import alone
+    from esc_lib.study.options import Options
+
+    given = {name.upper(): str(getattr(options, name) or "")
+             for name in ("profile", "data", "start", "epochs")}  # fmt: skip
+    alone.run(Options.of_environment({"JOBS": "1"} | given), options.notebooks)
+
+
 def keep(options: argparse.Namespace) -> None:
     """Put finished runs, narrow networks, tables and some executed pages into ``results/``."""
     from esc_lib.study import record
@@ -123,59 +133,41 @@ def keep(options: argparse.Namespace) -> None:
 
 
 def explain(options: argparse.Namespace) -> None:
-    """Explain the test decisions of the chosen networks by every method, as notebook 08 does.
-
-    Raises
-    ------
-    ValueError, OSError
-        With one sentence if a network was not trained.
-    """
+    """Explain the test decisions of the chosen networks by every method, as notebook 08 does."""
     from esc_lib.explain import explain_folds
 
     _measure(options, partial(explain_folds, only=options.only), "explanations")
 
 
 def probe(options: argparse.Namespace) -> None:
-    """Measure what hidden layers do, and random ones, in networks that were trained.
-
-    Raises
-    ------
-    ValueError, OSError
-        With one sentence if a network was not trained.
-    """
+    """Measure what hidden layers do, and random ones, in networks that were trained."""
     from esc_lib.probing import probe_networks
 
     _measure(options, probe_networks, "probing")
 
 
 def portraits(options: argparse.Namespace) -> None:
-    """Draw the portraits of classes in networks that were trained, and judge them on test clips.
-
-    Raises
-    ------
-    ValueError, OSError
-        With one sentence if a network was not trained.
-    """
+    """Draw the portraits of classes in networks that were trained, and judge them on test clips."""
     from esc_lib.explain.gallery import examine_networks
 
     _measure(options, examine_networks, "portraits")
 
 
 def shortcuts(options: argparse.Namespace) -> None:
-    """Judge networks on test clips from which a cue of their making was taken.
-
-    Raises
-    ------
-    ValueError, OSError
-        With one sentence if a network was not trained.
-    """
+    """Judge networks on test clips from which a cue of their making was taken."""
     from esc_lib.probing.shortcuts import measure_networks
 
     _measure(options, measure_networks, "shortcuts")
 
 
 def _measure(options: argparse.Namespace, measure: Callable, folder: str) -> None:
-    """Measure all chosen networks, and print where what was found lies."""
+    """Measure all chosen networks, and print where what was found lies.
+
+    Raises
+    ------
+    ValueError, OSError
+        With one sentence if a network was not trained.
+    """
     artifacts = _artifacts(options)
     data = _clips(options)
     given = artifacts / "runs", artifacts / folder, options.scheduler, options.jobs
@@ -195,7 +187,7 @@ def _networks(options: argparse.Namespace, **changes) -> list[Profile]:
     return [
         variant(usual, test_fold=fold, seed=seed, **changes)
         for seed in options.seeds
-        for fold in options.folds
+        for fold in options.folds or sorted(set(_clips(options).clips.fold))
     ]
 
 
@@ -229,7 +221,7 @@ def _study_command(commands, run, help: str, networks: bool = True) -> argparse.
     command.add_argument("--jobs", type=_count, default=0, help="at once; default: one per core")
     command.add_argument("--scheduler", default="", help="of a Dask cluster, as tcp://host:8786")
     if networks:
-        command.add_argument("--folds", type=_positive, nargs="+", default=[1, 2, 3, 4, 5])
+        command.add_argument("--folds", type=_count, nargs="+", help="default: all")
         command.add_argument("--seeds", type=_count, nargs="+", default=[0])
         command.add_argument("--narrow", action="store_true", help="a quarter of the channels")
         command.add_argument("--recipe", choices=RECIPES, help="default: the profile's")
@@ -247,6 +239,13 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("folder", nargs="?", help="holds audio/ and meta/esc50.csv")
     command.add_argument("--profile", default="esc50", choices=PROFILES)
     command.set_defaults(run=lambda options: verify(options.folder, options.profile))
+    command = commands.add_parser("run", help="run notebooks, and before them what they read")
+    command.add_argument("notebooks", nargs="+", metavar="notebook", help="05, or the whole name")
+    command.add_argument("--profile", default="demo", choices=PROFILES)
+    command.add_argument("--data", help="folder of the clips; default: made or downloaded")
+    command.add_argument("--start", help="recorded study whose weights are taken, as results/esc10")
+    command.add_argument("--epochs", type=_positive, help="default: the profile's")
+    command.set_defaults(run=run)
     command = _study_command(commands, train, "train and test on folds, beside notebook 03")
     command.add_argument("--architecture", default="se_cnn", choices=["se_cnn", *PEERS])
     command.add_argument("--start", help="recorded study whose weights are taken, as results/esc10")

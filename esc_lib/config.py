@@ -1,6 +1,7 @@
 """Every number of the study: frozen settings, and the named profiles made of them."""
 
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from types import UnionType
 from typing import get_args, get_origin, get_type_hints
 
 
@@ -328,6 +329,11 @@ def restore(kind: type, saved: dict):
 
     Fields that are younger than the save have their defaults, those that are gone are left out.
 
+    Raises
+    ------
+    ValueError
+        If a value is of another type than its field, or one is missing.
+
     Examples
     --------
     >>> restore(Stage, {"share": 0.5, "gone": 1})
@@ -338,12 +344,21 @@ def restore(kind: type, saved: dict):
     def value_of(kind, value):
         if is_dataclass(kind):
             return restore(kind, value)
-        if get_origin(kind) is tuple:
+        if get_origin(kind) is tuple and isinstance(value, list | tuple):
             return tuple(value_of(get_args(kind)[0], each) for each in value)
+        if get_origin(kind) is UnionType:
+            return None if value is None else value_of(get_args(kind)[0], value)
+        if type(value) not in ((int, float) if kind is float else (kind,)):
+            raise ValueError(f"restore: {value!r} where {kind} is expected.")
         return value
 
+    if not isinstance(saved, dict):
+        raise ValueError(f"restore: {saved!r} where settings are expected.")
     known = {field.name for field in fields(kind)}
-    return kind(**{k: value_of(kinds[k], v) for k, v in saved.items() if k in known})
+    try:
+        return kind(**{k: value_of(kinds[k], v) for k, v in saved.items() if k in known})
+    except TypeError as error:
+        raise ValueError(f"restore: {error}.") from None
 
 
 def get_profile(name: str) -> Profile:

@@ -1,7 +1,6 @@
 """All methods on the same decisions: one row per clip, condition and method."""
 
 import itertools
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -26,6 +25,7 @@ from esc_lib.machine import pieces
 from esc_lib.machine.files import save_json, write_atomically
 from esc_lib.machine.fingerprint import fingerprint
 from esc_lib.machine.hardware import best_device
+from esc_lib.machine.reading import read_json, read_table
 from esc_lib.sound.log_mel import LogMel
 from esc_lib.training import initial_model
 from esc_lib.training import runs as experiments
@@ -36,6 +36,8 @@ PARTS = (0.25, 0.5, 0.75, 1.0)  # of a rival's training, whose losses are told
 AT_ONCE = 200  # test clips in memory at most; a fold of ESC-50 comes in two parts
 UNTRAINED = 1000  # first seed of the networks with random weights, one that no run has
 REHEARSED = 32  # steps of training of a rival, on procedural clips
+# columns of the tables that are collected
+NUMBERS = {"scores.csv.gz": ("row", "label", "predicted", "kept"), "rivals.csv": ("epochs",)}
 BUDGETED = 40  # clips of a fold whose masks are also judged by shares of the energy
 
 
@@ -70,11 +72,11 @@ def explain_fold(
     front_end = LogMel(profile.front_end).to(device)
     path, note = folder / "scores.csv.gz", folder / "identity.json"
     identity = fingerprint(weights.read_bytes(), profile.dictionaries, code=__file__)
-    noted = json.loads(note.read_text()) if path.is_file() and note.is_file() else {}
+    noted = read_json(note) if path.is_file() and note.is_file() else {}
     done = pd.DataFrame({"condition": [], "method": [], "row": []})
     if noted.get("identity") == identity:
-        done = pd.read_csv(path)
-        if noted["complete"]:
+        done = read_table(path, NUMBERS[path.name], ["condition", "method"])
+        if noted.get("complete"):
             return done
     save_json(note, {"identity": identity, "complete": False})
     shared = {
@@ -257,5 +259,6 @@ def collect(
         elif own == profile:
             explain_fold(data, profile, runs, path.parent)
         if path.is_file():
-            found.append(pd.read_csv(path).assign(network=network_name, fold=fold))
+            judged = read_table(path, NUMBERS[table], ["method"])
+            found.append(judged.assign(network=network_name, fold=fold))
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()

@@ -20,6 +20,7 @@ from esc_lib.explain.portraits import ENERGY, OURS, Portraits, draw, judge_portr
 from esc_lib.machine import pieces
 from esc_lib.machine.files import write_atomically
 from esc_lib.machine.hardware import best_device
+from esc_lib.machine.reading import read_table
 from esc_lib.sound.log_mel import LogMel
 from esc_lib.training import runs as experiments
 
@@ -87,7 +88,9 @@ def collect(folder: Path, recorded: Path | None = None) -> pd.DataFrame:
     for place in (folder, recorded and recorded / "portraits"):
         found |= {path.name: path for path in sorted(place.glob("*.csv.gz"))} if place else {}
     tables = [
-        pd.read_csv(path).assign(network=re.sub(r"-fold\d+|\.csv\.gz", "", name))
+        read_table(path, ["kept", "gain_wrong"], ["method"]).assign(
+            network=re.sub(r"-fold\d+|\.csv\.gz", "", name)
+        )
         for name, path in found.items()
     ]
     return pd.concat(tables, ignore_index=True)

@@ -1,24 +1,24 @@
 """A page about one sound file and one recorded network, for those who write no code."""
 
 import html
-import json
 from pathlib import Path
 
 import pandas as pd
 import soundfile
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import nn
 
 from esc_lib.config import FrontEnd, Network, restore
 from esc_lib.explain.sound_explainer import SoundExplainer
 from esc_lib.machine.files import write_atomically
 from esc_lib.machine.hardware import autocast
+from esc_lib.machine.reading import must_hold, refuse
 from esc_lib.models.se_cnn import SECNN
 from esc_lib.sound.grid import Grid
 from esc_lib.sound.log_mel import LogMel
+from esc_lib.training import checkpoint
 
+LARGEST = 2**16  # samples of a window, and frames
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title>
@@ -35,9 +35,9 @@ AI, AG, FF, Fid-In and gain: higher is better; AD: lower.</p><div class="scroll"
 class OnWaves(nn.Module):
     """A network of the study behind its front end: waves, (batch, samples), to logits."""
 
-    def __init__(self, front_end: FrontEnd, network: Network, n_classes: int):
+    def __init__(self, front_end: FrontEnd, network: SECNN):
         super().__init__()
-        self.front_end, self.network = LogMel(front_end), SECNN(n_classes, network)
+        self.front_end, self.network = LogMel(front_end), network
 
     def forward(self, waves: torch.Tensor) -> torch.Tensor:
         n_valid = torch.full((len(waves),), waves.shape[1], device=waves.device)
@@ -52,18 +52,35 @@ def open_network(folder: str | Path) -> tuple[OnWaves, list[str]]:
     ------
     FileNotFoundError
         If the folder holds no weights.
+    ValueError
+        If they are damaged, or name settings of no network that hears sound.
     """
     weights = Path(folder) / "model.safetensors"
     if not weights.is_file():
         raise FileNotFoundError(f"hear: {weights} is missing; give a folder as results/esc10.")
-    with safe_open(weights, framework="pt") as file:
-        saved = json.loads(file.metadata()["settings"])
-    front_end, network = (
-        restore(kind, saved[name]) for kind, name in ((FrontEnd, "front_end"), (Network, "network"))
+    saved, tensors = checkpoint.read(weights)
+    must_hold(weights, saved, front_end=dict, network=dict, class_names=list)
+    try:
+        front_end = restore(FrontEnd, saved["front_end"])
+        network = restore(Network, saved["network"])
+    except ValueError as error:
+        refuse(weights, f"has settings of another kind ({error})")
+    if not _can_hear(front_end):
+        refuse(weights, f"was made with a front end that hears nothing ({front_end})")
+    names = [str(name) for name in saved["class_names"]]
+    model = OnWaves(front_end, checkpoint.network(weights, tensors, len(names), network))
+    return model.eval(), names
+
+
+def _can_hear(own: FrontEnd) -> bool:
+    """Say whether a front end can be built, and in little memory."""
+    return (
+        0 < own.hop_length <= own.win_length <= own.n_fft <= LARGEST
+        and 0 < own.n_mels <= own.n_fft // 2 + 1
+        and 0 < own.n_frames <= LARGEST
+        and 0 <= own.f_min_hz < own.f_max_hz <= own.sr / 2
+        and own.top_db > 0
     )
-    model = OnWaves(front_end, network, len(saved["class_names"]))
-    model.network.load_state_dict(load_file(weights))
-    return model.eval(), saved["class_names"]
 
 
 def explainer_of(folder: str | Path) -> SoundExplainer:

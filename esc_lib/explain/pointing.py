@@ -24,6 +24,7 @@ from esc_lib.explain.methods import EQUALISER, METHODS, OURS
 from esc_lib.explain.planted import Place, Planted, network
 from esc_lib.layers.embeddings import evenly
 from esc_lib.machine.files import write_atomically
+from esc_lib.machine.reading import read_table
 from esc_lib.sound.log_mel import LogMel
 from esc_lib.training import runs as experiments
 from esc_lib.training.checkpoint import load
@@ -74,7 +75,7 @@ def collect(
     """Return the tables of :func:`examine`; those of a recorded study go before."""
     known = recorded and recorded / "planted" / experiments.name_of(narrow(profile))
     if known and all((known / file).is_file() for file in FILES):
-        clips, hits = (pd.read_csv(known / file) for file in FILES)
+        clips, hits = (read_table(known / file, words=["part", "src_file"]) for file in FILES)
         return clips, hits
     return examine(data, profile, runs, folder)
 

@@ -4,7 +4,6 @@ A network's folder, ``probing/<name of its run>/``, holds a table of each kind, 
 far as it has clips, and, written last, ``identity.json``.
 """
 
-import json
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from esc_lib.machine import pieces
 from esc_lib.machine.files import save_json, write_atomically
 from esc_lib.machine.fingerprint import fingerprint
 from esc_lib.machine.hardware import best_device
+from esc_lib.machine.reading import read_json, read_table
 from esc_lib.probing.stability import stable_share
 from esc_lib.probing.subject import Subject, some_of
 from esc_lib.probing.untrained import random_network
@@ -54,7 +54,7 @@ def probe(data: Data, profile: Profile, runs: Path, probing: Path) -> Tables:
     files = [path.read_bytes() for path in (weights, partner) if path]
     identity = fingerprint(files, profile.probing, profile.dictionaries, code=__file__)
     note = folder / "identity.json"
-    if note.is_file() and json.loads(note.read_text())["identity"] == identity:
+    if note.is_file() and read_json(note).get("identity") == identity:
         return read_tables(folder)
     data = experiments.split_for(data, profile)
     first = 1000 + 100 * profile.test_fold + 10 * profile.training.seed  # of the random seeds
@@ -123,7 +123,7 @@ def _subject(data: Data, profile: Profile, model: nn.Module, seed: int | None = 
 def read_tables(folder: Path) -> Tables:
     """Return the tables of a folder, by name; those that are missing are left out."""
     files = {name: folder / f"{name}.csv.gz" for name in TABLES}
-    return {name: pd.read_csv(file) for name, file in files.items() if file.is_file()}
+    return {name: read_table(file) for name, file in files.items() if file.is_file()}
 
 
 def probe_networks(

@@ -20,6 +20,7 @@ from esc_lib.machine import pieces
 from esc_lib.machine.files import write_atomically
 from esc_lib.machine.fingerprint import fingerprint
 from esc_lib.machine.hardware import autocast, best_device
+from esc_lib.machine.reading import read_table
 from esc_lib.probing.cues import CUES, removals
 from esc_lib.sound.log_mel import LogMel
 from esc_lib.training.checkpoint import load
@@ -157,13 +158,18 @@ def collect(data: Data, profile: Profile, runs: Path, folder: Path, recorded: Pa
     weights = runs / own / "model.safetensors"
     if own not in found or (weights.is_file() and _outdated(found[own], weights, folder)):
         found[own] = measure(data, profile, runs, folder)
-    table = pd.concat([pd.read_csv(path) for path in found.values()], ignore_index=True)
+    table = pd.concat([_read(path) for path in found.values()], ignore_index=True)
     return table.assign(network=table.run.str.replace(r"-fold\d+", "", regex=True))
 
 
 def _outdated(path: Path, weights: Path, folder: Path) -> bool:
-    known = pd.read_csv(path, nrows=1).weights[0]
-    return path.parent == folder and known != fingerprint(weights.read_bytes())
+    if path.parent != folder:
+        return False
+    return set(_read(path).weights) != {fingerprint(weights.read_bytes())}
+
+
+def _read(path: Path) -> pd.DataFrame:
+    return read_table(path, words=["filename", "run", "weights"])
 
 
 # ------------------------------------------------------------------------------------ compared

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,27 +31,48 @@ METADATA = {
 }
 HEAD = """\
 import importlib.util
+import os
 import subprocess
 import sys
+from pathlib import Path
 
-if importlib.util.find_spec("esc_lib") is None:  # a fresh Colab runtime: torch and numpy are there
-    source = "git+{repository}"
-    missing = ["torchinfo", "captum", "lightning-fabric", "lightning-utilities"]
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", source, *missing]
-    subprocess.run(pip, check=True)"""
+if importlib.util.find_spec("esc_lib") is None:  # a fresh Colab runtime, or nothing is installed
+    here = Path.cwd()
+    found = [folder for folder in (here, *here.parents) if (folder / "dodo.py").is_file()]
+    project = found[0] if found else here / "hidden-spectra"
+    if not project.is_dir():
+        clone = ["git", "clone", "-q", "--depth=1", "{repository}", str(project)]
+        subprocess.run(clone, check=True)
+    os.chdir(project)
+    sys.path.insert(0, str(project))
+    from esc_lib.study.alone import prepare
+
+    prepare("{stem}")  # installs what is missing, never torch or numpy; says how to go on"""
 
 
 def repository() -> str:
-    """Return the address of the repository: $REPOSITORY, else what pyproject.toml says."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return os.environ.get("REPOSITORY") or project["urls"]["Repository"]
+    """Return the address of the repository: $REPOSITORY, else what pyproject.toml says.
+
+    Where only the package is installed its metadata hold the same.
+    """
+    if given := os.environ.get("REPOSITORY"):
+        return given
+    if (ROOT / "pyproject.toml").is_file():
+        text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        return tomllib.loads(text)["project"]["urls"]["Repository"]
+    return metadata.metadata("esc-lib")["Project-URL"].split(", ")[1]
 
 
-def head() -> nbformat.NotebookNode:
-    """Return the first cell of every notebook, which brings the package where it is missing."""
+def head(stem: str) -> nbformat.NotebookNode:
+    """Return the first cell of a notebook, which brings the project where the package is missing.
+
+    There it puts a checkout in the folder at hand, whose notebooks can be run and whose recorded
+    networks can be taken, and makes it the working folder.
+    """
     import nbformat
 
-    cell = nbformat.v4.new_code_cell(HEAD.format(repository=repository()), id="head")
+    text = HEAD.format(repository=repository(), stem=stem)
+    cell = nbformat.v4.new_code_cell(text, id="head")
     cell.metadata.tags = ["remove-cell"]
     return cell
 
@@ -85,7 +107,7 @@ def to_notebook(source: Path) -> nbformat.NotebookNode:
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for index, cell in enumerate(notebook.cells):
         cell.id = f"cell-{index:03d}"
-    notebook.cells.insert(0, head())
+    notebook.cells.insert(0, head(source.stem))
     return notebook
 
 

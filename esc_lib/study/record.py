@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from PIL import Image
 from esc_lib.config import NARROW, Profile, get_profile, variant
 from esc_lib.data.clips import open_data
 from esc_lib.machine.files import begin_folder, put_in_place, save_json
+from esc_lib.machine.reading import must_hold, read_json
 from esc_lib.study.chapter import find
 from esc_lib.training import checkpoint
 from esc_lib.training.runs import profile_of, record_of, settings_of
@@ -64,14 +64,22 @@ def keep_pages(artifacts: Path, notebooks: list[Path], target: Path) -> None:
     """Put executed notebooks and their numbers into a record; other pages' stay."""
     (target / "notebooks").mkdir(exist_ok=True)
     file = target / "metrics.json"
-    metrics = json.loads(file.read_text()) if file.is_file() else {}
+    metrics = read_metrics(file) if file.is_file() else {}
     for path in notebooks:
         notebook = with_light_figures(without_machine(path))
-        own = json.loads((find(artifacts, path.stem) / "metrics.json").read_text())
+        own = read_metrics(find(artifacts, path.stem) / "metrics.json")
         kept = {name: row for name, row in metrics.items() if row["notebook"] != path.stem}
         metrics = kept | own
         nbformat.write(notebook, target / "notebooks" / path.name)
     save_json(file, metrics)
+
+
+def read_metrics(file: Path) -> dict[str, dict]:
+    """Return published numbers by name; ValueError names the file if one is none."""
+    found = read_json(file)
+    for row in found.values():
+        must_hold(file, row, notebook=str)
+    return found
 
 
 def keep(artifacts: Path, target: Path, earlier: Path) -> None:

@@ -4,7 +4,6 @@ A run's folder ``artifacts/runs/<name>/`` holds ``history.csv``, ``predictions.c
 ``model.safetensors`` and, written last, ``run.json``.
 """
 
-import json
 import shutil
 import time
 from collections.abc import Iterable
@@ -23,6 +22,7 @@ from esc_lib.machine.distributed import is_first_process
 from esc_lib.machine.files import save_json, write_atomically
 from esc_lib.machine.hardware import autocast, best_device
 from esc_lib.machine.provenance import provenance
+from esc_lib.machine.reading import read_json, read_table, refuse
 from esc_lib.models.architectures import Mean
 from esc_lib.sound.log_mel import LogMel
 from esc_lib.training import classifier, prediction
@@ -145,7 +145,7 @@ def adopt(recorded: str | Path, data: Data, profile: Profile, runs: Path) -> Pat
     FileNotFoundError
         If the folder holds no such run.
     ValueError
-        If the weights belong to other settings or classes.
+        If the weights belong to other settings or classes, or a file of the run is damaged.
     """
     recorded = Path(recorded)
     source = find_recorded(profile, recorded) or recorded / "runs" / name_of(profile)
@@ -158,12 +158,14 @@ def adopt(recorded: str | Path, data: Data, profile: Profile, runs: Path) -> Pat
                 f"adopt: {path} is missing; give the folder of a recorded run of this profile, "
                 "or leave start_from empty to train."
             )
+    record = record_of(source) | {"adopted_from": recorded.name}
+    epochs = read_table(history, numbers=["epoch", "seconds"])
     data = split_for(data, profile)
+    model = load(weights, profile, data.class_names)
     folder = runs / name_of(profile)
     folder.mkdir(parents=True, exist_ok=True)
-    model = load(weights, profile, data.class_names)
-    _finish(folder, model, pd.read_csv(history), data, profile)
-    save_json(folder / "run.json", record_of(source) | {"adopted_from": recorded.name})
+    _finish(folder, model, epochs, data, profile)
+    save_json(folder / "run.json", record)
     return folder
 
 
@@ -179,21 +181,30 @@ def judged_by(profile: Profile, runs: Path, recorded: Path | None = None) -> pd.
         if not (folder / "run.json").is_file():
             folder = find_recorded(own, recorded) if recorded else None
         if folder:
-            table = pd.read_csv(folder / "predictions.csv")
+            table = predictions_of(folder)
             found.append(table[table.part == "test"])
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame({"row": [], "label": []})
 
 
 def record_of(run: Path) -> dict:
     """Return what is known about a finished run: settings, versions, hardware, time."""
-    return json.loads((run / "run.json").read_text(encoding="utf-8"))
+    return read_json(run / "run.json", profile=dict, identity=str, waveforms_sha256=str)
+
+
+def predictions_of(run: Path) -> pd.DataFrame:
+    """Return the rows of :func:`predict` that a finished run left."""
+    numbers = ("fold", "label", "row", "predicted", "confidence", "whole_clip")
+    return read_table(run / "predictions.csv", numbers, ("filename", "part", "category"))
 
 
 def profile_of(run: Path) -> Profile:
     """Return the profile of a finished run, as far as it decides the run."""
     saved = record_of(run)["profile"]
     known = {name: saved[name] for name in ("name", *DECIDING) if name in saved}
-    return restore(Profile, dict.fromkeys(("name", "dataset_label", "licence"), "") | known)
+    try:
+        return restore(Profile, dict.fromkeys(("name", "dataset_label", "licence"), "") | known)
+    except ValueError as error:
+        refuse(run / "run.json", f"holds no profile ({error})")
 
 
 def split_for(data: Data, profile: Profile) -> Data:

@@ -1,11 +1,13 @@
 """A page about a sound file, from the command line."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from browser import Page
 from two_bands import FRONT_END, settled
 
 from esc_lib.__main__ import main
@@ -63,6 +65,19 @@ def test_a_page_needs_nothing_else(study, tmp_path, capsys):
     assert text.count("<audio") == 3 and "control: random places" in text
     assert "http" not in text.replace("http://www.w3.org", "") and "<b>" not in text
     assert "&lt;b&gt; " in text  # the names of classes are no markup
+
+
+def test_the_name_of_a_file_is_no_markup(study, tmp_path):
+    found = {}
+    for name in ("clip.wav", "\"><img src=x onerror=alert(1)>{0}<script>.wav"):
+        clip, page = shutil.copy2(study / "clip.wav", tmp_path / name), tmp_path / "page.html"
+        hear.hear(clip, study, page, "rain", method="gradient equaliser")
+        found[name] = Page(page.read_text())
+    one, other = found.values()
+    assert [(tag, list(given)) for tag, given in one.elements] == [
+        (tag, list(given)) for tag, given in other.elements
+    ]
+    assert one.scripts == other.scripts and "onerror=alert(1)>{0}<script>.wav: " in other.seen
 
 
 def test_what_cannot_be_heard_is_refused_in_one_sentence(study, tmp_path, capsys):

@@ -12,7 +12,7 @@ from esc_lib.machine.fingerprint import ROOT
 from esc_lib.study import Chapter, Metric, chapter, find, root
 from esc_lib.training import comparisons, runs
 
-MISSING = r"^find: /.*01_data is missing or incomplete; run notebook 01_data with the same profile"
+MISSING = r"^find: .*01_data is missing or incomplete; run it first: python -m esc_lib run 01_data"
 
 
 def test_find_names_the_notebook_to_run_first(tmp_path, monkeypatch):
