@@ -31,7 +31,7 @@ from esc_lib.models import BLOCKS, SECNN
 from esc_lib.study import Chapter, Metric
 from esc_lib.training import checkpoint, predict, runs
 
-chapter = Chapter("03_training", profile, artifacts, epochs, recipe)
+chapter = Chapter("03_training", profile, artifacts, epochs, recipe, needs=["lightning_fabric"])
 settings, data = chapter.settings, chapter.data
 
 # %% [markdown]

@@ -50,7 +50,7 @@ from esc_lib.figures.html import player
 from esc_lib.study import Chapter, Metric, source
 from esc_lib.training import initial_model
 
-chapter = Chapter("08_faithfulness_and_listening", profile, artifacts, epochs)
+chapter = Chapter("08_faithfulness_and_listening", profile, artifacts, epochs, needs=["captum"])
 settings, data, model = chapter.settings, chapter.data, chapter.model
 device, front_end = chapter.device, chapter.front_end
 sr, choice = settings.front_end.sr, explain.Choice()

@@ -32,7 +32,8 @@ from esc_lib.config import shortened
 from esc_lib.figures import interval_rows
 from esc_lib.study import Chapter, Metric
 
-chapter = Chapter("09_spectrogram_transformer", profile, artifacts, epochs)
+needs = ["lightning_fabric"]  # imported late
+chapter = Chapter("09_spectrogram_transformer", profile, artifacts, epochs, needs=needs)
 settings, data, device = chapter.settings, chapter.data, chapter.device
 plan, front_end = shortened(transformer.of_profile(profile), epochs), settings.front_end
 n_classes, first_fold = len(data.class_names), plan.folds[0]

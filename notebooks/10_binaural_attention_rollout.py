@@ -35,7 +35,8 @@ from esc_lib.config import shortened
 from esc_lib.figures.html import player
 from esc_lib.study import Chapter, Metric
 
-chapter = Chapter("10_binaural_attention_rollout", profile, artifacts, epochs)
+needs = ["lightning_fabric", "pyroomacoustics"]  # imported late
+chapter = Chapter("10_binaural_attention_rollout", profile, artifacts, epochs, needs=needs)
 settings, data = chapter.settings, chapter.data
 plan = shortened(binaural.of_profile(profile), epochs)
 head = binaural.open_head(hrir, plan.step_deg)

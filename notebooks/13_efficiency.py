@@ -34,7 +34,8 @@ from esc_lib.sound import LogMel
 from esc_lib.study import Chapter, Metric
 from esc_lib.training import accuracy, fit
 
-chapter = Chapter("13_efficiency", profile, artifacts, epochs)
+needs = ["onnx", "onnxruntime", "onnxscript"]  # imported late
+chapter = Chapter("13_efficiency", profile, artifacts, epochs, needs=needs)
 settings, data, full = chapter.settings, chapter.data, chapter.model.cpu()
 short_epochs = settings.efficiency.epochs
 front_end = LogMel(settings.front_end)  # on the processor

@@ -35,7 +35,7 @@ from esc_lib.figures.html import player
 from esc_lib.sound import mel_frequencies_hz
 from esc_lib.study import Chapter, Metric, source
 
-chapter = Chapter("15_portraits", profile, artifacts, epochs)
+chapter = Chapter("15_portraits", profile, artifacts, epochs, needs=["captum"])
 settings, data, model = chapter.settings, chapter.data, chapter.model
 device, front_end = chapter.device, chapter.front_end
 names = np.array([name.replace("_", " ") for name in data.class_names])

@@ -32,7 +32,7 @@ from esc_lib.figures import probing as figures
 from esc_lib.figures.html import player
 from esc_lib.study import Chapter, Metric, source
 
-chapter = Chapter("17_planted_cue", profile, artifacts, epochs)
+chapter = Chapter("17_planted_cue", profile, artifacts, epochs, needs=["captum"])
 settings, data = chapter.settings, chapter.data
 chapter.read("03_training")
 recorded = Path(start_from) if start_from else None

@@ -5,7 +5,9 @@ What computes is imported where it is used: the task graph reads this module, an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +37,7 @@ class Chapter:
     artifacts : str, where notebooks hand over; empty: below the project.
     epochs : of every training of the study, as ``config.shortened`` takes them.
     recipe : str, the name of how networks are trained; empty: the profile's.
+    needs : packages that are imported late, where they are used.
 
     Raises
     ------
@@ -49,11 +52,18 @@ class Chapter:
     """
 
     def __init__(
-        self, notebook: str, profile: str, artifacts: str = "", epochs: int = 0, recipe: str = ""
+        self,
+        notebook: str,
+        profile: str,
+        artifacts: str = "",
+        epochs: int = 0,
+        recipe: str = "",
+        needs: Sequence[str] = (),
     ):
         from esc_lib.figures import style
         from esc_lib.machine.hardware import best_device
 
+        _must_have(notebook, needs)
         parameters.check(notebook, *parameters.session())
         self.settings = shortened(get_profile(profile), epochs)
         if recipe:
@@ -158,6 +168,13 @@ def find(artifacts: Path, notebook: str) -> Path:
             f"run it first: python -m esc_lib run {notebook}, with the same --profile."
         )
     return folder
+
+
+def _must_have(notebook: str, packages: Sequence[str]) -> None:
+    if missing := [name for name in packages if find_spec(name) is None]:
+        raise ModuleNotFoundError(
+            f"{notebook}: {', '.join(missing)} not installed; pip install 'esc-lib[notebooks]'."
+        )
 
 
 def _made(folder: Path) -> Path:

@@ -99,6 +99,13 @@ def test_epochs_are_those_of_every_training(tmp_path):
             Chapter("03_training", "demo", str(tmp_path), epochs=wrong)
 
 
+def test_a_missing_package_is_said_before_anything_is_done(tmp_path):
+    said = r"^01_data: no_such, nor_this not installed; pip install 'esc-lib\[notebooks\]'\.$"
+    with pytest.raises(ModuleNotFoundError, match=said):
+        Chapter("01_data", "demo", str(tmp_path), needs=["pandas", "no_such", "nor_this"])
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_recipe_is_taken_by_its_name(tmp_path):
     chapter = Chapter("03_training", "demo", str(tmp_path), recipe="thesis")
     assert chapter.settings.training.recipe == RECIPES["thesis"]
