@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,9 @@ from small_study import NAMES, PROFILE, make_data
 
 from esc_lib.__main__ import main
 from esc_lib.explain import hear
-from esc_lib.machine.files import save_json
+from esc_lib.machine.files import made_once, save_json
 from esc_lib.models.se_cnn import SECNN
-from esc_lib.training import checkpoint, runs
+from esc_lib.training import checkpoint, loop, runs
 
 WEIGHT = "conv_block2.conv1.weight"
 SETTINGS = json.loads(checkpoint._settings(PROFILE, NAMES))
@@ -143,6 +144,53 @@ def test_good_weights_of_half_precision_are_taken(good, tmp_path):
     save = tmp_path / "model.safetensors"
     checkpoint.save(save, model.network.half(), PROFILE, NAMES)
     assert checkpoint.load(save, PROFILE, NAMES).fc2.weight.dtype == torch.float32
+
+
+class Nothing(loop.Task):
+    """A training that changes nothing, of a layer of some width."""
+
+    n_steps = 1
+    fabric = SimpleNamespace(is_global_zero=True, broadcast=bool, barrier=lambda: None)
+
+    def __init__(self, width):
+        self.layer = torch.nn.Linear(width, 1)
+
+    def parts(self):
+        return {"layer": self.layer}
+
+    def step(self, epoch, step):
+        return 1.0, {"train_loss": 0.5}
+
+
+STATES = {
+    "of another network": lambda state: state,
+    "a part is missing": lambda state: state | {"parts": {}},
+    "a part of another kind": lambda state: state | {"parts": {"layer": [1, 2]}},
+    "no history": lambda state: {name: state[name] for name in ("parts", "progress")},
+    "progress in words": lambda state: state | {"progress": {"step": "one"}},
+    "a tensor": lambda state: torch.zeros(3),
+}
+
+
+@pytest.mark.parametrize("case", STATES)
+def test_a_state_of_another_training_is_refused_and_kept(tmp_path, case):
+    path = tmp_path / "state.pt"
+    assert len(loop.train(Nothing(2), 1, path)) == 1
+    torch.save(STATES[case](torch.load(path, weights_only=True)), path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError) as refused:
+        loop.train(Nothing(3 if case == "of another network" else 2), 2, path)
+    assert in_one_sentence(str(refused.value), path)
+    assert path.read_bytes() == before
+
+
+def test_a_cache_that_holds_more_than_tensors_is_refused_and_kept(tmp_path):
+    path = tmp_path / "cache.pt"
+    torch.save({"identity": "x", "made": Nothing(2)}, path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError) as refused:
+        made_once(path, "x", lambda: pytest.fail("made"))
+    assert in_one_sentence(str(refused.value), path) and path.read_bytes() == before
 
 
 EDITS = {
