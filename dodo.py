@@ -54,8 +54,15 @@ class OneSentence(ConsoleReporter):
         file = Path(records.name)
         if file.is_file():  # what it wrote since this process began
             records._db = records._load()
-        text = lambda: records.codec.encode(records._db)  # noqa: E731
-        records.dump = lambda: write_atomically(file, lambda scratch: scratch.write_text(text()))
+
+        def dump():
+            text = records.codec.encode(records._db)
+            try:
+                write_atomically(file, lambda scratch: scratch.write_text(text))
+            except OSError as error:
+                sys.exit(f"dodo.py: {error}")
+
+        records.dump = dump
 
     def execute_task(self, task):
         """Leave the word to the action."""

@@ -295,6 +295,35 @@ def variant(settings, **changes):
     return replace(settings, **changes)
 
 
+def shortened(settings, epochs: int):
+    """Return settings, of a profile or a companion, whose every training takes so many epochs.
+
+    0 leaves them as they are. Where settings say 0, for another's number, they still do.
+    Dictionaries, whose epochs are a few steps each, keep theirs.
+
+    Raises
+    ------
+    ValueError
+        If `epochs` is no whole number from 0 on.
+
+    Examples
+    --------
+    >>> short = shortened(PROFILES["esc10"], 3)
+    >>> short.training.epochs, short.efficiency.epochs, short.evidence.peer_epochs
+    (3, 3, 0)
+    """
+    if type(epochs) is not int or epochs < 0:
+        raise ValueError(f"shortened: epochs={epochs!r} is no whole number from 0 on.")
+    if not epochs:
+        return settings
+    changes = {f.name: epochs for f in fields(settings)
+               if f.name.endswith("epochs") and getattr(settings, f.name)}  # fmt: skip
+    for part in ("training", "evidence", "efficiency"):
+        if hasattr(settings, part):
+            changes[part] = shortened(getattr(settings, part), epochs)
+    return replace(settings, **changes)
+
+
 def restore(kind: type, saved: dict):
     """Return the settings that were saved as nested plain types.
 
@@ -345,3 +374,18 @@ def get_profile(name: str) -> Profile:
             f"get_profile: profile={name!r} is unknown; choose one of {', '.join(PROFILES)}."
         )
     return PROFILES[name]
+
+
+def get_recipe(name: str) -> Recipe:
+    """Return the recipe called `name`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such recipe.
+    """
+    if name not in RECIPES:
+        raise ValueError(
+            f"get_recipe: recipe={name!r} is unknown; choose one of {', '.join(RECIPES)}."
+        )
+    return RECIPES[name]

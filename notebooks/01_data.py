@@ -24,7 +24,7 @@ from esc_lib.figures import data as figures
 from esc_lib.figures.html import player
 from esc_lib.study import Chapter, Metric
 
-chapter = Chapter("01_data", profile, artifacts)
+chapter = Chapter("01_data", profile, artifacts, needs=["seaborn"])
 settings = chapter.settings
 
 # %% [markdown]

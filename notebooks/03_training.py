@@ -12,7 +12,7 @@
 # %% tags=["parameters"]
 profile = "demo"  # demo, esc10, esc50 or esc50-16k
 artifacts = ""  # where notebooks hand over; empty: build/<profile>/artifacts
-epochs = 0  # this many; 0: as the profile says
+epochs = 0  # of every training of the study; 0: as the profile says
 recipe = ""  # thesis or strong; empty: as the profile says
 start_from = ""  # folder of a recorded run, as results/esc10: take its weights, train nothing
 
@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from esc_lib.config import RECIPES, FrontEnd
+from esc_lib.config import FrontEnd
 from esc_lib.efficiency import cost, receptive_field, receptive_field_by_gradient
 from esc_lib.figures import training as figures
 from esc_lib.layers import record
@@ -31,8 +31,7 @@ from esc_lib.models import BLOCKS, SECNN
 from esc_lib.study import Chapter, Metric
 from esc_lib.training import checkpoint, predict, runs
 
-changes = {"epochs": epochs, "recipe": RECIPES[recipe] if recipe else None}
-chapter = Chapter("03_training", profile, artifacts, **changes)
+chapter = Chapter("03_training", profile, artifacts, epochs, recipe, needs=["lightning_fabric"])
 settings, data = chapter.settings, chapter.data
 
 # %% [markdown]

@@ -33,7 +33,7 @@ from esc_lib.models import BLOCKS, GATES
 from esc_lib.models.se_cnn import SqueezeExcitation
 from esc_lib.study import Chapter, Metric, source
 
-chapter = Chapter("04_feature_maps", profile, artifacts)
+chapter = Chapter("04_feature_maps", profile, artifacts, needs=["umap"])
 settings, data, model = chapter.settings, chapter.data, chapter.model
 device, front_end = chapter.device, chapter.front_end
 trained = chapter.read("03_training")

@@ -26,7 +26,7 @@ from esc_lib.figures import evaluation as figures
 from esc_lib.study import Chapter, Metric
 from esc_lib.training import initial_model
 
-chapter = Chapter("06_evaluation", profile, artifacts)
+chapter = Chapter("06_evaluation", profile, artifacts, needs=["seaborn"])
 settings, data, model = chapter.settings, chapter.data, chapter.model
 trained = chapter.read("03_training")
 predictions = pd.read_csv(trained / "predictions.csv")

@@ -26,7 +26,7 @@ from esc_lib.figures.html import player
 from esc_lib.layers import embeddings
 from esc_lib.study import Chapter, Metric
 
-chapter = Chapter("07_misclassification_gradcam", profile, artifacts)
+chapter = Chapter("07_misclassification_gradcam", profile, artifacts, needs=["captum"])
 settings, data, model = chapter.settings, chapter.data, chapter.model
 device, front_end = chapter.device, chapter.front_end
 trained = chapter.read("03_training")

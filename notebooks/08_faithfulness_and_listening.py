@@ -19,6 +19,7 @@
 # %% tags=["parameters"]
 profile = "demo"  # demo, esc10, esc50 or esc50-16k
 artifacts = ""  # where notebooks hand over; empty: build/<profile>/artifacts
+epochs = 0  # of every training of the study; 0: as the profile says
 start_from = ""  # folder of a recorded study, as results/esc10: read its judged explanations
 n_examples = 4  # decisions to listen to
 n_tried = 8  # validation clips for every variant that is tried
@@ -49,7 +50,7 @@ from esc_lib.figures.html import player
 from esc_lib.study import Chapter, Metric, source
 from esc_lib.training import initial_model
 
-chapter = Chapter("08_faithfulness_and_listening", profile, artifacts)
+chapter = Chapter("08_faithfulness_and_listening", profile, artifacts, epochs, needs=["captum"])
 settings, data, model = chapter.settings, chapter.data, chapter.model
 device, front_end = chapter.device, chapter.front_end
 sr, choice = settings.front_end.sr, explain.Choice()

@@ -16,6 +16,7 @@
 # %% tags=["parameters"]
 profile = "demo"  # demo, esc10, esc50 or esc50-16k
 artifacts = ""  # where notebooks hand over; empty: build/<profile>/artifacts
+epochs = 0  # of every training of the study; 0: as the profile says
 pretrained_name = ""  # weights from elsewhere: a name on the Hugging Face hub, or a folder
 clip = ""  # file name of the clip that is drawn; empty: the validation clip that changes most
 
@@ -27,12 +28,14 @@ from IPython.display import display
 
 from esc_lib.companions import transformer
 from esc_lib.companions.transformer import attention, figures
+from esc_lib.config import shortened
 from esc_lib.figures import interval_rows
 from esc_lib.study import Chapter, Metric
 
-chapter = Chapter("09_spectrogram_transformer", profile, artifacts)
+needs = ["lightning_fabric"]  # imported late
+chapter = Chapter("09_spectrogram_transformer", profile, artifacts, epochs, needs=needs)
 settings, data, device = chapter.settings, chapter.data, chapter.device
-plan, front_end = transformer.of_profile(profile), settings.front_end
+plan, front_end = shortened(transformer.of_profile(profile), epochs), settings.front_end
 n_classes, first_fold = len(data.class_names), plan.folds[0]
 study = transformer.Study(data, settings, plan)
 split, network = study.of_fold(first_fold).split, study.fresh()

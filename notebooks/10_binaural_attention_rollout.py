@@ -19,27 +19,26 @@
 profile = "demo"  # demo, esc10, esc50 or esc50-16k
 artifacts = ""  # where notebooks hand over; empty: build/<profile>/artifacts
 hrir = ""  # file with measured responses of a KU 100 (see data/README.md); empty: a sphere
-epochs = 0  # of the main training; 0: as the profile says
+epochs = 0  # of every training of the study; 0: as the profile says
 shown = 0  # number of the test excerpt in the pictures and players
 shown_deg = 60.0  # degrees, where it is put
 hidden_share = 0.2  # of a spectrogram, in the test of the rollout
 
 # %% tags=["hide-input"]
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import torch
 
 from esc_lib.companions import binaural
 from esc_lib.companions.binaural import figures
+from esc_lib.config import shortened
 from esc_lib.figures.html import player
 from esc_lib.study import Chapter, Metric
 
-chapter = Chapter("10_binaural_attention_rollout", profile, artifacts)
+needs = ["lightning_fabric", "pyroomacoustics"]  # imported late
+chapter = Chapter("10_binaural_attention_rollout", profile, artifacts, epochs, needs=needs)
 settings, data = chapter.settings, chapter.data
-plan = binaural.of_profile(profile)
-plan = replace(plan, epochs=epochs or plan.epochs)
+plan = shortened(binaural.of_profile(profile), epochs)
 head = binaural.open_head(hrir, plan.step_deg)
 sphere = binaural.spherical_head(plan.step_deg)
 print("head:", head.name)

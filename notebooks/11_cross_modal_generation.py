@@ -44,7 +44,7 @@ from esc_lib.figures import interval_rows
 from esc_lib.figures.html import player
 from esc_lib.study import Chapter, Metric
 
-chapter = Chapter("11_cross_modal_generation", profile, artifacts)
+chapter = Chapter("11_cross_modal_generation", profile, artifacts, needs=["lightning_fabric"])
 settings = of_profile(profile)
 pairs = study.open_pairs(settings, spoken, written, sub_urmp)
 

@@ -19,6 +19,7 @@
 # %% tags=["parameters"]
 profile = "demo"  # demo, esc10, esc50 or esc50-16k
 artifacts = ""  # where notebooks hand over; empty: build/<profile>/artifacts
+epochs = 0  # of every training of the study; 0: as the profile says
 start_from = ""  # folder of a recorded study, as results/esc10: read its runs, train nothing
 
 # %% tags=["hide-input"]
@@ -35,7 +36,7 @@ from esc_lib.models import build
 from esc_lib.study import Chapter, Metric
 from esc_lib.training import comparisons, runs
 
-chapter = Chapter("12_evidence", profile, artifacts)
+chapter = Chapter("12_evidence", profile, artifacts, epochs)
 settings, data = chapter.settings, chapter.data
 chapter.read("03_training")
 recorded = Path(start_from) if start_from else None

@@ -16,7 +16,7 @@
 # %% tags=["parameters"]
 profile = "demo"  # demo, esc10, esc50 or esc50-16k
 artifacts = ""  # where notebooks hand over; empty: build/<profile>/artifacts
-short_epochs = 0  # of each short training; 0: as the profile says
+epochs = 0  # of every training of the study; 0: as the profile says
 hop_s = 0.25  # s from one window of the stream to the next
 may_lose = 5.0  # points of validation accuracy
 
@@ -34,9 +34,10 @@ from esc_lib.sound import LogMel
 from esc_lib.study import Chapter, Metric
 from esc_lib.training import accuracy, fit
 
-chapter = Chapter("13_efficiency", profile, artifacts)
+needs = ["onnx", "onnxruntime", "onnxscript"]  # imported late
+chapter = Chapter("13_efficiency", profile, artifacts, epochs, needs=needs)
 settings, data, full = chapter.settings, chapter.data, chapter.model.cpu()
-short_epochs = short_epochs or settings.efficiency.epochs
+short_epochs = settings.efficiency.epochs
 front_end = LogMel(settings.front_end)  # on the processor
 labels, sources = data.labels.numpy(), data.clips.src_file.to_numpy()
 judged = data.split.validation
@@ -283,4 +284,4 @@ chapter.publish(
 #    to the old statistics?
 # 2. Set `hop_s` to a hundredth of a second. Predict the real-time factor of the stream first.
 # 3. Time a batch of eight clips instead of one. Why is the gain so different between the forms?
-# 4. Give the small networks ten times the `short_epochs`. Does the teacher still matter?
+# 4. Give the small networks ten times the `epochs`. Does the teacher still matter?

@@ -25,6 +25,7 @@
 # %% tags=["parameters"]
 profile = "demo"  # demo, esc10, esc50 or esc50-16k
 artifacts = ""  # where notebooks hand over; empty: build/<profile>/artifacts
+epochs = 0  # of every training of the study; 0: as the profile says
 start_from = ""  # folder of a recorded study, as results/esc10: read its tables, measure nothing
 
 # %% tags=["hide-input"]
@@ -39,7 +40,7 @@ from esc_lib.figures import probing as figures
 from esc_lib.probing import findings, scores
 from esc_lib.study import Chapter, Metric, source
 
-chapter = Chapter("14_interventions", profile, artifacts)
+chapter = Chapter("14_interventions", profile, artifacts, epochs)
 settings, data = chapter.settings, chapter.data
 chapter.read("03_training")
 recorded = Path(start_from) if start_from else None

@@ -18,6 +18,7 @@
 # %% tags=["parameters"]
 profile = "demo"  # demo, esc10, esc50 or esc50-16k
 artifacts = ""  # where notebooks hand over; empty: build/<profile>/artifacts
+epochs = 0  # of every training of the study; 0: as the profile says
 start_from = ""  # folder of a recorded study, as results/esc10: read its judged portraits
 n_classes = 4  # shown and played
 n_atoms = 5  # of the portraits that are shown and compared
@@ -34,7 +35,7 @@ from esc_lib.figures.html import player
 from esc_lib.sound import mel_frequencies_hz
 from esc_lib.study import Chapter, Metric, source
 
-chapter = Chapter("15_portraits", profile, artifacts)
+chapter = Chapter("15_portraits", profile, artifacts, epochs, needs=["captum"])
 settings, data, model = chapter.settings, chapter.data, chapter.model
 device, front_end = chapter.device, chapter.front_end
 names = np.array([name.replace("_", " ") for name in data.class_names])

@@ -31,6 +31,7 @@
 # %% tags=["parameters"]
 profile = "demo"  # demo, esc10, esc50 or esc50-16k
 artifacts = ""  # where notebooks hand over; empty: build/<profile>/artifacts
+epochs = 0  # of every training of the study; 0: as the profile says
 start_from = ""  # folder of a recorded study, as results/esc10: its measurements go before
 
 # %% tags=["hide-input"]
@@ -44,7 +45,7 @@ from esc_lib.figures import shortcuts as figures
 from esc_lib.probing import cues, shortcuts
 from esc_lib.study import Chapter, Metric
 
-chapter = Chapter("16_shortcuts", profile, artifacts)
+chapter = Chapter("16_shortcuts", profile, artifacts, epochs)
 settings, data = chapter.settings, chapter.data
 chapter.read("03_training")
 sr = settings.front_end.sr

@@ -16,6 +16,7 @@
 # %% tags=["parameters"]
 profile = "demo"  # demo, esc10, esc50 or esc50-16k
 artifacts = ""  # where notebooks hand over; empty: build/<profile>/artifacts
+epochs = 0  # of every training of the study; 0: as the profile says
 start_from = ""  # folder of a recorded study, as results/esc10: its runs are read, too
 listeners = ""  # esc50-human.xlsx, or a csv with filename, category, answer; empty: a forest
 n_heard = 3  # clips to listen to, of each kind
@@ -36,7 +37,7 @@ from esc_lib.figures.html import player
 from esc_lib.study import Chapter, Metric
 from esc_lib.training import runs
 
-chapter = Chapter("19_beside_people", profile, artifacts)
+chapter = Chapter("19_beside_people", profile, artifacts, epochs)
 settings, data = chapter.settings, chapter.data
 chapter.read("03_training")
 recorded = Path(start_from) if start_from else None

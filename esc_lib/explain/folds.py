@@ -134,7 +134,7 @@ def open_network(runs: Path, data: Data, profile: Profile) -> tuple[Path, nn.Mod
     if not weights.is_file():
         raise FileNotFoundError(
             f"explain_fold: {weights} is missing; train the fold first, as with "
-            f"python -m esc_lib train --profile {profile.name} --folds {profile.test_fold}."
+            f"{experiments.how_to_train(profile)}."
         )
     return weights, load(weights, profile, data.class_names)
 

@@ -48,7 +48,7 @@ def probe(data: Data, profile: Profile, runs: Path, probing: Path) -> Tables:
     if not weights.is_file():
         raise FileNotFoundError(
             f"probe: {weights} is missing; train it first, as with "
-            f"python -m esc_lib train --profile {profile.name} --folds {profile.test_fold}."
+            f"{experiments.how_to_train(profile)}."
         )
     following = variant(profile, seed=profile.training.seed + 1)
     partner = _weights(following, runs) if _weights(following, runs).is_file() else None

@@ -25,7 +25,7 @@ from esc_lib.probing.cues import CUES, removals
 from esc_lib.sound.log_mel import LogMel
 from esc_lib.training.checkpoint import load
 from esc_lib.training.prediction import predict
-from esc_lib.training.runs import name_of, split_for
+from esc_lib.training.runs import how_to_train, name_of, split_for
 
 TREES = 100
 DEALS = 3  # of classes among recordings, whose mean is chance
@@ -121,7 +121,7 @@ def measure(data: Data, profile: Profile, runs: Path, folder: Path) -> Path:
     if not weights.is_file():
         raise FileNotFoundError(
             f"measure: {weights} is missing; train the run first, as with "
-            f"python -m esc_lib train --profile {profile.name} --folds {profile.test_fold}."
+            f"{how_to_train(profile)}."
         )
     found = without(
         load(weights, profile, data.class_names), split_for(data, profile), profile

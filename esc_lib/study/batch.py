@@ -64,6 +64,8 @@ def run_notebook(
         sentence = f"{target.stem} failed in cell {error.exec_count}: {' '.join(what.split())}"
     except DeadKernelError:
         sentence = f"{target.stem} failed: its kernel died, most often for want of memory."
+    except OSError as error:  # as of a full disk, on which the notebook cannot be written either
+        sentence = f"{target.stem} failed: {error}"
     finally:
         if partial.exists():
             partial.replace(failed)

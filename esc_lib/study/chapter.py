@@ -5,11 +5,13 @@ What computes is imported where it is used: the task graph reads this module, an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from esc_lib.config import get_profile, variant
+from esc_lib.config import get_profile, get_recipe, shortened, variant
 from esc_lib.machine.files import begin_folder, put_in_place
 from esc_lib.machine.fingerprint import ROOT
 from esc_lib.study import parameters
@@ -33,13 +35,15 @@ class Chapter:
     ----------
     notebook : str, as in "05_dictionaries".
     artifacts : str, where notebooks hand over; empty: below the project.
-    changes : of the profile, as ``config.variant`` takes them; None and 0 change nothing.
+    epochs : of every training of the study, as ``config.shortened`` takes them.
+    recipe : str, the name of how networks are trained; empty: the profile's.
+    needs : packages that are imported late, where they are used.
 
     Raises
     ------
     ValueError
-        Before anything is written, if there is no such profile, or ``parameters.check`` refuses
-        what the notebook was given.
+        Before anything is written, if there is no such profile or recipe, or
+        ``parameters.check`` refuses what the notebook was given.
 
     Notes
     -----
@@ -47,12 +51,23 @@ class Chapter:
     takes its place when :meth:`publish` is called: a run that fails leaves the earlier one whole.
     """
 
-    def __init__(self, notebook: str, profile: str, artifacts: str = "", **changes):
+    def __init__(
+        self,
+        notebook: str,
+        profile: str,
+        artifacts: str = "",
+        epochs: int = 0,
+        recipe: str = "",
+        needs: Sequence[str] = (),
+    ):
         from esc_lib.figures import style
         from esc_lib.machine.hardware import best_device
 
+        _must_have(notebook, needs)
         parameters.check(notebook, *parameters.session())
-        self.settings = variant(get_profile(profile), **{k: v for k, v in changes.items() if v})
+        self.settings = shortened(get_profile(profile), epochs)
+        if recipe:
+            self.settings = variant(self.settings, recipe=get_recipe(recipe))
         self.root = root(profile, artifacts)
         self.device = best_device()
         self.own = self.root / notebook
@@ -143,6 +158,13 @@ def find(artifacts: Path, notebook: str) -> Path:
             f"run it first: python -m esc_lib run {notebook}, with the same --profile."
         )
     return folder
+
+
+def _must_have(notebook: str, packages: Sequence[str]) -> None:
+    if missing := [name for name in packages if find_spec(name) is None]:
+        raise ModuleNotFoundError(
+            f"{notebook}: {', '.join(missing)} not installed; pip install 'esc-lib[notebooks]'."
+        )
 
 
 def _made(folder: Path) -> Path:

@@ -73,14 +73,14 @@ def _note_of(folder: Path) -> dict:
 
 
 def parameters_of(options: Options, stem: str) -> dict:
-    """Return what a notebook is given, of the parameters that it has; the data's folder aside.
+    """Return what a notebook is given, of the parameters that it has.
 
-    It runs in the project's folder, as which paths are given.
+    It runs in the project's folder, from which paths are seen. Where nothing is said it finds
+    artefacts and data itself, as it does when somebody opens it.
     """
-    given = {"profile": options.profile, "artifacts": from_root(options.artifacts)}
-    given |= {name: from_root(path) for name, path in options.companions.items()}
-    if options.start:
-        given["start_from"] = from_root(options.start)
+    given = {"profile": options.profile}
+    paths = {"data_folder": options.data, "start_from": options.start} | options.companions
+    given |= {name: from_root(path) for name, path in paths.items() if path}
     if options.epochs:
         given["epochs"] = options.epochs
     known = parameter_names(options.sources[stem])
@@ -93,8 +93,6 @@ def execute(options: Options, stem: str) -> None:
 
     source = options.sources[stem]
     parameters = parameters_of(options, stem)
-    if "data_folder" in parameter_names(source):
-        parameters["data_folder"] = json.loads(data_note(options).read_text())["folder"]
     print(f"{stem} ...", flush=True)
     start = time.monotonic()
     failure = run_notebook(

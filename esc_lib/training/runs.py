@@ -47,6 +47,13 @@ def name_of(profile: Profile) -> str:
     return "-".join(parts)
 
 
+def how_to_train(profile: Profile) -> str:
+    """Return the command that trains the profile's network on its fold."""
+    own, usual = profile.training.epochs, get_profile(profile.name).training.epochs
+    command = f"python -m esc_lib train --profile {profile.name} --folds {profile.test_fold}"
+    return command if own == usual else f"{command} --epochs {own}"
+
+
 def settings_of(profile: Profile) -> tuple:
     """Return the settings that decide a run; the recipe's name does not."""
     unnamed = variant(profile, recipe=variant(profile.training.recipe, name=""))

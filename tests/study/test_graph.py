@@ -1,5 +1,6 @@
 """The task graph: what a notebook depends on, conversion, execution."""
 
+import errno
 import json
 import os
 import runpy
@@ -98,6 +99,14 @@ def test_failure_is_one_sentence_and_leaves_what_was_good(tmp_path, monkeypatch)
     failed = target.with_name("02_two.failed.ipynb")
     assert "clip a.wav" in failed.read_text()
     assert sorted(path.name for path in target.parent.iterdir()) == [failed.name, target.name]
+
+
+def test_a_notebook_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(batch.papermill, "execute_notebook", full)
+    assert run(tmp_path, "1")[0] == "02_two failed: [Errno 28] No space left on device"
 
 
 @pytest.mark.parametrize(
