@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from esc_lib.machine.files import write_atomically
 from esc_lib.machine.hardware import best_precision, keep_freed_memory
+from esc_lib.machine.reading import must_hold, read_tensors, refuse
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -136,8 +137,10 @@ class _State:
         self.clear()
         self.found = None
         if path is not None and path.is_file():
-            self.found = torch.load(path, weights_only=True, map_location="cpu")
+            self.found = read_tensors(path, map_location="cpu")
+            must_hold(path, self.found, history=list, progress=dict, parts=dict)
             self.history, progress = self.found["history"], self.found["progress"]
+            must_hold(path, progress, step=int, seconds=float, sums=dict, weights=dict)
             self.step, self.seconds = progress["step"], progress["seconds"]
             self.sums, self.weights = progress["sums"], progress["weights"]
             self.restore()
@@ -151,7 +154,10 @@ class _State:
     def restore(self) -> None:
         """Give the parts the states that were found on disk."""
         for name, part in self.task.parts().items():
-            part.load_state_dict(self.found["parts"][name])
+            try:
+                part.load_state_dict(self.found["parts"][name])
+            except (LookupError, TypeError, ValueError, RuntimeError) as error:
+                refuse(self.path, f"is no state of this training: {name} ({error})")
 
     def enter(self, epoch: int) -> None:
         """Begin an epoch, or go on within it: then what its beginning drew anew is put back."""
