@@ -145,6 +145,11 @@ found = (
     f"{network} is right on {accuracy:.1f} % ({low:.1f} to {high:.1f}) of {len(judged):,} clips of "
     f"{len(names)} classes, by fold from {by_fold.min():.1f} to {by_fold.max():.1f}; {confused}"
 )
+named = scores[scores.index.isin(["brushing_teeth", "mouse_click", "pig"])].precision
+above = int((scores.precision > named.min()).sum()) if len(named) else 0
+precise = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in named.items())
+precise = f"{precise}; {above} classes above the lowest of them" if precise else "none is in the set"
+agrees = "agrees" if round(micro.area, 2) == 0.99 else "differs"
 hours = runs.hours_of(comparisons.networks(settings)[network], chapter.runs, recorded)
 
 # %% tags=["hide-input"]
@@ -159,6 +164,8 @@ chapter.publish(
         "every_lowest": Metric(by_fold.min(), "%"),
         "every_highest": Metric(by_fold.max(), "%"),
         "every_micro": Metric(micro.area, "", len(judged), micro.interval),
+        "every_micro_says": f"{agrees}: rounds to {micro.area:.2f}",
+        "every_precise": precise,
         "every_hardest": best.index[0].replace("_", " "),
         "every_easiest": best.index[-1].replace("_", " "),
         "every_confused": confused,

@@ -66,7 +66,8 @@ def _matrix(ax, counts: np.ndarray, names: list[str], pairs: pd.DataFrame, few: 
     ticks = [plain(name) for name in names]
     sns.heatmap(
         shares, cmap="viridis", vmin=0, vmax=100, square=True, xticklabels=ticks, yticklabels=ticks,
-        annot=shown, fmt="", cbar_kws={"label": "share of the true class (%)", "shrink": 0.7}, ax=ax,
+        annot=shown, fmt="", cbar_kws={"label": "share of the true class (%)", "shrink": 0.7},
+        ax=ax,
     )  # fmt: skip
     ax.set(xlabel="predicted class", ylabel="true class")
     ax.tick_params(labelsize=7 if few else 6.4, length=2, pad=1)
