@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from esc_lib.config import NARROW, PROFILES, RECIPES, Profile, get_profile, variant
-from esc_lib.data import decoding, esc50, prepare
+from esc_lib.data import decoding, prepare, read_clips
 from esc_lib.data.clips import WAVEFORMS, Data, open_data
 from esc_lib.data.splits import PROTOCOLS
 from esc_lib.machine.fingerprint import ROOT
@@ -31,7 +31,7 @@ def verify(folder: str | None, profile: str) -> None:
         With one sentence, naming the file, if the study could not run on the folder.
     """
     settings = get_profile(profile)
-    clips = esc50.read_clips(prepare(profile, folder), esc10_only=settings.esc10_only)
+    clips = read_clips(prepare(profile, folder), esc10_only=settings.esc10_only)
     own = settings.front_end
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, WAVEFORMS)
@@ -66,7 +66,7 @@ def evidence(options: argparse.Namespace) -> None:
     """Do the runs of some comparisons of the profile."""
     from esc_lib.training.comparisons import plan
 
-    planned = plan(get_profile(options.profile))
+    planned = plan(get_profile(options.profile), set(_clips(options).clips.fold))
     _runs(options, [item.profile for item in planned if item.group in options.groups])
 
 
@@ -187,7 +187,7 @@ def _networks(options: argparse.Namespace, **changes) -> list[Profile]:
     return [
         variant(usual, test_fold=fold, seed=seed, **changes)
         for seed in options.seeds
-        for fold in options.folds
+        for fold in options.folds or sorted(set(_clips(options).clips.fold))
     ]
 
 
@@ -221,7 +221,7 @@ def _study_command(commands, run, help: str, networks: bool = True) -> argparse.
     command.add_argument("--jobs", type=_count, default=0, help="at once; default: one per core")
     command.add_argument("--scheduler", default="", help="of a Dask cluster, as tcp://host:8786")
     if networks:
-        command.add_argument("--folds", type=_positive, nargs="+", default=[1, 2, 3, 4, 5])
+        command.add_argument("--folds", type=_count, nargs="+", help="default: all")
         command.add_argument("--seeds", type=_count, nargs="+", default=[0])
         command.add_argument("--narrow", action="store_true", help="a quarter of the channels")
         command.add_argument("--recipe", choices=RECIPES, help="default: the profile's")

@@ -38,6 +38,7 @@ settings = chapter.settings
 # %% tags=["remove-stderr"]
 source = data.prepare(profile, data_folder)
 clips = data.read_clips(source, esc10_only=settings.esc10_only)
+settings = data.labelled(settings, clips)
 own = settings.front_end
 decoded = data.decode(clips, own.sr, own.n_samples, chapter.folder / data.WAVEFORMS)
 verdict = data.describe(clips, decoded.report)

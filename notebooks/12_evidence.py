@@ -48,7 +48,7 @@ recorded = Path(start_from) if start_from else None
 # rehearses them. Read the numbers of epochs and runs before anything below.
 
 # %%
-planned = comparisons.plan(settings)
+planned = comparisons.plan(settings, set(data.clips.fold))
 groups = pd.DataFrame(
     {
         "comparison": [item.group for item in planned],

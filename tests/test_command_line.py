@@ -12,7 +12,7 @@ WRONG = {
     "epochs in words": ["train", "--epochs", "two"],
     "fewer than no jobs": ["train", "--jobs", "-1"],
     "half a fold": ["train", "--folds", "1.5"],
-    "fold 0": ["explain", "--folds", "0"],
+    "fold -1": ["explain", "--folds", "-1"],
     "a seed below 0": ["probe", "--seeds", "-3"],
     "an unknown protocol": ["train", "--protocol", "random"],
     "an unknown network": ["train", "--architecture", "resnet"],

@@ -2,7 +2,7 @@
 
 from esc_lib.data.clips import WAVEFORMS, Data, open_data, save_data
 from esc_lib.data.decoding import characteristics, decode, describe
-from esc_lib.data.esc50 import major_category, read_clips, thesis_group
+from esc_lib.data.esc50 import labelled, major_category, thesis_group
 from esc_lib.data.folders import prepare
 from esc_lib.data.listeners import read_answers
 from esc_lib.data.splits import (
@@ -13,3 +13,4 @@ from esc_lib.data.splits import (
     split,
     straddling_sources,
 )
+from esc_lib.data.table import read_clips

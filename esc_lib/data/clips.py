@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from esc_lib.data.splits import Split, name_parts
+from esc_lib.data.table import COLUMNS, typed
 from esc_lib.machine.files import from_root, write_atomically
 from esc_lib.machine.fingerprint import ROOT
 
@@ -80,7 +81,8 @@ def open_data(folder: Path) -> Data:
     """Open what notebook 01 wrote; waveforms stay on disk until they are used."""
     waveforms = np.load(folder / WAVEFORMS, mmap_mode="c")
     n_valid = np.load(folder / "n_valid.npy")
-    clips = pd.read_csv(folder / "clips.csv")
+    table, text = folder / "clips.csv", dict.fromkeys(COLUMNS, str)
+    clips = typed(pd.read_csv(table, dtype=text, keep_default_na=False), table)
     return Data(clips, torch.from_numpy(waveforms), torch.from_numpy(n_valid), folder.resolve())
 
 

@@ -25,7 +25,7 @@ def read_answers(place: str | Path, clips: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     place : the workbook, or the same as ``.csv`` with the columns filename, category and answer.
-    clips : as ``esc50.read_clips`` returns them; answers outside their classes are -1.
+    clips : as ``table.read_clips`` returns them; answers outside their classes are -1.
 
     Raises
     ------

@@ -5,6 +5,7 @@ References
 piczak2015esc for the folds; the maintainer's issues 9 and 18 for validation on whole recordings.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,6 +82,52 @@ def split(
     grouped = StratifiedGroupKFold(round(1 / validation_share), shuffle=True, random_state=seed)
     train, validation = next(grouped.split(rest, clips.label.iloc[rest], groups=source[rest]))
     return Split(rest[train], rest[validation], test[:0] if protocol == "no_test" else test)
+
+
+def check(clips: pd.DataFrame, test_fold: int, validation_share: float = 0.2) -> None:
+    """Split clips as notebook 01 and the runs on all folds will.
+
+    Raises
+    ------
+    ValueError
+        If a fold cannot be tested, naming it and the class that lacks clips.
+    """
+    folds = sorted(clips.fold.unique().tolist())
+    if len(folds) < 2:
+        raise ValueError(f"split: all clips are of fold {folds[0]}; at least two folds are needed.")
+    for fold in dict.fromkeys((test_fold, *folds)):
+        for protocol in COMPARED:
+            options = {"protocol": protocol, "validation_share": validation_share}
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of small classes: judged below
+                try:
+                    parts = split(clips, fold, **options)
+                except ValueError as error:
+                    if str(error).startswith("split:"):
+                        raise
+                    raise ValueError(_too_few(clips, fold, protocol)) from None
+            for name in ("train", "test"):
+                has = clips.category.iloc[getattr(parts, name)]
+                lacks = clips.category[~clips.category.isin(has)]
+                if len(lacks):
+                    raise ValueError(
+                        f"split: with fold {fold} tested, class {lacks.iloc[0]!r} has no "
+                        f"{'training' if name == 'train' else 'test'} clip ({protocol}); give it "
+                        "clips of more recordings and folds, or leave the class out."
+                    )
+
+
+def _too_few(clips: pd.DataFrame, fold: int, protocol: str) -> str:
+    """Say which class cannot be split outside a test fold."""
+    rest = clips[clips.fold != fold]
+    counts = rest.groupby("category")["filename"].count()
+    counts = counts.reindex(clips.category.unique(), fill_value=0)
+    recordings = rest.src_file.nunique()
+    return (
+        f"split: with fold {fold} tested, validation cannot be held back ({protocol}): the other "
+        f"folds have {len(rest)} clips of {recordings} recordings, and of class "
+        f"{counts.idxmin()!r} {counts.min()}; give more clips, or right src_file."
+    )
 
 
 def name_parts(clips: pd.DataFrame, parts: Split) -> pd.Series:

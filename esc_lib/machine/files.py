@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
@@ -16,6 +17,8 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 # what torch and NumPy say then, and at other times
 SHORT = re.compile(r"PytorchStreamWriter|inline_container|requested and \d+ written")
 NO_ROOM = 1_000_000  # bytes left: too few for the next block
+
+JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -44,6 +47,16 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         ) from error
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def is_junk(name: str) -> bool:
+    """Say whether a file or folder is what file managers leave behind: hidden, or a known one."""
+    return name.startswith(".") or name.lower() in JUNK
+
+
+def spelling(name: str) -> str:
+    """Return a file's name as all systems spell it: accents composed, letters small."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _is_full(error: Exception, folder: Path) -> bool:

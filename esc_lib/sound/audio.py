@@ -4,7 +4,7 @@ In a batch, waveforms are (batch, samples), zero beyond a clip's end, and `n_val
 are the clips' lengths in samples.
 """
 
-import os
+import io
 from pathlib import Path
 
 import numpy as np
@@ -13,32 +13,10 @@ import soxr
 import torch
 
 OGG_END_OF_STREAM = 0x04
-WAV_UNKNOWN_SIZE = 0xFFFFFFFF  # what a program that writes to a pipe puts there
+WAV_UNKNOWN_SIZE = 0x7FFF0000  # from here on it is what a program that writes to a pipe puts there
+UNKNOWN_FRAMES = 2**40  # libsndfile's number is larger
 LOWEST_NOISE_HZ = 20.0
 SILENT_DB = -60.0  # what lies further below a clip's peak counts as silence
-
-
-def _is_truncated(path: Path) -> bool:
-    """Say whether a WAV or Ogg file ends before its own header says its sound does."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(12)
-        if head[:4] == b"RIFF":
-            while len(chunk := file.read(8)) == 8:
-                n_bytes = int.from_bytes(chunk[4:], "little")
-                if chunk[:4] == b"data":
-                    return n_bytes != WAV_UNKNOWN_SIZE and file.tell() + n_bytes > size
-                file.seek(n_bytes + n_bytes % 2, os.SEEK_CUR)
-            return True
-        if head[:4] == b"OggS":
-            file.seek(max(0, size - 70_000))  # an Ogg page has at most 65,307 bytes
-            tail = file.read()
-            page = tail[tail.rfind(b"OggS") :]  # one byte if there is none
-            if len(page) < 27 or not page[5] & OGG_END_OF_STREAM:
-                return True
-            n_segments = page[26]
-            return len(page) < 27 + n_segments + sum(page[27 : 27 + n_segments])
-    return False
 
 
 def read(path: str | Path) -> tuple[np.ndarray, int]:
@@ -46,8 +24,25 @@ def read(path: str | Path) -> tuple[np.ndarray, int]:
 
     Raises
     ------
-    FileNotFoundError : the file does not exist.
-    ValueError : it cannot be decoded, is empty or truncated, or holds values that are not finite.
+    FileNotFoundError, PermissionError, ValueError
+        From :func:`read_channels`.
+    """
+    channels, sr = read_channels(path)
+    return channels.mean(axis=1), sr
+
+
+def read_channels(path: str | Path) -> tuple[np.ndarray, int]:
+    """Read a WAV, FLAC or Ogg file; return its channels, (samples, channels), and sample rate.
+
+    A WAV file whose header does not say how long it is, as programs write to a pipe, is read to its
+    end.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError
+        If the file does not exist, or may not be read.
+    ValueError
+        If it cannot be decoded, is empty or truncated, or holds values that are not finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -55,22 +50,59 @@ def read(path: str | Path) -> tuple[np.ndarray, int]:
             f"read: clip {path} is missing; restore the file or its row in meta/esc50.csv."
         )
     try:
-        with soundfile.SoundFile(path) as file:
-            waveform = file.read(dtype="float32", always_2d=True)
-            complete = len(waveform) == file.frames
-            sr = file.samplerate
-    except soundfile.LibsndfileError as error:
-        raise ValueError(
-            f"read: clip {path} cannot be decoded ({error.error_string}); "
-            "replace it with an intact copy."
+        content = path.read_bytes()
+    except PermissionError:
+        raise PermissionError(
+            f"read: no permission to read clip {path}; ask for it, or remove its row."
         ) from None
-    if not complete or _is_truncated(path):
+    content, complete = _with_its_length(content)
+    try:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            if file.frames >= UNKNOWN_FRAMES:
+                raise ValueError("its header does not say how long it is")
+            channels = file.read(dtype="float32", always_2d=True)
+            complete &= len(channels) == file.frames
+            sr = file.samplerate
+    except (RuntimeError, ValueError, MemoryError, OverflowError) as error:
+        reason = getattr(error, "error_string", "") or " ".join(str(error).split())
+        raise ValueError(
+            f"read: clip {path} cannot be decoded ({reason}); replace it with an intact copy."
+        ) from None
+    if not complete:
         raise ValueError(f"read: clip {path} is truncated; replace it with an intact copy.")
-    if len(waveform) == 0:
+    if not len(channels):
         raise ValueError(f"read: clip {path} holds no samples; replace it with an intact copy.")
-    if not np.isfinite(waveform).all():
+    if not np.isfinite(channels).all():
         raise ValueError(f"read: clip {path} holds NaN or infinity; replace it with a clean copy.")
-    return waveform.mean(axis=1), sr
+    return channels, sr
+
+
+def _with_its_length(content: bytes) -> tuple[bytes, bool]:
+    """Return a file with the length of its sound in the header, and whether that is all there.
+
+    A WAV file's data have an impossible size where a program wrote to a pipe, and none where a
+    recorder died.
+    """
+    if content[:4] == b"RIFF":
+        place = 12
+        while place + 8 <= len(content):
+            size = int.from_bytes(content[place + 4 : place + 8], "little")
+            rest = len(content) - place - 8
+            if content[place : place + 4] == b"data":
+                if size >= WAV_UNKNOWN_SIZE or (size == 0 and rest):
+                    sizes = [(n).to_bytes(4, "little") for n in (len(content) - 8, rest)]
+                    head = content[:4] + sizes[0] + content[8 : place + 4] + sizes[1]
+                    return head + content[place + 8 :], True
+                return content, size <= rest
+            place += 8 + size + size % 2
+        return content, False
+    if content[:4] == b"OggS":
+        page = content[content.rfind(b"OggS") :]
+        if len(page) < 27 or not page[5] & OGG_END_OF_STREAM:
+            return content, False
+        n_segments = page[26]
+        return content, len(page) >= 27 + n_segments + sum(page[27 : 27 + n_segments])
+    return content, True
 
 
 def resample(waveform: np.ndarray, sr: int, target_sr: int) -> np.ndarray:

@@ -5,7 +5,6 @@ What only one step needs is imported there: the task graph, which knows them all
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from esc_lib.machine.files import from_root, put_in_place, save_json
 from esc_lib.machine.fingerprint import ROOT
+from esc_lib.study.contents import note_of
 from esc_lib.study.notebook import head, parameter_names, repository
 from esc_lib.study.options import Options
 
@@ -40,7 +40,7 @@ def make_data(options: Options) -> None:
     from esc_lib.data import prepare
 
     try:
-        note = _note_of(prepare(options.profile, options.data).resolve())
+        note = _note_of(options, prepare(options.profile, options.data).resolve())
     except (ValueError, OSError) as error:
         raise Failed(" ".join(str(error).split())) from error
     if note != _noted(options):
@@ -51,7 +51,7 @@ def data_unchanged(options: Options) -> bool:
     """Say whether the clips are those of the note."""
     noted = _noted(options)
     try:
-        return bool(noted) and _note_of(ROOT / noted["folder"]) == noted
+        return bool(noted) and _note_of(options, ROOT / noted["folder"]) == noted
     except OSError:
         return False
 
@@ -61,15 +61,8 @@ def _noted(options: Options) -> dict:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def _note_of(folder: Path) -> dict:
-    table = (folder / "meta" / "esc50.csv").read_bytes()
-    sizes = sorted((p.name, p.stat().st_size) for p in (folder / "audio").iterdir())
-    return {
-        "folder": from_root(folder),
-        "csv_sha256": hashlib.sha256(table).hexdigest(),
-        "n_clips": len(table.splitlines()) - 1,
-        "audio_sha256": hashlib.sha256(json.dumps(sizes).encode()).hexdigest(),
-    }
+def _note_of(options: Options, folder: Path) -> dict:
+    return note_of(folder, data_note(options).with_name(".clips.json"))
 
 
 def parameters_of(options: Options, stem: str) -> dict:

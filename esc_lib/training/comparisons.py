@@ -1,16 +1,19 @@
 """Which comparisons a study makes between training runs."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from esc_lib.config import RECIPES, Profile, Recipe, Stage, variant
+from esc_lib.config import NARROW, RECIPES, Profile, Recipe, Stage, variant
 from esc_lib.data.clips import Data
 from esc_lib.data.splits import COMPARED
 from esc_lib.machine.provenance import checksum_of
 from esc_lib.models.peers import PEERS
 from esc_lib.training import runs
+
+EVERY = (1, 2, 3, 4, 5)  # the folds of ESC-50
 
 # What each lever of the ablation changes of a recipe.
 LEVERS = {
@@ -35,8 +38,11 @@ class Planned:
     profile: Profile
 
 
-def plan(profile: Profile) -> list[Planned]:
-    """Return all runs that the profile's evidence asks for."""
+def plan(profile: Profile, present: Collection[int] = EVERY) -> list[Planned]:
+    """Return all runs that the profile's evidence asks for, of clips in these folds.
+
+    Where it asks for all five folds, it gets all that there are, and else those that there are.
+    """
     evidence, usual = profile.evidence, profile.training.epochs
     published = variant(profile, epochs=evidence.published_epochs or usual)
     peer = variant(profile, epochs=evidence.peer_epochs or usual)
@@ -69,8 +75,20 @@ def plan(profile: Profile) -> list[Planned]:
         for group, (variants, seeds, folds) in comparisons.items()
         for label, each in variants.items()
         for seed in seeds
-        for fold in folds
+        for fold in (sorted(present) if folds == EVERY else folds)
+        if fold in present
     ]
+
+
+def networks(profile: Profile) -> dict[str, Profile]:
+    """Return the study's network and the narrow one, as the profile trains, and on all clips."""
+    epochs = profile.evidence.published_epochs or profile.training.epochs
+    sizes = {"the study's network": profile, "narrow network": replace(profile, network=NARROW)}
+    whole = {
+        f"{name}, no validation": variant(each, protocol="no_validation", epochs=epochs)
+        for name, each in sizes.items()
+    }
+    return sizes | whole
 
 
 def ablated(recipe: Recipe) -> list[Recipe]:

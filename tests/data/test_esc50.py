@@ -1,215 +1,30 @@
-"""The official layout: reading and decoding it, what is wrong with a folder, fetch and unpack."""
+"""ESC-50: its groups, decoding, unpacking, fetching, and which folder a profile has."""
 
 import copy
 import errno
-import hashlib
 import re
 import shutil
 import stat
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pooch
 import pytest
 import soundfile
+from clip_folders import change_table, official_rows, sound, write_clip, write_layout
 
 from esc_lib import data
-from esc_lib.data import decoding, demo, demo_sources, esc50
-
-CATEGORIES = (
-    "dog rooster pig cow frog cat hen insects sheep crow "
-    "rain sea_waves crackling_fire crickets chirping_birds water_drops wind pouring_water "
-    "toilet_flush thunderstorm "
-    "crying_baby sneezing clapping breathing coughing footsteps laughing brushing_teeth snoring "
-    "drinking_sipping "
-    "door_wood_knock mouse_click keyboard_typing door_wood_creaks can_opening washing_machine "
-    "vacuum_cleaner clock_alarm clock_tick glass_breaking "
-    "helicopter chainsaw siren car_horn engine train church_bells airplane fireworks hand_saw"
-).split()
-ESC10_TARGETS = (0, 1, 10, 11, 12, 20, 21, 38, 40, 41)
-COLUMNS = ["filename", "fold", "target", "category", "esc10", "src_file", "take"]
-ENCODING = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
-
-
-def official_rows(targets=range(50), folds=(1, 2)):
-    """Return the table of a small ESC-50: one clip per class and fold, the csv's columns."""
-    rows = []
-    for fold in folds:
-        for target in targets:
-            src_file = 100000 + 1000 * fold + target
-            rows.append((f"{fold}-{src_file}-A-{target}.wav", fold, target, CATEGORIES[target],
-                         target in ESC10_TARGETS, src_file, "A"))  # fmt: skip
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def sound(n_samples, sr=16000, hz=500.0, level=0.5):
-    return (level * np.sin(2 * np.pi * hz * np.arange(n_samples) / sr)).astype(np.float32)
-
-
-def write_clip(folder, filename, waveform, sr=16000, ending=".wav"):
-    path = (folder / "audio" / filename).with_suffix(ending)
-    container, subtype = ENCODING[ending]
-    soundfile.write(path, waveform, sr, format=container, subtype=subtype)
-    return path
-
-
-def write_layout(folder, rows, endings=(".wav",)):
-    """Write audio/ and meta/esc50.csv; the endings take turns."""
-    (folder / "audio").mkdir(parents=True)
-    (folder / "meta").mkdir()
-    rows.to_csv(folder / "meta" / "esc50.csv", index=False)
-    for i, filename in enumerate(rows.filename):
-        write_clip(folder, filename, sound(400), ending=endings[i % len(endings)])
-    return folder
+from esc_lib.config import get_profile
+from esc_lib.data import archives, decoding, demo, demo_sources, esc50
+from esc_lib.data.table import read_clips
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Six clips: dog, rooster and rain in two folds."""
     return write_layout(tmp_path / "set", official_rows(targets=(0, 1, 10)))
-
-
-def change_table(folder, change):
-    table = folder / "meta" / "esc50.csv"
-    table.write_text(change(table.read_text(encoding="utf-8")), encoding="utf-8")
-
-
-# ------------------------------------------------------------------------------------ reading
-
-
-@pytest.fixture(scope="module")
-def fifty(tmp_path_factory):
-    """A whole small ESC-50, stored as people store it: some wav, some flac, some ogg."""
-    folder = tmp_path_factory.mktemp("esc") / "ESC-50-master"
-    return write_layout(folder, official_rows(), endings=(".wav", ".flac", ".ogg"))
-
-
-def test_table_is_read_with_paths_and_labels(fifty):
-    clips = esc50.read_clips(fifty)
-    assert list(clips) == [*COLUMNS, "path", "label"] and len(clips) == 100
-    assert (clips.label == clips.target).all()
-    for filename, path in zip(clips.filename, clips.path, strict=True):
-        assert filename.removesuffix(".wav") in path and soundfile.info(path).frames == 400
-    assert {path.rpartition(".")[2] for path in clips.path} == {"wav", "flac", "ogg"}
-
-
-def test_folder_may_be_given_as_text(fifty):
-    pd.testing.assert_frame_equal(esc50.read_clips(str(fifty)), esc50.read_clips(fifty))
-
-
-def test_esc10_subset_has_labels_0_to_9_in_the_order_of_targets(fifty):
-    clips = esc50.read_clips(fifty, esc10_only=True)
-    assert len(clips) == 20 and clips.esc10.all()
-    assert clips.index.tolist() == list(range(20))
-    labels = dict(zip(clips.target, clips.label, strict=True))
-    assert labels == {target: label for label, target in enumerate(ESC10_TARGETS)}
-
-
-def test_the_named_file_comes_before_a_compressed_one(folder):
-    name = "1-101000-A-0.wav"
-    write_clip(folder, name, sound(400), ending=".flac")
-    clips = esc50.read_clips(folder)
-    assert clips.path[clips.filename == name].item() == str(folder / "audio" / name)
-
-
-@pytest.mark.parametrize("missing", ["", "meta"])
-def test_folder_without_a_table_is_named(folder, missing):
-    shutil.rmtree(folder / missing)
-    with pytest.raises(
-        FileNotFoundError, match=r"^read_clips: folder .*set has no meta/esc50\.csv; point DATA"
-    ):
-        esc50.read_clips(folder)
-
-
-def test_folder_without_audio_is_named(folder):
-    shutil.rmtree(folder / "audio")
-    with pytest.raises(
-        FileNotFoundError, match=r"^read_clips: folder .*set has no audio/ folder; point DATA"
-    ):
-        esc50.read_clips(folder)
-
-
-def test_missing_clip_is_named(folder):
-    (folder / "audio" / "2-102001-A-1.wav").unlink()
-    with pytest.raises(
-        FileNotFoundError,
-        match=r"^read_clips: clip 2-102001-A-1\.wav is listed in meta/esc50\.csv but missing in "
-        r".*audio \(also as \.flac or \.ogg\); restore it or remove its row\.$",
-    ):
-        esc50.read_clips(folder)
-
-
-@pytest.mark.parametrize("column", COLUMNS)
-def test_missing_column_is_named(folder, column):
-    table = folder / "meta" / "esc50.csv"
-    pd.read_csv(table).drop(columns=column).to_csv(table, index=False)
-    with pytest.raises(
-        ValueError,
-        match=rf"^read_clips: .*esc50\.csv lacks the column\(s\) {column}; expected filename, fold",
-    ):
-        esc50.read_clips(folder)
-
-
-@pytest.mark.parametrize("line", [2, 5, 7])
-@pytest.mark.parametrize("column", COLUMNS)
-def test_empty_field_is_named_by_its_line(folder, column, line):
-    def empty(text):
-        lines = text.splitlines()
-        fields = lines[line - 1].split(",")
-        fields[COLUMNS.index(column)] = ""
-        lines[line - 1] = ",".join(fields)
-        return "\n".join(lines) + "\n"
-
-    change_table(folder, empty)
-    with pytest.raises(ValueError, match=rf"esc50\.csv has an empty field in line {line}; fill"):
-        esc50.read_clips(folder)
-
-
-def test_lines_are_counted_as_an_editor_counts_them(folder):
-    def empty_below_a_blank_line(text):
-        header, first, *rest = text.splitlines()
-        rest[1] = rest[1].replace("rain", "")
-        return "\n".join([header, first, "", *rest]) + "\n\n"
-
-    change_table(folder, empty_below_a_blank_line)
-    with pytest.raises(ValueError, match=r"has an empty field in line 5; fill it in\.$"):
-        esc50.read_clips(folder)
-
-
-def test_blank_lines_alone_do_no_harm(folder):
-    whole = esc50.read_clips(folder)
-    change_table(folder, lambda text: text.replace("\n", "\n\n"))
-    pd.testing.assert_frame_equal(esc50.read_clips(folder), whole)
-
-
-def test_clip_listed_twice_is_named(folder):
-    change_table(folder, lambda text: text + text.splitlines()[3] + "\n")
-    with pytest.raises(ValueError, match=r"esc50\.csv lists 1-101010-A-10\.wav twice; remove one"):
-        esc50.read_clips(folder)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", r"esc50\.csv is not a csv table \("),
-        (b"\xff\xfe\x00binary", r"esc50\.csv is not a csv table \("),
-        (b'filename,fold\n"1-1-A-0.wav,1\n', r"esc50\.csv is not a csv table \("),
-        (b"a,b\n1,2\n1,2,3\n", r"esc50\.csv is not a csv table \("),
-        (",".join(COLUMNS).encode() + b"\n", r"esc50\.csv lists no clips for this profile\."),
-    ],
-)
-def test_table_without_rows_is_named(folder, content, message):
-    (folder / "meta" / "esc50.csv").write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        esc50.read_clips(folder)
-
-
-def test_no_clips_for_the_profile(folder):
-    change_table(folder, lambda text: text.replace("True", "False"))
-    assert len(esc50.read_clips(folder)) == 6
-    with pytest.raises(ValueError, match=r"esc50\.csv lists no clips for this profile\.$"):
-        esc50.read_clips(folder, esc10_only=True)
 
 
 # --------------------------------------------------------------------------------- categories
@@ -240,6 +55,32 @@ def test_thesis_groups_are_disjoint_and_of_known_targets():
     assert group.isna().sum() == 50 - len(listed)
 
 
+@pytest.mark.parametrize("rename", [
+    lambda rows: rows.assign(category="spoken_" + rows.category),
+    lambda rows: rows.assign(target=rows.target + 60),
+    lambda rows: rows.assign(target=rows.target[::-1].to_numpy()),
+])  # fmt: skip
+def test_classes_of_ones_own_stand_for_themselves(rename):
+    rows = rename(official_rows(folds=(1,)))
+    assert esc50.major_category(rows).equals(rows.category)
+    assert esc50.thesis_group(rows).equals(rows.category)
+
+
+@pytest.mark.parametrize("profile", ["demo", "esc10", "esc50"])
+def test_name_and_licence_are_those_of_the_clips(profile):
+    own, official = get_profile(profile), official_rows(folds=(1,))
+    of_esc50 = esc50.labelled(own, official)
+    assert of_esc50.licence.startswith("CC BY") and "ESC" in of_esc50.dataset_label
+    if profile != "demo":
+        assert of_esc50 == own
+    procedural = esc50.labelled(own, demo.clip_table(clips_per_class_per_fold=1))
+    assert (procedural.dataset_label, procedural.licence) == ("procedural clips", "MIT")
+    others = esc50.labelled(own, official.assign(category="spoken_" + official.category))
+    assert (others.dataset_label, others.licence) == ("clips of one's own", "its makers'")
+    unlabelled = {"dataset_label": "", "licence": ""}
+    assert replace(others, **unlabelled) == replace(own, **unlabelled)
+
+
 def test_procedural_clips_keep_their_class():
     rows = demo.clip_table(clips_per_class_per_fold=1)
     assert esc50.major_category(rows).equals(rows.category)
@@ -267,7 +108,7 @@ def uneven(tmp_path):
     write_clip(folder, "1-101002-A-2.wav", np.zeros(16000, np.float32))
     write_clip(folder, "1-101003-A-3.wav", sound(11648, level=0.25))  # 0.728 s
     write_clip(folder, "1-101004-A-4.wav", sound(23168))  # 1.448 s
-    return esc50.read_clips(folder)
+    return read_clips(folder)
 
 
 @pytest.fixture
@@ -291,7 +132,9 @@ def test_decode_pads_cuts_and_resamples(uneven, decode, tmp_path):
 
 def test_decode_reports_every_clip(uneven, decode):
     report = decode(uneven).report
-    assert list(report) == ["filename", "sr", "duration_s", "peak_db", "rms_db", "silent"]
+    assert list(report) == ["filename", "sr", "channels", "duration_s", "peak_db", "rms_db",
+                            "cancelled", "silent"]  # fmt: skip
+    assert report.channels.eq(1).all() and not report.cancelled.any()
     assert report.filename.tolist() == uneven.filename.tolist()
     assert report.sr.tolist() == [16000, 44100, 16000, 16000, 16000]
     np.testing.assert_allclose(report.duration_s, [1, 1, 1, 0.728, 1.448])
@@ -309,6 +152,37 @@ def test_description_names_the_silent_clip(uneven, decode):
     assert lines[0].startswith("5 clips, 5 classes of 1 to 1 clips, 1 folds, sample rate 16000, 44")
     assert lines[1] == "Durations from 0.73 to 1.45 s."
     assert lines[2:] == ["1-101002-A-2.wav is silent (peak below -80 dB of full scale)."]
+
+
+def test_sound_of_another_unit_is_scaled_and_sound_beyond_full_scale_named(uneven, decode):
+    for place, level in ((0, 16_000.0), (1, 1.25)):  # in units of 16 bits; as of a lossy decoder
+        soundfile.write(uneven.path[place], sound(16000, level=level), 16000, subtype="FLOAT")
+    decoded = decode(uneven)
+    lines = "\n".join(decoding.describe(uneven, decoded.report))
+    assert "1 clips go beyond full scale, 1-101000-A-0.wav by 84.1 dB: they are scaled" in lines
+    assert "1 clips go beyond full scale, 1-101001-A-1.wav by 1.9 dB: what lies beyond" in lines
+    scaled, cut = decoded.waveforms[:2] / 32768
+    np.testing.assert_allclose(scaled, sound(16000, level=1.0), atol=1e-3)
+    np.testing.assert_allclose(cut, sound(16000, level=1.25).clip(-1, 1), atol=1e-3)
+
+
+def test_channels_are_counted_and_those_that_cancel_each_other_named(uneven, decode):
+    for place, second in ((0, 0.5), (1, -1.0)):
+        both = np.stack([sound(16000), second * sound(16000)], axis=1)
+        soundfile.write(uneven.path[place], both, 16000)
+    report = decode(uneven).report
+    assert decoding.characteristics(uneven, report).measured["channels"] == "mono, stereo"
+    assert report.cancelled.tolist() == [False, True, False, False, False]
+    lines = decoding.describe(uneven, report)
+    assert "1-101001-A-1.wav is silent (its channels cancel each other)." in lines
+
+
+def test_of_many_silent_clips_the_first_are_named(uneven, decode):
+    report = decode(uneven).report
+    many = pd.concat([report[report.silent]] * 15, ignore_index=True)
+    lines = decoding.describe(uneven, many.assign(filename=[f"{i}.wav" for i in range(15)]))
+    assert lines[-2:] == ["9.wav is silent (peak below -80 dB of full scale).", "5 more clips are "
+                          "silent."]  # fmt: skip
 
 
 def test_decode_names_the_broken_clip(uneven, decode):
@@ -336,7 +210,7 @@ def test_unpack_gives_the_folder_and_nothing_else(tmp_path):
     archive = make_zip(tmp_path / "set.zip", GOOD)
     place = tmp_path / "data"
     place.mkdir()
-    assert esc50.unpack(archive, place, "set") == place / "set"
+    assert archives.unpack(archive, place, "set") == place / "set"
     files = {p.relative_to(place).as_posix(): p.read_bytes()
              for p in place.rglob("*") if p.is_file()}  # fmt: skip
     assert files == {name: content for name, content in GOOD.items() if content}
@@ -365,7 +239,7 @@ def test_path_outside_the_root_is_refused(tmp_path, name):
     with pytest.raises(
         ValueError, match=rf"^unpack: .*set\.zip holds {re.escape(repr(name))}, a path outside set/"
     ):
-        esc50.unpack(archive, place, "set")
+        archives.unpack(archive, place, "set")
     assert not list(place.iterdir()) and not list(tmp_path.rglob("evil"))
 
 
@@ -374,14 +248,14 @@ def test_file_that_is_no_zip_is_refused(tmp_path, content):
     archive = tmp_path / "set.zip"
     archive.write_bytes(content)
     with pytest.raises(ValueError, match=r"^unpack: .*set\.zip is not a zip archive; delete it"):
-        esc50.unpack(archive, tmp_path, "set")
+        archives.unpack(archive, tmp_path, "set")
     assert list(tmp_path.iterdir()) == [archive]
 
 
 def test_archive_without_the_folder_is_refused(tmp_path):
     archive = make_zip(tmp_path / "set.zip", {})
     with pytest.raises(ValueError, match=r"^unpack: .*set\.zip .*set"):
-        esc50.unpack(archive, tmp_path, "set")
+        archives.unpack(archive, tmp_path, "set")
     assert list(tmp_path.iterdir()) == [archive]
 
 
@@ -446,7 +320,7 @@ def test_an_archive_that_is_not_a_set_of_clips_is_refused_and_leaves_nothing(
     if "damaged" not in message:
         monkeypatch.setattr(zipfile.ZipFile, "extractall", lambda *_: pytest.fail("written"))
     with pytest.raises(ValueError, match=rf"^unpack: .*set\.zip .*{message}.*; delete it") as said:
-        esc50.unpack(archive, tmp_path, "set")
+        archives.unpack(archive, tmp_path, "set")
     assert "\n" not in str(said.value)
     assert list(tmp_path.iterdir()) == [archive]
 
@@ -459,7 +333,7 @@ def test_damaged_member_is_refused_and_leaves_nothing(tmp_path, method):
     content[60:70] = bytes(10)
     archive.write_bytes(content)
     with pytest.raises((ValueError, OSError), match=r"^unpack: .*set\.zip"):
-        esc50.unpack(archive, tmp_path, "set")
+        archives.unpack(archive, tmp_path, "set")
     assert list(tmp_path.iterdir()) == [archive]
 
 
@@ -476,32 +350,38 @@ def test_interrupted_unpacking_leaves_nothing(tmp_path, monkeypatch, error):
     archive = make_zip(tmp_path / "set.zip", GOOD)
     fail_half_way(monkeypatch, error)
     with pytest.raises(type(error)):
-        esc50.unpack(archive, tmp_path, "set")
+        archives.unpack(archive, tmp_path, "set")
     assert list(tmp_path.iterdir()) == [archive]
     monkeypatch.undo()
-    assert (esc50.unpack(archive, tmp_path, "set") / "meta" / "esc50.csv").is_file()
+    assert (archives.unpack(archive, tmp_path, "set") / "meta" / "esc50.csv").is_file()
 
 
 def test_full_disk_is_said_in_a_sentence(tmp_path, monkeypatch):
     archive = make_zip(tmp_path / "set.zip", GOOD)
     fail_half_way(monkeypatch, OSError(errno.ENOSPC, "No space left on device"))
     with pytest.raises(OSError, match=r"^unpack: .*set\.zip .*No space left on device.*; "):
-        esc50.unpack(archive, tmp_path, "set")
+        archives.unpack(archive, tmp_path, "set")
 
 
 # -------------------------------------------------------------------------------------- fetch
 
 
 @pytest.fixture
-def official_zip(tmp_path):
-    """A small official archive."""
-    source = write_layout(tmp_path / "made" / esc50.ARCHIVE_ROOT, official_rows(targets=(0, 1)))
+def official_zip(tmp_path, monkeypatch):
+    """A small official archive, and an idea of the official set that fits it."""
+    monkeypatch.setattr(esc50, "OFFICIAL", (4, 2, 2))
+    monkeypatch.setattr(esc50, "CLIP_SAMPLES", 400)
+    monkeypatch.setattr(esc50, "CLIP_SR", 16_000)
+    return pack(write_layout(tmp_path / "made", official_rows(targets=(0, 1))))
+
+
+def pack(source):
     members = {
         f"{esc50.ARCHIVE_ROOT}/{p.relative_to(source).as_posix()}": p.read_bytes()
         for p in source.rglob("*")
-        if p.is_file()
+        if p.is_file() and p.suffix != ".zip"
     }
-    return make_zip(tmp_path / "made" / "official.zip", members)
+    return make_zip(source / "official.zip", members)
 
 
 @pytest.fixture
@@ -520,11 +400,7 @@ def serve(monkeypatch):
     return install
 
 
-def md5(path):
-    return "md5:" + hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-
-
-def test_fetch_asks_pooch_for_the_pinned_archive(official_zip, tmp_path, monkeypatch):
+def test_fetch_asks_pooch_for_the_archive_of_a_commit(official_zip, tmp_path, monkeypatch):
     asked = []
 
     def retrieve(url, known_hash, *, fname, path, progressbar):
@@ -534,18 +410,17 @@ def test_fetch_asks_pooch_for_the_pinned_archive(official_zip, tmp_path, monkeyp
     monkeypatch.setattr(pooch, "retrieve", retrieve)
     cache = tmp_path / "data"
     cache.mkdir()
-    assert esc50.fetch(cache) == cache / "ESC-50-master"
-    assert asked == [(esc50.ARCHIVE_URL, esc50.ARCHIVE_HASH, cache)]
-    assert re.fullmatch(r"md5:[0-9a-f]{32}", esc50.ARCHIVE_HASH)
-    assert len(esc50.read_clips(cache / "ESC-50-master")) == 4
+    assert esc50.fetch(cache) == cache / "ESC-50"
+    assert asked == [(esc50.ARCHIVE_URL, None, cache)]
+    assert re.search(r"/archive/[0-9a-f]{40}\.zip$", esc50.ARCHIVE_URL)
+    assert len(read_clips(cache / "ESC-50")) == 4
 
 
-def test_fetch_downloads_checks_and_unpacks_once(official_zip, tmp_path, monkeypatch, serve):
+def test_fetch_downloads_checks_and_unpacks_once(official_zip, tmp_path, serve):
     downloads = serve(lambda output_file: shutil.copyfile(official_zip, output_file))
-    monkeypatch.setattr(esc50, "ARCHIVE_HASH", md5(official_zip))
     cache = tmp_path / "data"  # does not exist yet
     folder = esc50.fetch(str(cache))
-    assert len(esc50.read_clips(folder)) == 4 and downloads == [esc50.ARCHIVE_URL]
+    assert len(read_clips(folder)) == 4 and downloads == [esc50.ARCHIVE_URL]
     assert esc50.fetch(cache) == folder and len(downloads) == 1
     shutil.rmtree(folder)  # the archive is still there and still right
     assert esc50.fetch(cache) == folder and len(downloads) == 1
@@ -553,17 +428,52 @@ def test_fetch_downloads_checks_and_unpacks_once(official_zip, tmp_path, monkeyp
 
 def test_existing_folder_is_not_downloaded_again(tmp_path, serve):
     downloads = serve(lambda output_file: pytest.fail("nothing is to be downloaded"))
-    (tmp_path / "ESC-50-master").mkdir()
-    assert esc50.fetch(tmp_path) == tmp_path / "ESC-50-master" and not downloads
+    (tmp_path / "ESC-50").mkdir()
+    assert esc50.fetch(tmp_path) == tmp_path / "ESC-50" and not downloads
 
 
-def test_wrong_checksum_is_refused_and_leaves_nothing(official_zip, tmp_path, serve):
-    serve(lambda output_file: shutil.copyfile(official_zip, output_file))
-    with pytest.raises(
-        ValueError, match=rf"^fetch: {re.escape(esc50.ARCHIVE_URL)} is not the expected archive: "
-    ):
-        esc50.fetch(tmp_path / "data")
-    assert not list((tmp_path / "data").iterdir())
+def another_level(source):
+    write_clip(source, "1-101000-A-0.wav", sound(400, level=0.4))
+
+
+def longer(source):
+    write_clip(source, "1-101001-A-1.wav", sound(401))
+
+
+def fewer(source):
+    change_table(source, lambda text: "\n".join(text.splitlines()[:-1]) + "\n")
+
+
+def renamed(source):
+    change_table(source, lambda text: text.replace("dog", "wolf"))
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (another_level, r"its samples are not those of the first download, noted in .*ESC-50\.sha256"),
+    (longer, r"1-101001-A-1\.wav has \(401,\) samples at 16000 Hz; expected 400 at 16000"),
+    (fewer, r"clips, classes and folds are \(3, 2, 2\); expected \(4, 2, 2\)"),
+    (renamed, r"its classes are not those of ESC-50"),
+])  # fmt: skip
+def test_other_content_is_named_and_the_archive_kept(
+    official_zip, tmp_path, serve, change, message
+):
+    archives = [official_zip]
+    serve(lambda output_file: shutil.copyfile(archives[-1], output_file))
+    cache = tmp_path / "data"
+    folder = esc50.fetch(cache)
+    again = write_layout(tmp_path / "again", official_rows(targets=(0, 1)))
+    archives.append(pack(again))  # other bytes, the same content
+    for part in (folder, cache / "ESC-50.zip"):
+        shutil.rmtree(part) if part.is_dir() else part.unlink()
+    assert esc50.fetch(cache) == folder
+    change(again)
+    archives.append(pack(again))
+    for part in (folder, cache / "ESC-50.zip"):
+        shutil.rmtree(part) if part.is_dir() else part.unlink()
+    with pytest.raises(ValueError, match=message) as raised:
+        esc50.fetch(cache)
+    assert "DATA=folder" in str(raised.value) and "\n" not in str(raised.value)
+    assert {p.name for p in cache.iterdir()} == {"ESC-50.zip", "ESC-50.sha256"}
 
 
 def connection_error():
@@ -623,23 +533,31 @@ def test_prepare_writes_the_demo_set_at_the_front_ends_length(tmp_path, monkeypa
 
     def write_small(folder, *, sr, clip_s):
         asked.append((folder.parts[-2:], sr, clip_s))
-        return write(tmp_path / "demo", sr=sr, clip_s=1.0, clips_per_class_per_fold=1)
+        return write(tmp_path / "demo", sr=sr, clip_s=1.0, clips_per_class_per_fold=2)
 
     monkeypatch.setattr(demo, "write", write_small)
     assert data.prepare("demo") == tmp_path / "demo"
     assert asked == [(("data", "demo"), 16000, 3.0)]
 
 
+@pytest.fixture
+def splittable(tmp_path):
+    """Two classes in six folds: what is needed to hold a fifth of five back."""
+    return write_layout(tmp_path / "set", official_rows(targets=(0, 1), folds=range(1, 7)))
+
+
 @pytest.mark.parametrize("profile", ["esc10", "esc50"])
-def test_prepare_fetches_the_official_set(folder, monkeypatch, profile):
-    monkeypatch.setattr(esc50, "fetch", lambda cache: folder if cache.name == "data" else None)
-    assert data.prepare(profile) == folder
+def test_prepare_fetches_the_official_set(splittable, monkeypatch, profile):
+    monkeypatch.setattr(esc50, "fetch", lambda cache: splittable if cache.name == "data" else None)
+    assert data.prepare(profile) == splittable
 
 
-def test_prepare_takes_the_given_folder(folder, monkeypatch):
+def test_prepare_takes_the_given_folder(splittable, monkeypatch):
     monkeypatch.setattr(esc50, "fetch", lambda cache: pytest.fail("nothing is to be fetched"))
     for profile in ("demo", "esc10", "esc50", "esc50-16k"):
-        assert data.prepare(profile, str(folder)) == folder
+        assert data.prepare(profile, str(splittable)) == splittable
+    monkeypatch.setenv("HOME", str(splittable.parent))
+    assert data.prepare("demo", "~/set") == splittable
 
 
 def test_prepare_checks_the_given_folder(folder, tmp_path):
@@ -660,11 +578,3 @@ def test_prepare_says_what_it_cannot_fetch():
 def test_prepare_names_an_unknown_profile():
     with pytest.raises(ValueError, match=r"profile='esc51' is unknown; choose one of demo, esc10"):
         data.prepare("esc51")
-
-
-def test_esc10_column_with_other_words_is_refused(tmp_path):
-    folder = demo.write(tmp_path / "set", clips_per_class_per_fold=1)
-    table = folder / "meta" / "esc50.csv"
-    table.write_text(table.read_text().replace("False", "no", 1))
-    with pytest.raises(ValueError, match="esc10='no'; expected True or False"):
-        esc50.read_clips(folder, esc10_only=True)

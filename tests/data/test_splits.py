@@ -362,6 +362,40 @@ def test_a_share_that_leaves_nothing_to_train_on_is_refused(share):
         splits.split(clips, 1, validation_share=share)
 
 
+# ------------------------------------------------------------------------- can a set be split
+
+
+def set_of(counts, folds=FOLDS):
+    """Return a table of classes with so many clips, of a recording each, in every fold."""
+    rows = [
+        (f"{fold}-{name}{i}.wav", fold, label, name, f"{fold}{name}{i}")
+        for label, (name, n) in enumerate(counts.items())
+        for fold in folds
+        for i in range(n if isinstance(n, int) else n.get(fold, 0))
+    ]
+    return pd.DataFrame(rows, columns=["filename", "fold", "label", "category", "src_file"])
+
+
+@pytest.mark.parametrize("folds", [(1, 2), (1, 2, 3), FOLDS, tuple(range(1, 11))])
+def test_sets_with_any_number_of_folds_can_be_split(folds):
+    splits.check(set_of({"dog": 5, "cat": 5}, folds), 1)
+
+
+@pytest.mark.parametrize(("clips", "message"), [
+    (set_of({"dog": 5, "cat": 5}, folds=(3,)), "all clips are of fold 3; at least two folds are"),
+    (set_of({"dog": 5, "cat": 5}, folds=(0, 2)), r"test_fold=1, expected one of \[0, 2\]"),
+    (set_of({"dog": 5, "cat": {1: 3}}), "with fold 1 tested, class 'cat' has no training"),
+    (set_of({"dog": 5, "cat": {1: 2, 2: 1}}), "with fold 1 tested, .* of class 'cat' 1"),
+    (set_of({"dog": 5, "cat": {1: 2, 2: 2, 3: 2, 4: 2}}), "fold 5 tested, class 'cat' has no test"),
+    (set_of({"dog": 1, "cat": 1}, folds=(1, 2, 3)), "have 4 clips of 4 recordings"),
+    (set_of({"dog": 5, "cat": 5}).assign(src_file=0), "have 40 clips of 1 recordings"),
+])  # fmt: skip
+def test_sets_that_cannot_be_split_are_refused_by_class_and_fold(clips, message):
+    with pytest.raises(ValueError, match=message) as raised:
+        splits.check(clips, 1)
+    assert str(raised.value).startswith("split: ") and "\n" not in str(raised.value)
+
+
 def test_where_a_sound_lies_is_noted_as_the_project_sees_it(study, monkeypatch):
     folder, clips, waveforms, n_valid = study
     monkeypatch.chdir(ROOT)

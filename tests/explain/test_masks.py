@@ -11,7 +11,7 @@ import torch
 from esc_lib.config import Dictionaries, FrontEnd, Network, get_profile
 from esc_lib.data import demo
 from esc_lib.data.decoding import decode
-from esc_lib.data.esc50 import read_clips
+from esc_lib.data.table import read_clips
 from esc_lib.dictionaries.fitting import fit_layer
 from esc_lib.dictionaries.statistics import Statistics
 from esc_lib.explain.components import Components

@@ -189,15 +189,47 @@ def test_bytes_after_the_sound_do_no_harm(tmp_path, ending):
     np.testing.assert_array_equal(audio.read(path)[0], intact)
 
 
-def test_wav_written_to_a_pipe_is_complete(tmp_path):
-    # a program that cannot seek back leaves 0xFFFFFFFF for both sizes in the header
+@pytest.mark.parametrize("size", [
+    0xFFFFFFFF, 0xFFFFFFFF - 36, 0x80000000, 0x7FFFF000, 0x7FFFFFFF - 36, 0,
+])  # fmt: skip
+def test_wav_whose_writer_could_not_go_back_is_read_to_its_end(tmp_path, size):
+    # ffmpeg and sox to a pipe, arecord, a recorder that died
     path = write(tmp_path, "wav", noisy_sine())
     intact, _ = audio.read(path)
     content = bytearray(path.read_bytes())
     assert content[36:40] == b"data"
-    content[4:8] = content[40:44] = struct.pack("<I", 0xFFFFFFFF)
+    content[4:8] = struct.pack("<I", min(size + 36, 0xFFFFFFFF))
+    content[40:44] = struct.pack("<I", size)
     path.write_bytes(content)
     np.testing.assert_array_equal(audio.read(path)[0], intact)
+
+
+def test_flac_of_unknown_length_is_named(tmp_path):
+    path = write(tmp_path, "flac", noisy_sine())
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)  # the number of samples, and its four high bits before
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"-A-0\.flac cannot be decoded \(its header does not say"):
+        audio.read(path)
+
+
+def test_ogg_with_much_behind_it_is_complete(tmp_path):
+    path = write(tmp_path, "ogg", noisy_sine())
+    intact, _ = audio.read(path)
+    path.write_bytes(path.read_bytes() + bytes(70_000))
+    np.testing.assert_array_equal(audio.read(path)[0], intact)
+
+
+def test_a_clip_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    path = write(tmp_path, "wav", noisy_sine())
+
+    def refuse(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(type(path), "read_bytes", refuse)
+    with pytest.raises(PermissionError, match=r"^read: no permission to read clip .*\.wav; ask"):
+        audio.read(path)
 
 
 def test_wav_without_the_pad_byte_is_complete(tmp_path):

@@ -6,9 +6,8 @@ import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-import soundfile
+from clip_folders import official_rows, write_layout
 
 from esc_lib.machine.files import hold
 from esc_lib.machine.fingerprint import ROOT
@@ -27,7 +26,6 @@ folder.mkdir(parents=True, exist_ok=True)
 (folder / "metrics.json").write_text("{}")
 print("given", data_folder, Path(data_folder).is_dir())
 """
-CLIPS = "filename,fold,target,category,esc10,src_file,take\n1-1-A-0.wav,1,0,dog,True,1,A\n"
 
 
 def doit(checkout, *arguments, **options):
@@ -44,13 +42,12 @@ def checkout(tmp_path_factory):
     """A checkout with one notebook, which was executed."""
     here = tmp_path_factory.mktemp("first") / "study"
     shutil.copytree(ROOT / "esc_lib", here / "esc_lib", ignore=shutil.ignore_patterns("__pyc*"))
-    for folder in ("notebooks", "clips/audio", "clips/meta", "book"):
+    for folder in ("notebooks", "book"):
         (here / folder).mkdir(parents=True)
     for name in ("dodo.py", "pyproject.toml"):
         shutil.copy2(ROOT / name, here)
     (here / "notebooks" / "01_data.py").write_text(NOTEBOOK)
-    (here / "clips" / "meta" / "esc50.csv").write_text(CLIPS)
-    soundfile.write(here / "clips" / "audio" / "1-1-A-0.wav", np.zeros(100), 16_000)
+    write_layout(here / "clips", official_rows(targets=(0, 1), folds=range(1, 7)))
     done = doit(here, "execute")
     assert done.returncode == 0 and "01_data: " in done.stdout, done.stderr
     return here

@@ -8,6 +8,7 @@ import pytest
 
 from esc_lib.machine.fingerprint import ROOT
 from esc_lib.study import notebook, steps
+from esc_lib.study.contents import note_of
 from esc_lib.study.options import Options
 
 ADDRESS = "https://example.org/somebody/fork"
@@ -105,3 +106,25 @@ def test_clips_are_prepared_again_only_when_they_changed(monkeypatch, tmp_path):
     assert steps.data_unchanged(options)
     (clips / "meta" / "esc50.csv").unlink()
     assert not steps.data_unchanged(options)
+
+
+def test_the_content_of_listed_clips_decides(tmp_path):
+    clips, memory = tmp_path / "clips", tmp_path / "memory.json"
+    write = lambda name, content: (clips / name).write_bytes(content)  # noqa: E731
+    (clips / "meta").mkdir(parents=True)
+    (clips / "audio" / "deep").mkdir(parents=True)
+    write("meta/esc50.csv", 'filename;fold\n"a.wav";1\ndeep/B.WAV;1\n'.encode("utf-16"))
+    write("audio/a.flac", b"1234")
+    write("audio/deep/b.wav", b"5678")
+    first = note_of(clips, memory)
+    write("audio/.DS_Store", b"Finder")
+    write("audio/c.wav", b"not listed")
+    (clips / "audio" / "notes.wav").symlink_to("/nowhere")
+    (clips / "audio" / "a.flac").touch()
+    assert note_of(clips, memory) == first
+    write("audio/deep/b.wav", b"8765")  # of the same size
+    second = note_of(clips, memory)
+    assert second["audio_sha256"] != first["audio_sha256"]
+    assert second == note_of(clips, tmp_path / "another.json")
+    write("audio/deep/b.wav", b"5678")
+    assert note_of(clips, memory) == first

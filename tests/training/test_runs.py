@@ -162,6 +162,16 @@ def test_planned_runs_of_one_name_are_the_same_run(profile):
     assert all(len(set(profiles)) == 1 for profiles in by_name.values())
 
 
+@pytest.mark.parametrize("present", [{1, 2, 3}, set(range(10))])
+def test_all_folds_are_those_that_there_are(present):
+    profile = PROFILES["esc10"]
+    assert profile.evidence.folds == comparisons.EVERY and profile.evidence.ablation_folds == (1, 2)
+    planned = comparisons.plan(profile, present)
+    folds = {item.profile.test_fold for item in planned if item.group == "folds"}
+    assert folds == present
+    assert {i.profile.test_fold for i in planned if i.group == "ablation"} == {1, 2} & present
+
+
 def test_a_run_leaves_predictions_history_record_and_weights(runs, data):
     (run,) = runs.iterdir()
     predictions = pd.read_csv(run / "predictions.csv")

@@ -26,6 +26,7 @@ from esc_lib.companions.crossmodal.networks import SIDE
 from esc_lib.companions.crossmodal.pairs import PairSet, Pictures
 from esc_lib.companions.crossmodal.spectrograms import pictures_of, read_excerpt
 from esc_lib.config import FrontEnd
+from esc_lib.machine.files import is_junk
 
 INSTRUMENTS = (
     "bassoon", "cello", "clarinet", "double_bass", "flute", "horn", "oboe", "sax", "trombone",
@@ -49,7 +50,7 @@ def list_files(folder: str | Path, kind: str, part: str) -> list[tuple[int, Path
     ending, found = {"img": "*.jpg", "chunk": "*.wav"}[kind], []
     for label, instrument in enumerate(INSTRUMENTS):
         place = root / kind / FOLDERS[part] / instrument
-        if not (paths := sorted(place.glob(ending))):
+        if not (paths := [path for path in sorted(place.glob(ending)) if not is_junk(path.name)]):
             layout = "img/{train,validation}/<instrument>/*.jpg and chunk/.../*.wav"
             raise ValueError(f"list_files: no {ending} in {place}; Sub-URMP has {layout}.")
         found += [(label, path) for path in paths]

@@ -334,6 +334,8 @@ def test_sub_urmp_may_lie_one_folder_down(urmp, tmp_path_factory):
     files = sub_urmp.list_files(parent, "chunk", "test")
     assert [path.stem for _, path in files[:2]] == ["bassoon01_0", "bassoon01_500"]
     assert len(files) == 52
+    (urmp / "chunk" / "validation" / "bassoon" / "._bassoon01_0.wav").write_bytes(b"\0\5\x16\7")
+    assert sub_urmp.list_files(parent, "chunk", "test") == files
 
 
 def test_a_wrong_layout_of_sub_urmp_is_named(urmp):
