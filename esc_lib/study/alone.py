@@ -91,13 +91,13 @@ def _has_other_clips(options: Options) -> bool:
 
 
 def prepare(stem: str) -> None:
-    """Install what a notebook needs and this machine lacks, and say how to go on.
+    """Install what a notebook, and those that it reads, need and lack; say how to go on.
 
     Called by the notebook's first cell where the package was not installed, as on Colab.
     """
     sources = Options().sources
     read = sorted(_all_read([stem], sources))
-    install({*needs(sources[stem]), *(BATCH if read else ())})
+    install({*(BATCH if read else ())}.union(*(needs(sources[each]) for each in (stem, *read))))
     if read and not any(ROOT.glob("build/*/artifacts/*/metrics.json")):
         print(ways_on(stem, read))
 

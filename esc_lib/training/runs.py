@@ -89,7 +89,7 @@ def run(data: Data, profile: Profile, runs: Path) -> Path:
     data = split_for(data, profile)
     folder = runs / name_of(profile)
     identity = classifier.run_identity(data, profile, teacher=teacher)
-    if (folder / "run.json").is_file() and record_of(folder)["identity"] == identity:
+    if (folder / "run.json").is_file() and record_of(folder).get("identity") == identity:
         return folder
     started = time.perf_counter()
     fit = classifier.fit(data, profile, folder, teacher=teacher)
@@ -198,7 +198,7 @@ def hours_of(profile: Profile, runs: Path, recorded: Path | None = None) -> floa
 
 def record_of(run: Path) -> dict:
     """Return what is known about a finished run: settings, versions, hardware, time."""
-    return read_json(run / "run.json", profile=dict, identity=str, waveforms_sha256=str)
+    return read_json(run / "run.json", profile=dict, waveforms_sha256=str)
 
 
 def predictions_of(run: Path) -> pd.DataFrame:

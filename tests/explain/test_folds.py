@@ -238,7 +238,8 @@ def test_the_second_judges_are_those_that_were_trained(data, runs):
 def test_networks_are_collected_and_a_recorded_one_goes_before(data, tmp_path, monkeypatch):
     def save(path, p):
         path.parent.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame({"p": [p]}).to_csv(path, index=False)
+        columns = dict.fromkeys(folds.NUMBERS[path.name], 1)
+        pd.DataFrame({"p": [p], "method": "m"} | columns).to_csv(path, index=False)
 
     def made(data, profile, runs, folder):
         asked.append(folder)

@@ -254,4 +254,4 @@ def test_a_run_that_was_not_trained_is_named(study):
 def test_the_command_needs_the_first_notebook(tmp_path, capsys):
     command = ["shortcuts", "--profile", "demo", "--artifacts", str(tmp_path), "--folds", "1"]
     assert main(command) == 1
-    assert "run notebook 01_data" in capsys.readouterr().err
+    assert "esc_lib run 01_data" in capsys.readouterr().err

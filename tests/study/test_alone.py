@@ -165,6 +165,15 @@ def test_what_is_missing_is_installed_with_what_it_requires_and_never_torch(monk
     assert not pip.asked
 
 
+def test_what_runs_before_gets_what_it_needs(monkeypatch, capsys):
+    asked = set()
+    monkeypatch.setattr(alone, "install", asked.update)
+    alone.prepare("01_data")
+    assert "papermill" not in asked and "torchinfo" not in asked
+    alone.prepare("05_dictionaries")
+    assert {"papermill", "jupytext", "torchinfo", "seaborn"} <= asked  # of notebooks 03 and 01
+
+
 BARE = """
 import sys
 # as if the package had not been installed: neither by its path nor by an editable finder
