@@ -29,6 +29,7 @@ FIGURES = {
     "05_dictionaries": [f"4.{i}" for i in range(11, 20)] + [f"A.{i}" for i in range(1, 90)],
     "06_evaluation": ["4.31", "4.32", "4.33", "4.34"],
     "07_misclassification_gradcam": ["4.35"],
+    "20_every_clip": ["4.32", "4.33", "4.34"],
 }
 TABLES = {"01_data": ["4.1"], "03_training": ["3.1", "4.2"]}
 SECTIONS = {"03_training": ["4.5"]}

@@ -66,7 +66,8 @@ def test_recorded_runs_are_not_done_again(tmp_path, monkeypatch):
     recorded = tmp_path / "results" / "demo" / "runs" / "some run"
     recorded.mkdir(parents=True)
     first, *others = recipe_search.plan(get_profile("demo"))
-    record = {"profile": first.as_dict(), "waveforms_sha256": checksum_of(data.waveforms)}
+    record = {"profile": first.as_dict(), "waveforms_sha256": checksum_of(data.waveforms),
+              "identity": ""}  # fmt: skip
     (recorded / "run.json").write_text(json.dumps(record))
     monkeypatch.setattr(command_line, "ROOT", tmp_path)
     monkeypatch.setattr(command_line, "find", lambda *_: tmp_path)
