@@ -32,6 +32,8 @@ class Task(ABC):
     name = "training"  # of the progress bar
     fabric: Fabric
     n_steps: int  # of an epoch
+    # parts that are kept after the last epoch; none named: all, so that a run can be made longer
+    result: tuple[str, ...] = ()
 
     @abstractmethod
     def parts(self) -> dict:
@@ -113,7 +115,7 @@ def _train_epoch(task: Task, state: _State, epochs: int) -> None:
     state.history.append(row)
     state.clear()
     if epoch == epochs or task.stalled(state.history):
-        state.save()
+        state.save(last=True)
     else:
         state.save_if_due()
 
@@ -150,8 +152,9 @@ class _State:
 
     def restore(self) -> None:
         """Give the parts the states that were found on disk."""
-        for name, part in self.task.parts().items():
-            part.load_state_dict(self.found["parts"][name])
+        parts = self.task.parts()
+        for name, state in self.found["parts"].items():
+            parts[name].load_state_dict(state)
 
     def enter(self, epoch: int) -> None:
         """Begin an epoch, or go on within it: then what its beginning drew anew is put back."""
@@ -178,14 +181,16 @@ class _State:
         ):
             self.save()
 
-    def save(self) -> None:
-        """Write the state from one process, all of it or nothing."""
+    def save(self, last: bool = False) -> None:
+        """Write the state, or what is kept of it at last, from one process: all or nothing."""
         if self.path is None:
             return
         if self.task.fabric.is_global_zero:
+            kept = (last and self.task.result) or self.task.parts()
+            parts = {name: part for name, part in self.task.parts().items() if name in kept}
             progress = {"step": self.step, "seconds": self.seconds}
             state = {
-                "parts": {name: part.state_dict() for name, part in self.task.parts().items()},
+                "parts": {name: part.state_dict() for name, part in parts.items()},
                 "history": self.history,
                 "progress": progress | {"sums": self.sums, "weights": self.weights},
             }
