@@ -1,13 +1,13 @@
 """What a notebook was given: names that it knows, and values that can be."""
 
 import ast
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from IPython import get_ipython
 
 from esc_lib.config import get_profile
+from esc_lib.machine.reading import read_json
 
 INJECTED = "# Parameters"  # how papermill begins the cell that it puts below the notebook's own
 KINDS = {str: "text", int: "a whole number", float: "a number", list: "a list"}
@@ -60,7 +60,7 @@ def fault_of_record(folder: Path, profile: str) -> str:
     records = [*folder.glob("run.json"), *sorted(folder.glob("runs/*/run.json"))]
     if not records:
         return "holds no recorded run"
-    recorded = json.loads(records[0].read_text(encoding="utf-8"))["profile"]["name"]
+    recorded = read_json(records[0], profile=dict)["profile"].get("name")
     return "" if recorded == profile else f"is of profile {recorded}, not {profile}"
 
 
