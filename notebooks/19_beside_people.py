@@ -112,7 +112,7 @@ areas = pd.DataFrame(
         "within classes": beside.error_auc(difficulty, wrong, sources, clips.label.to_numpy()),
     },
     index=["area", "low", "high"],
-).T.fillna({"area": 0.5, "low": 0.0, "high": 1.0})  # no two clips to compare: nothing is known
+).T
 areas.style.format(precision=2)
 
 # %% [markdown]
