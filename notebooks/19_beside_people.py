@@ -22,12 +22,10 @@ listeners = ""  # esc50-human.xlsx, or a csv with filename, category, answer; em
 n_heard = 3  # clips to listen to, of each kind
 
 # %% tags=["hide-input"]
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from esc_lib.config import NARROW, variant
 from esc_lib.data import read_answers
 from esc_lib.evaluation import accuracy, confusion, paired_difference
 from esc_lib.evaluation import listeners as beside
@@ -35,7 +33,7 @@ from esc_lib.explain import second_judges
 from esc_lib.figures import evaluation as figures
 from esc_lib.figures.html import player
 from esc_lib.study import Chapter, Metric
-from esc_lib.training import runs
+from esc_lib.training import comparisons, runs
 
 chapter = Chapter("19_beside_people", profile, artifacts, epochs)
 settings, data = chapter.settings, chapter.data
@@ -50,12 +48,7 @@ names = [name.replace("_", " ") for name in data.class_names]
 # the networks below, the one that judged most clips.
 
 # %%
-narrow = replace(settings, network=NARROW)
-candidates = {
-    "the study's network": settings,
-    "narrow network": narrow,
-    "narrow network, no validation": variant(narrow, protocol="no_validation"),
-}
+candidates = comparisons.networks(settings)
 tables = {name: runs.judged_by(one, chapter.runs, recorded) for name, one in candidates.items()}
 name = max(tables, key=lambda each: len(tables[each]))
 network = tables[name].rename(columns={"predicted": "answer"})

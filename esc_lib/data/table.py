@@ -121,7 +121,8 @@ def _rows(text: str, table: Path) -> pd.DataFrame:
             skipinitialspace=True,
         )  # fmt: skip
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"read_clips: {table} is not a csv table ({error}).") from None
+        reason = " ".join(str(error).split())
+        raise ValueError(f"read_clips: {table} is not a csv table ({reason}).") from None
     rows = rows.rename(columns=str.strip).apply(lambda column: column.str.strip())
     missing = [column for column in COLUMNS if column not in rows]
     if missing:

@@ -33,42 +33,53 @@ def weights(trained: dict[str, np.ndarray], initial: dict[str, np.ndarray]) -> F
 def confusion(counts: np.ndarray, names: list[str], pairs: pd.DataFrame) -> Figure:
     """Show the confusion matrix, (true, predicted), in percent of the true class.
 
-    Cells of ``decisions.confused_pairs`` carry the letter that names them in the list beside it.
+    Cells of ``decisions.confused_pairs`` carry the letter that names them; beside few classes there
+    is room for a list of them.
     """
+    few = len(names) <= 12
+    figure, axes = plt.subplots(
+        1, 1 + few, figsize=(8.4, 4.8) if few else (7, 6.4), squeeze=False,
+        width_ratios=(5.4, 3) if few else None,
+    )  # fmt: skip
+    _matrix(axes[0, 0], counts, names, pairs, few)
+    if few:
+        lines = [
+            f"{letter}  {plain(pair['first'])} / {plain(pair['second'])}\n     "
+            f"{pair['first as second']} + {pair['second as first']} of {pair['clips']} clips, "
+            f"recordings: {pair['recordings']}"
+            for letter, pair in pairs.iterrows()
+        ]
+        axes[0, 1].set_axis_off()
+        axes[0, 1].text(
+            0, 0.98, "\n".join(lines or ["no clip is wrong"]), va="top", fontsize=8,
+            linespacing=1.4, transform=axes[0, 1].transAxes,
+        )  # fmt: skip
+    return figure
+
+
+def _matrix(ax, counts: np.ndarray, names: list[str], pairs: pd.DataFrame, few: bool) -> None:
+    """Draw the matrix, with counts in its cells and letters in their corners if there is room."""
     import seaborn as sns
 
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    few, plain_names = len(names) <= 12, [plain(name) for name in names]
-    side = 3.2 + 0.13 * len(names)
-    figure, (ax, beside) = plt.subplots(
-        1, 2, figsize=(side + 3.6, side), width_ratios=(side + 0.6, 3)
-    )
+    shown = np.where(counts > 0, counts.astype(str), "") if few else None
+    ticks = [plain(name) for name in names]
     sns.heatmap(
-        shares, cmap="viridis", vmin=0, vmax=100, square=True, xticklabels=plain_names,
-        yticklabels=plain_names, annot=np.where(counts > 0, counts.astype(str), "") if few
-        else None, fmt="", cbar_kws={"label": "share of the true class (%)", "shrink": 0.7}, ax=ax,
+        shares, cmap="viridis", vmin=0, vmax=100, square=True, xticklabels=ticks, yticklabels=ticks,
+        annot=shown, fmt="", cbar_kws={"label": "share of the true class (%)", "shrink": 0.7},
+        ax=ax,
     )  # fmt: skip
     ax.set(xlabel="predicted class", ylabel="true class")
-    ax.tick_params(labelsize=7)
-    lines = []
+    ax.tick_params(labelsize=7 if few else 6.4, length=2, pad=1)
+    at, align = (0.05, ("left", "top")) if few else (0.5, ("center", "center"))
     for letter, pair in pairs.iterrows():
         first, second = names.index(pair["first"]), names.index(pair["second"])
         for true, heard in ((first, second), (second, first)):
             if counts[true, heard]:
                 ax.text(
-                    heard + (0.05 if few else 0.5), true + (0.05 if few else 0.5), letter,
-                    ha="left" if few else "center", va="top" if few else "center", fontsize=6.5,
+                    heard + at, true + at, letter, ha=align[0], va=align[1], fontsize=6.5,
                     color="white" if shares[true, heard] < 60 else "black", weight="bold",
                 )  # fmt: skip
-        lines.append(
-            f"{letter}  {plain(pair['first'])} / {plain(pair['second'])}\n     "
-            f"{pair['first as second']} + {pair['second as first']} of {pair['clips']} clips, "
-            f"recordings: {pair['recordings']}"
-        )
-    beside.set_axis_off()
-    beside.text(0, 0.98, "\n".join(lines or ["no clip is wrong"]), va="top", fontsize=8,
-                linespacing=1.4, transform=beside.transAxes)  # fmt: skip
-    return figure
 
 
 def roc(curves: dict[str, Roc]) -> Figure:

@@ -1,8 +1,15 @@
 """House style, and the one way to draw what several figures draw."""
 
+import copy
+import html
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -23,7 +30,7 @@ TICKS_HZ = (200, 1000, 2000, 5000, 10000, 20000)
 
 
 def apply() -> None:
-    """Set fonts, sizes and an opaque white background for all figures that follow."""
+    """Set fonts, sizes and a white background of the figures that follow, and escape tables."""
     mpl.rcParams.update(
         {
             "figure.facecolor": "white",
@@ -40,6 +47,26 @@ def apply() -> None:
             "image.interpolation": "nearest",
         }
     )
+    if shell := get_ipython():
+        formatter = shell.display_formatter.formatters["text/html"]
+        formatter.for_type_by_name("pandas.io.formats.style", "Styler", styled)
+
+
+def styled(table) -> str:
+    """Return the markup of a pandas Styler, in which names are text.
+
+    Names of classes and clips come from other people; pandas escapes plain tables only.
+    """
+
+    def escaped(show: Callable) -> Callable:
+        return lambda value: html.escape(show(value)) if isinstance(value, str) else show(value)
+
+    table = copy.deepcopy(table)
+    for name, shows in vars(table).items():
+        if name.startswith("_display_funcs"):  # of cells and labels, by place; pandas has no option
+            usual = partial(escaped, shows.default_factory())
+            vars(table)[name] = defaultdict(usual, {at: escaped(f) for at, f in shows.items()})
+    return table.to_html()
 
 
 def plain(name: object) -> str:

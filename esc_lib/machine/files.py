@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from esc_lib.machine.fingerprint import ROOT
+from esc_lib.machine.reading import read_tensors
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 # what torch and NumPy say then, and at other times
@@ -122,7 +123,7 @@ def made_once(path: Path, identity: str, make: Callable[[], dict]) -> dict:
     import torch  # only here: the task graph, which writes files too, starts without it
 
     def opened() -> dict:
-        return torch.load(path, weights_only=True, mmap=True) if path.is_file() else {}
+        return read_tensors(path, mmap=True) if path.is_file() else {}
 
     if opened().get("identity") != identity:
         made = {"identity": identity} | make()

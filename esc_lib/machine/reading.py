@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     import pandas as pd
 
-RESTORE = "restore the file, or make it anew"
+RESTORE = "restore it, or delete it and make it anew"
 # what pandas, gzip and torch raise of content that is not theirs
 FAULTS = (ValueError, LookupError, AttributeError, EOFError, OSError, RuntimeError, zlib.error)
 
@@ -82,7 +82,7 @@ def read_table(path: Path, numbers: Iterable[str] = (), words: Iterable[str] = (
 
 
 def read_tensors(path: Path, **options) -> dict:
-    """Return what ``torch.save`` wrote of tensors and plain types; nothing else is unpickled.
+    """Return a dict of tensors and plain types that ``torch.save`` wrote; no other is unpickled.
 
     Parameters
     ----------
@@ -96,10 +96,12 @@ def read_tensors(path: Path, **options) -> dict:
     import torch
 
     try:
-        return torch.load(path, weights_only=True, **options)
+        found = torch.load(path, weights_only=True, **options)
     except pickle.UnpicklingError:
         refuse(path, "holds more than tensors and plain types, or is damaged")
     except FAULTS as error:
         if getattr(error, "filename", None):
             raise
         refuse(path, f"is damaged ({error})")
+    must_hold(path, found)
+    return found

@@ -30,6 +30,7 @@ from esc_lib.training.checkpoint import load
 TABLES = ("held", "dead", "meanings", "effects", "classes", "clips", "stability")
 UNTRAINED = 4  # networks without training, whose pairs say what chance matches
 DRAWS = 500  # of recordings, of which stability keeps each
+LABELS = ("fold", "seed", "width")  # of the network, in every table
 DIGITS = 6  # of numbers in tables
 
 Tables = dict[str, pd.DataFrame]
@@ -123,7 +124,7 @@ def _subject(data: Data, profile: Profile, model: nn.Module, seed: int | None = 
 def read_tables(folder: Path) -> Tables:
     """Return the tables of a folder, by name; those that are missing are left out."""
     files = {name: folder / f"{name}.csv.gz" for name in TABLES}
-    return {name: read_table(file) for name, file in files.items() if file.is_file()}
+    return {n: read_table(file, LABELS) for n, file in files.items() if file.is_file()}
 
 
 def probe_networks(

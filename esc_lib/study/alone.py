@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from esc_lib.machine.files import hold
 from esc_lib.machine.fingerprint import ROOT, imported_files, parse
@@ -114,8 +117,12 @@ def ways_on(stem: str, read: Sequence[str]) -> str:
 
 
 def needs(source: Path) -> set[str]:
-    """Return the distributions that a notebook and what it imports of this package import."""
-    modules = set()
+    """Return the distributions that a notebook and what it imports of this package import.
+
+    With those that it names as `needs` of its chapter, which are imported late.
+    """
+    late = re.findall(r"\bneeds ?= ?(\[.*?\])", source.read_text(encoding="utf-8"))
+    modules = {name for names in late for name in ast.literal_eval(names)}
     for file in (source, *imported_files(source)):
         for node in ast.walk(parse(file)):
             if isinstance(node, ast.Import):
@@ -146,8 +153,6 @@ def _is_installed(name: str) -> bool:
 
 def _requirements(name: str) -> Iterable[str]:
     """Yield the names of the distributions that one requires here, extras left out."""
-    from packaging.requirements import Requirement
-
     for requirement in map(Requirement, metadata.requires(name) or ()):
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             yield requirement.name

@@ -23,7 +23,8 @@ class Options:
     data : folder of the clips; None: made or fetched.
     epochs : int; 0: the profile's.
     start : folder of a recorded study whose weights are used instead of training; None: trained.
-    reference : name of the recorded study to build the book of; empty: none.
+    reference : names of the recorded studies to build the book of, those first whose pages come
+        before the others'; empty: none.
     companions : parameter of notebooks 10, 11 and 19 to path.
     jobs : int, notebooks that run at once; the machine's cores are shared out among them.
     """
@@ -32,7 +33,7 @@ class Options:
     data: Path | None = None
     epochs: int = 0
     start: Path | None = None
-    reference: str = ""
+    reference: tuple[str, ...] = ()
     companions: dict[str, Path] = field(default_factory=dict)
     jobs: int = 1
 
@@ -72,12 +73,13 @@ class Options:
                 raise ValueError(f"{name.upper()}={place} does not exist; see data/README.md.")
         options = cls(
             profile, paths.get("data"), int(numbers.get("EPOCHS", 0)), paths.get("start"),
-            given.get("REFERENCE") or "", companions, jobs,
+            tuple((given.get("REFERENCE") or "").split()), companions, jobs,
         )  # fmt: skip
-        if options.recorded and not options.sources:
-            raise ValueError(
-                f"{options.recorded} has no notebooks; record the study: make record PROFILE=..."
-            )
+        for study in options.recorded:
+            if not any(study.glob("notebooks/*.ipynb")):
+                raise ValueError(
+                    f"{study} has no notebooks; record the study: make record PROFILE=..."
+                )
         return options
 
     @property
@@ -91,9 +93,9 @@ class Options:
         return ROOT / "build" / ("reference" if self.reference else self.profile)
 
     @property
-    def recorded(self) -> Path | None:
-        """The recorded study whose book is built."""
-        return ROOT / "results" / self.reference if self.reference else None
+    def recorded(self) -> list[Path]:
+        """The recorded studies whose book is built."""
+        return [ROOT / "results" / name for name in self.reference]
 
     @property
     def artifacts(self) -> Path:
@@ -108,12 +110,13 @@ class Options:
 
     @property
     def lacking(self) -> list[str]:
-        """Notebooks younger than the record."""
+        """Notebooks that no record holds."""
         if not self.recorded:
             return []
         stems = [path.stem for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))]
-        return [s for s in stems if not (self.recorded / "notebooks" / f"{s}.ipynb").is_file()]
+        return [stem for stem in stems if not self.executed(stem).is_file()]
 
     def executed(self, stem: str) -> Path:
         """Return where the executed notebook goes; it is also the sign that it ran."""
-        return (self.recorded or self.build) / "notebooks" / f"{stem}.ipynb"
+        places = [folder / "notebooks" / f"{stem}.ipynb" for folder in (*self.recorded, self.build)]
+        return next((place for place in places if place.is_file()), places[-1])

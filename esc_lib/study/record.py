@@ -15,7 +15,7 @@ from PIL import Image
 from esc_lib.config import NARROW, Profile, get_profile, variant
 from esc_lib.data.clips import open_data
 from esc_lib.machine.files import begin_folder, put_in_place, save_json
-from esc_lib.machine.reading import must_hold, read_json
+from esc_lib.machine.reading import must_hold, read_json, refuse
 from esc_lib.study.chapter import find
 from esc_lib.training import checkpoint
 from esc_lib.training.runs import profile_of, record_of, settings_of
@@ -156,7 +156,10 @@ def without_machine(path: Path) -> nbformat.NotebookNode:
 
     Progress bars go, too, from cells whose tag keeps them off the page.
     """
-    notebook = nbformat.read(path, as_version=4)
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except (ValueError, LookupError, AttributeError, TypeError) as error:  # of nbformat
+        refuse(path, f"is no notebook ({error})")
     notebook.metadata.pop("papermill", None)
     notebook.cells = [
         cell

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from esc_lib.config import get_profile
 from esc_lib.machine.files import from_root, put_in_place, save_json
 from esc_lib.machine.fingerprint import ROOT
 from esc_lib.study.contents import note_of
@@ -118,6 +119,8 @@ def assemble(options: Options) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.suffix == ".ipynb":
             notebook = with_own_head(record.without_machine(source), source.stem)
+            if options.recorded:
+                say_what_was_recorded(notebook, source.parent.parent.name)
             nbformat.write(notebook, target)
         elif target.suffix in (".md", ".yml"):
             text = source.read_text(encoding="utf-8").replace(ADDRESS, repository())
@@ -136,6 +139,13 @@ def with_own_head(notebook: nbformat.NotebookNode, stem: str) -> nbformat.Notebo
     if "remove-cell" in notebook.cells[0].metadata.get("tags", []):
         notebook.cells[0] = head(stem)
     return notebook
+
+
+def say_what_was_recorded(notebook: nbformat.NotebookNode, profile: str) -> None:
+    """Name the clips below the title of a recorded page: a book may hold pages about several."""
+    title = next(cell for cell in notebook.cells if cell.source.startswith("# "))
+    first, _, rest = title.source.partition("\n")
+    title.source = f"{first}\n\n*Recorded on {get_profile(profile).dataset_label}.*\n{rest}"
 
 
 def contents_without(toc: str, stems: list[str]) -> str:

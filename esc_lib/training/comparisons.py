@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from esc_lib.config import RECIPES, Profile, Recipe, Stage, variant
+from esc_lib.config import NARROW, RECIPES, Profile, Recipe, Stage, variant
 from esc_lib.data.clips import Data
 from esc_lib.data.splits import COMPARED
 from esc_lib.machine.provenance import checksum_of
@@ -78,6 +78,17 @@ def plan(profile: Profile, present: Collection[int] = EVERY) -> list[Planned]:
         for fold in (sorted(present) if folds == EVERY else folds)
         if fold in present
     ]
+
+
+def networks(profile: Profile) -> dict[str, Profile]:
+    """Return the study's network and the narrow one, as the profile trains, and on all clips."""
+    epochs = profile.evidence.published_epochs or profile.training.epochs
+    sizes = {"the study's network": profile, "narrow network": replace(profile, network=NARROW)}
+    whole = {
+        f"{name}, no validation": variant(each, protocol="no_validation", epochs=epochs)
+        for name, each in sizes.items()
+    }
+    return sizes | whole
 
 
 def ablated(recipe: Recipe) -> list[Recipe]:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from esc_lib.machine.files import write_atomically
 from esc_lib.machine.hardware import best_precision, keep_freed_memory
+from esc_lib.machine.reading import must_hold, read_tensors, refuse
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -138,11 +139,18 @@ class _State:
         self.clear()
         self.found = None
         if path is not None and path.is_file():
-            self.found = torch.load(path, weights_only=True, map_location="cpu")
+            self.found = read_tensors(path, map_location="cpu")
+            must_hold(path, self.found, history=list, progress=dict, parts=dict)
             self.history, progress = self.found["history"], self.found["progress"]
+            must_hold(path, progress, step=int, seconds=float, sums=dict, weights=dict)
             self.step, self.seconds = progress["step"], progress["seconds"]
             self.sums, self.weights = progress["sums"], progress["weights"]
             self.restore()
+
+    def kept(self, last: bool) -> dict:
+        """Return the parts that a state holds, the last one or another."""
+        every = self.task.parts()
+        return {name: every[name] for name in (last and self.task.result) or every if name in every}
 
     def clear(self) -> None:
         """Forget the epoch that was in progress."""
@@ -152,9 +160,11 @@ class _State:
 
     def restore(self) -> None:
         """Give the parts the states that were found on disk."""
-        parts = self.task.parts()
-        for name, state in self.found["parts"].items():
-            parts[name].load_state_dict(state)
+        for name, part in self.kept(self.found.get("last", False)).items():
+            try:
+                part.load_state_dict(self.found["parts"][name])
+            except (LookupError, TypeError, ValueError, RuntimeError) as error:
+                refuse(self.path, f"is no state of this training: {name} ({error})")
 
     def enter(self, epoch: int) -> None:
         """Begin an epoch, or go on within it: then what its beginning drew anew is put back."""
@@ -186,11 +196,11 @@ class _State:
         if self.path is None:
             return
         if self.task.fabric.is_global_zero:
-            kept = (last and self.task.result) or self.task.parts()
-            parts = {name: part for name, part in self.task.parts().items() if name in kept}
+            parts = self.kept(last)
             progress = {"step": self.step, "seconds": self.seconds}
             state = {
                 "parts": {name: part.state_dict() for name, part in parts.items()},
+                "last": last,
                 "history": self.history,
                 "progress": progress | {"sums": self.sums, "weights": self.weights},
             }

@@ -6,12 +6,15 @@ split the levers are told apart by least squares. The test fold is not read.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from esc_lib.config import NARROW, RECIPES, Profile, Stage, variant
+from esc_lib.data.clips import Data
 from esc_lib.evaluation.intervals import source_draws
+from esc_lib.training.runs import find_recorded, predictions_of
 
 EPOCHS = 60
 # What each lever changes; one that changes the recipe is part of its name.
@@ -63,6 +66,21 @@ def plan(profile: Profile) -> list[Profile]:
             recipe = replace(RECIPES["strong"], name=name)
             runs.append(variant(narrow, seed=seed, recipe=recipe, **changes))
     return runs
+
+
+def judged_in(profile: Profile, data: Data, recorded: Path | None) -> pd.DataFrame:
+    """Return what :func:`gains` needs of twelve recorded runs, empty if one is missing."""
+    tables = []
+    for index, planned in enumerate(plan(profile)):
+        if not recorded or (folder := find_recorded(planned, recorded)) is None:
+            return pd.DataFrame()
+        found = predictions_of(folder)
+        found = found[found.part == "validation"]
+        split, run = divmod(index, DESIGN.shape[1])
+        src_file = data.clips.src_file.to_numpy()[found.row]
+        right = found.predicted == found.label
+        tables.append(found[[]].assign(split=split, run=run, src_file=src_file, right=right))
+    return pd.concat(tables, ignore_index=True)
 
 
 def gains(judged: pd.DataFrame, n_draws: int = 2000) -> pd.DataFrame:

@@ -174,16 +174,26 @@ def judged_by(profile: Profile, runs: Path, recorded: Path | None = None) -> pd.
 
     Columns are those of :func:`predict`; a recorded study fills in for runs that are missing.
     """
+    tables = map(predictions_of, folds_of(profile, runs, recorded))
+    found = [table[table.part == "test"] for table in tables]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame({"row": [], "label": []})
+
+
+def folds_of(profile: Profile, runs: Path, recorded: Path | None = None) -> list[Path]:
+    """Return the finished runs of the profile's network, of all folds, own ones first."""
     found = []
     for fold in profile.evidence.folds:
         own = variant(profile, test_fold=fold)
         folder = runs / name_of(own)
         if not (folder / "run.json").is_file():
             folder = find_recorded(own, recorded) if recorded else None
-        if folder:
-            table = predictions_of(folder)
-            found.append(table[table.part == "test"])
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame({"row": [], "label": []})
+        found += [folder] if folder else []
+    return found
+
+
+def hours_of(profile: Profile, runs: Path, recorded: Path | None = None) -> float:
+    """Return how long the networks of :func:`judged_by` were trained, in hours."""
+    return sum(record_of(run)["wall_s"] for run in folds_of(profile, runs, recorded)) / 3600
 
 
 def record_of(run: Path) -> dict:

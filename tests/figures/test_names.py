@@ -2,18 +2,23 @@
 
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from browser import Page
+from IPython.core.formatters import DisplayFormatter
+from IPython.display import HTML
 
 from esc_lib.config import PROFILES
 from esc_lib.explain.sound_explainer import SoundExplainer
+from esc_lib.figures import style
 from esc_lib.figures.html.explorer import explorer
 from esc_lib.figures.html.player import Sound, captioned, on_grid, pictured
 from esc_lib.figures.html.slider import trace_slider
+from esc_lib.figures.style import styled
 from esc_lib.sound.grid import Grid
 
 FRONT_END = replace(PROFILES["demo"].front_end, n_mels=16, n_frames=30)
@@ -59,6 +64,11 @@ def explained_as(name):
     return explainer.attribute(torch.from_numpy(WAVE).float()[None], 0).show()
 
 
+def table_of(name):
+    columns = pd.MultiIndex.from_tuples([(name, "x"), ("y", name)], names=[name, "z"])
+    return pd.DataFrame([[name, 1.0]], index=pd.Index([name], name=name), columns=columns)
+
+
 ELEMENTS = {
     "captioned": lambda name: captioned([Sound(WAVE, name)], 16_000, name),
     "pictured": pictured_as,
@@ -66,7 +76,8 @@ ELEMENTS = {
     "explanation": explained_as,
     "explorer": clips_called,
     "slider": lambda name: trace_slider(np.ones((2, 16, 4)), [1, 2], name, FRONT_END, name),
-    "table": lambda name: pd.DataFrame({name: [name]}, index=[name]),
+    "styled table": lambda name: HTML(styled(table_of(name).style.format(precision=1))),
+    "table": table_of,
 }
 
 
@@ -86,3 +97,12 @@ def usual(kind):
 @pytest.mark.parametrize("kind", ELEMENTS)
 def test_a_name_adds_no_tag_no_attribute_and_no_script(kind, name):
     assert usual(kind)[0] and shape(ELEMENTS[kind](name)) == usual(kind)
+
+
+def test_notebooks_show_styled_tables_so(monkeypatch):
+    shell = SimpleNamespace(display_formatter=DisplayFormatter())
+    monkeypatch.setattr(style, "get_ipython", lambda: shell)
+    table = table_of("<b>").style.format("{:.2f}", subset=[("y", "<b>")])
+    style.apply()
+    shown = shell.display_formatter.format(table)[0]["text/html"]
+    assert "<b>" not in shown and "&lt;b&gt;" in shown and "1.00" in shown

@@ -116,7 +116,8 @@ def test_a_network_that_was_not_trained_is_named(tmp_path):
 def test_all_networks_are_collected_and_recorded_ones_go_before(tmp_path, monkeypatch):
     def save(folder, value):
         folder.mkdir(parents=True)
-        pd.DataFrame({"own": [value]}).to_csv(folder / "effects.csv.gz", index=False)
+        table = pd.DataFrame({"own": [value]} | dict.fromkeys(measure.LABELS, 1))
+        table.to_csv(folder / "effects.csv.gz", index=False)
         (folder / "identity.json").write_text('{"identity": ""}')
 
     asked = []

@@ -132,6 +132,9 @@ def test_what_a_notebook_needs_are_distributions_that_are_declared(stem):
     assert {"soundfile", "pandas"} <= found and not {"torch", "numpy"} & found
     for name in found:
         assert metadata.version(name)
+    late = {"10_binaural_attention_rollout": {"pyroomacoustics"}, "04_feature_maps": {"umap-learn"},
+            "13_efficiency": {"onnxscript", "onnxruntime"}}  # fmt: skip
+    assert late.get(stem, set()) <= found
 
 
 class Pip:

@@ -12,7 +12,7 @@ from esc_lib.study.contents import note_of
 from esc_lib.study.options import Options
 
 ADDRESS = "https://example.org/somebody/fork"
-RECORDED = Options(reference="esc10")
+RECORDED = Options(reference=("esc10",))
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 """Weights and records of other people: used if they are what they say, refused if not."""
 
+import gzip
 import json
 import re
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,10 +16,12 @@ from safetensors.torch import load_file, save_file
 from small_study import NAMES, PROFILE, make_data
 
 from esc_lib.__main__ import main
-from esc_lib.explain import hear
-from esc_lib.machine.files import save_json
+from esc_lib.explain import folds, gallery, hear, pointing
+from esc_lib.machine.files import made_once, save_json
 from esc_lib.models.se_cnn import SECNN
-from esc_lib.training import checkpoint, runs
+from esc_lib.probing import measure, shortcuts
+from esc_lib.study import record
+from esc_lib.training import checkpoint, loop, runs
 
 WEIGHT = "conv_block2.conv1.weight"
 SETTINGS = json.loads(checkpoint._settings(PROFILE, NAMES))
@@ -143,6 +147,100 @@ def test_good_weights_of_half_precision_are_taken(good, tmp_path):
     save = tmp_path / "model.safetensors"
     checkpoint.save(save, model.network.half(), PROFILE, NAMES)
     assert checkpoint.load(save, PROFILE, NAMES).fc2.weight.dtype == torch.float32
+
+
+class Nothing(loop.Task):
+    """A training that changes nothing, of a layer of some width."""
+
+    n_steps = 1
+    fabric = SimpleNamespace(is_global_zero=True, broadcast=bool, barrier=lambda: None)
+
+    def __init__(self, width):
+        self.layer = torch.nn.Linear(width, 1)
+
+    def parts(self):
+        return {"layer": self.layer}
+
+    def step(self, epoch, step):
+        return 1.0, {"train_loss": 0.5}
+
+
+STATES = {
+    "of another network": lambda state: state,
+    "a part is missing": lambda state: state | {"parts": {}},
+    "a part of another kind": lambda state: state | {"parts": {"layer": [1, 2]}},
+    "no history": lambda state: {name: state[name] for name in ("parts", "progress")},
+    "progress in words": lambda state: state | {"progress": {"step": "one"}},
+    "a tensor": lambda state: torch.zeros(3),
+}
+
+
+@pytest.mark.parametrize("case", STATES)
+def test_a_state_of_another_training_is_refused_and_kept(tmp_path, case):
+    path = tmp_path / "state.pt"
+    assert len(loop.train(Nothing(2), 1, path)) == 1
+    torch.save(STATES[case](torch.load(path, weights_only=True)), path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError) as refused:
+        loop.train(Nothing(3 if case == "of another network" else 2), 2, path)
+    assert in_one_sentence(str(refused.value), path)
+    assert path.read_bytes() == before
+
+
+def test_a_cache_that_holds_more_than_tensors_is_refused_and_kept(tmp_path):
+    path = tmp_path / "cache.pt"
+    torch.save({"identity": "x", "made": Nothing(2)}, path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError) as refused:
+        made_once(path, "x", lambda: pytest.fail("made"))
+    assert in_one_sentence(str(refused.value), path) and path.read_bytes() == before
+
+
+NAME = runs.name_of(PROFILE)
+NARROW_NAME = runs.name_of(pointing.narrow(PROFILE))
+CLIPS = SimpleNamespace(clips=pd.DataFrame({"fold": [1]}))
+# the tables of a record: where each stands, and who reads it, of (own folder, recorded study)
+TABLES = {
+    f"explanations/{NAME}/scores.csv.gz": lambda own, study: folds.collect(
+        CLIPS, PROFILE, own, own, study
+    ),
+    f"planted/{NARROW_NAME}/clips.csv": lambda own, study: pointing.collect(
+        CLIPS, PROFILE, own, own, study
+    ),
+    f"portraits/{NAME}.csv.gz": gallery.collect,
+    f"probing/{NAME}/held.csv.gz": lambda own, study: measure.collect(
+        CLIPS, PROFILE, own, own, study
+    ),
+    f"shortcuts/{NAME}.csv": lambda own, study: shortcuts.collect(CLIPS, PROFILE, own, own, study),
+    "metrics.json": lambda own, study: record.read_metrics(study / "metrics.json"),
+    "notebooks/01_data.ipynb": lambda own, study: record.without_machine(
+        study / "notebooks" / "01_data.ipynb"
+    ),
+}
+BESIDE = {  # what else has to be there
+    f"planted/{NARROW_NAME}/hits.csv.gz": gzip.compress(b"part,src_file\n"),
+    f"probing/{NAME}/identity.json": b"{}",
+}
+CONTENTS = {
+    "empty": b"", "no text": bytes(range(256)), "another table": b"a,b\n1,2\n", "JSON": b"[1, 2]",
+    "words": b'{"accuracy": 3, "cells": 5}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CONTENTS)
+@pytest.mark.parametrize("place", TABLES)
+def test_tables_of_a_record_that_are_none_name_the_file(tmp_path, place, case):
+    study, own = tmp_path / "study", tmp_path / "own"
+    own.mkdir()
+    for name, content in BESIDE.items() | {(place, CONTENTS[case])}:
+        path = study / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        packed = name.endswith(".gz") and content[:1] != b"\x1f" and case != "no text"
+        path.write_bytes(gzip.compress(content) if packed else content)
+    with pytest.raises(ValueError) as refused:
+        TABLES[place](own, study)
+    assert in_one_sentence(str(refused.value), study / place)
+    assert not any(own.iterdir())
 
 
 EDITS = {

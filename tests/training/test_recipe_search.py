@@ -1,6 +1,7 @@
 """The design of the runs that choose a recipe, and what is read from them."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from small_study import make_data
 
 from esc_lib import __main__ as command_line
 from esc_lib.config import get_profile
+from esc_lib.machine.fingerprint import ROOT
 from esc_lib.machine.provenance import checksum_of
 from esc_lib.training import recipe_search, runs
 from esc_lib.training.recipe_search import DESIGN, LEVERS
@@ -72,3 +74,20 @@ def test_recorded_runs_are_not_done_again(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "run", lambda data, profile, runs: done.append(profile))
     assert command_line.main(["recipe", "--profile", "demo"]) == 0
     assert done == others
+
+
+def test_the_recipe_is_what_the_recorded_runs_say():
+    profile, recorded = get_profile("esc50-16k"), ROOT / "results" / "esc50-16k"
+    files = [runs.find_recorded(planned, recorded) for planned in recipe_search.plan(profile)]
+    clips = pd.concat([runs.predictions_of(file) for file in files]).drop_duplicates("row")
+    sources = clips.set_index("row").filename.str.split("-").str[1]
+    data = SimpleNamespace(clips=pd.DataFrame({"src_file": sources.reindex(range(2000))}))
+    judged = recipe_search.judged_in(profile, data, recorded)
+    found = recipe_search.gains(judged)
+    helped = set(found.index[found.low > 0])
+    assert helped == {"twice the epochs", "whole clips at the end", "no masks"}
+    own = profile.training
+    assert own.epochs == 2 * recipe_search.EPOCHS and own.recipe.augmentation.max_mask == 0
+    assert own.recipe.stages == recipe_search.CHANGES["whole clips at the end"]["stages"]
+    assert judged.groupby(["split", "run"]).ngroups == 12
+    assert recipe_search.judged_in(profile, data, None).empty

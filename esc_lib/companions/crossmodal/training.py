@@ -20,6 +20,7 @@ from esc_lib.companions.crossmodal.settings import Settings
 from esc_lib.companions.crossmodal.steps import Chance, Steps, descend, teach
 from esc_lib.machine.files import write_atomically
 from esc_lib.machine.hardware import best_device
+from esc_lib.machine.reading import refuse
 
 NETWORKS = ("encoder", "generator", "discriminator")
 HISTORIES = ("encoder_history", "history")
@@ -213,7 +214,6 @@ def load(path: Path, pairs: PairSet) -> Trained:
         trained.networks.eval().load_state_dict(load_file(path))
         for name in HISTORIES:
             setattr(trained, name, pd.DataFrame(found["histories"][name]))
-    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        problem = f"{path} is damaged or of other pairs ({str(error).splitlines()[0]})"
-        raise ValueError(f"load: {problem}; train again.") from None
+    except (SafetensorError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as e:
+        refuse(path, f"is damaged or of other pairs ({e})")
     return trained

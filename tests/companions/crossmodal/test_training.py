@@ -351,7 +351,7 @@ def test_a_checkpoint_brings_everything_back(pairs, trained, tmp_path):
 def test_a_damaged_or_foreign_checkpoint_is_named(pairs, trained, tmp_path):
     path = tmp_path / "s2i.safetensors"
     path.write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"load: .*s2i.safetensors is damaged or of other pairs"):
+    with pytest.raises(ValueError, match=r"read: .*s2i.safetensors is damaged or of other pairs"):
         training.load(path, pairs)
     training.save(path, trained)
     fewer = replace(pairs, class_names=pairs.class_names[:9])
