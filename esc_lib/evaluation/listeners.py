@@ -77,7 +77,8 @@ def error_auc(
     """Return how well a clip's difficulty for people tells the clips a network gets wrong.
 
     The area under the ROC curve, 0.5 to know nothing, with its 95 % interval over recordings. With
-    `classes` only clips of one class are compared: then hard classes alone make no area.
+    `classes` only clips of one class are compared: then hard classes alone make no area. Where no
+    two clips can be compared nothing is known: 0.5, from 0 to 1.
 
     Parameters
     ----------
@@ -97,6 +98,6 @@ def error_auc(
     pairs = (bad.sum(axis=2) * good.sum(axis=2)).sum(axis=1)
     areas = (bad * easier).sum(axis=(1, 2)) / np.where(pairs, pairs, np.nan)
     if not pairs[0]:
-        return float("nan"), float("nan"), float("nan")
+        return 0.5, 0.0, 1.0
     low, high = np.nanpercentile(areas[1:], [2.5, 97.5])
     return float(areas[0]), float(low), float(high)

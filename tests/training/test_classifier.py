@@ -211,6 +211,14 @@ def test_a_finished_run_is_not_trained_again_and_can_be_made_longer(
     assert_same_run(train(tmp_path), tmp_path, thesis_run)
 
 
+def test_a_run_that_cannot_be_made_longer_keeps_its_networks_only(tmp_path, monkeypatch):
+    profile = with_training(recipe=STRONG, epochs=1)
+    first = train(tmp_path, profile)
+    assert set(last_state(tmp_path)["parts"]) == {"model", "average"}
+    monkeypatch.setattr(loop, "_train_epoch", lambda *_: pytest.fail("trained again"))
+    assert_same_state(train(tmp_path, profile).model.state_dict(), first.model.state_dict())
+
+
 def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_state(
     thesis_run, tmp_path, monkeypatch
 ):

@@ -65,6 +65,7 @@ class _Localiser(loop.Task):
     """A BAST in training."""
 
     name = "epoch"
+    result = ("model",)
 
     def __init__(self, excerpts: Excerpts, places: Places, settings: Settings):
         self.excerpts, self.places, self.settings = excerpts, places, settings

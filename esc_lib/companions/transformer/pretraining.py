@@ -66,6 +66,7 @@ class _FillingIn(loop.Task):
     """A network that learns to fill in hidden patches."""
 
     name = "pre-training"
+    result = ("model",)
 
     def __init__(self, network, features, validation, settings: Settings, seed: int):
         self.features, self.validation = features, validation
