@@ -95,7 +95,8 @@ def for_any_model(
     """Return what explains a model that it knows nothing of, from waves to a mask, by its name."""
     settings = get_profile("esc50").front_end
     torch.manual_seed(0)
-    model = OnWaves(settings, Network(channels=channels), N_CLASSES).to(device).eval()
+    network = SECNN(N_CLASSES, Network(channels=channels))
+    model = OnWaves(settings, network).to(device, memory_format=torch.channels_last).eval()
     waves = torch.from_numpy(_timing.noise_bursts(1, settings.sr)).to(device) / 32768
     explain = partial(SoundExplainer(model, settings.sr, grid=Grid.of(settings)).attribute, waves)
     found = {

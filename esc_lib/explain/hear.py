@@ -69,7 +69,7 @@ def open_network(folder: str | Path) -> tuple[OnWaves, list[str]]:
         refuse(weights, f"was made with a front end that hears nothing ({front_end})")
     names = [str(name) for name in saved["class_names"]]
     model = OnWaves(front_end, checkpoint.network(weights, tensors, len(names), network))
-    return model.eval(), names
+    return model.eval().to(memory_format=torch.channels_last), names
 
 
 def _can_hear(own: FrontEnd) -> bool:
