@@ -173,7 +173,7 @@ def test_the_cue_is_found_in_a_function_that_only_listens():
         pytest.skip("YAMNet's weights (extra notebooks) are not installed")
     waves, _, starts = sounds(2, torch.Generator().manual_seed(9), label=1)
     explainer = SoundExplainer(model, SR, output="probabilities", grid=Grid(SR, 512, 128, 16))
-    explanation = explainer.attribute(waves, method="occlusion", budget_s=20)
+    explanation = explainer.attribute(waves, method="occlusion", cells=200)
     assert explanation.targets.tolist() == [1, 1] and found_at(explanation, starts).all()
     with pytest.raises(ValueError, match="lets no gradient through; choose method='occlusion'"):
         explainer.attribute(waves)
