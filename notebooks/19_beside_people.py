@@ -37,7 +37,7 @@ from esc_lib.training import comparisons, runs
 
 chapter = Chapter("19_beside_people", profile, artifacts, epochs)
 settings, data = chapter.settings, chapter.data
-chapter.read("03_training")
+runs_of = "03_training", "12_evidence"  # are read here, as far as they are there
 recorded = Path(start_from) if start_from else None
 names = [name.replace("_", " ") for name in data.class_names]
 
@@ -51,6 +51,8 @@ names = [name.replace("_", " ") for name in data.class_names]
 candidates = comparisons.networks(settings)
 tables = {name: runs.judged_by(one, chapter.runs, recorded) for name, one in candidates.items()}
 name = max(tables, key=lambda each: len(tables[each]))
+if not len(tables[name]):
+    raise ValueError("19_beside_people: no network was tested; run 03_training, or give start_from.")
 network = tables[name].rename(columns={"predicted": "answer"})
 network["src_file"] = data.clips.src_file.to_numpy()[network.row]
 {each: len(table) for each, table in tables.items()}
@@ -163,7 +165,7 @@ found = (
     f"on {len(clips)} clips {name} is right in {of_network[0]:.1f} % and {who} in "
     f"{of_people[0]:.1f} % of answers; within a class, errors of {who} {alike} those of the network "
     f"(area {within.area:.2f}, {within.low:.2f} to {within.high:.2f}), and confusions off the "
-    f"diagonal correlate at {correlation:.2f} (p = {p:.3f})"
+    f"diagonal correlate at {correlation:.2f} (p = {p:.4f})"
 )
 
 # %% tags=["hide-input"]

@@ -33,6 +33,7 @@ from esc_lib.training import comparisons, recipe_search, runs
 
 chapter = Chapter("20_every_clip", profile, artifacts, epochs)
 settings, data = chapter.settings, chapter.data
+runs_of = "03_training", "12_evidence"  # are read here, as far as they are there
 recorded = Path(start_from) if start_from else None
 names = data.class_names
 
@@ -50,7 +51,7 @@ tables = {
 network = max(tables, key=lambda name: len(tables[name]))
 judged = tables[network]
 if not len(judged):
-    raise ValueError("20_every_clip: no network was tested yet; run notebook 12, or give start_from.")
+    raise ValueError("20_every_clip: no network was tested; run 12_evidence, or give start_from.")
 pd.Series({name: len(table) for name, table in tables.items()}, name="clips").to_frame()
 
 # %%
