@@ -23,6 +23,8 @@ from esc_lib.training.runs import profile_of, record_of, settings_of
 # folders of tables by network
 MEASURED = ("explanations", "planted", "portraits", "probing", "shortcuts")
 WEIGHTS = "model.safetensors"
+# what nbformat raises
+NOT_A_NOTEBOOK = ValueError, LookupError, AttributeError, TypeError, nbformat.ValidationError
 RUN_FILES = ("run.json", "history.csv", "predictions.csv")
 MAX_FILE_MB, MAX_CHECKPOINT_MB = 4.0, 45.0
 COLOURS = 256  # of a figure in the record
@@ -158,7 +160,7 @@ def without_machine(path: Path) -> nbformat.NotebookNode:
     """
     try:
         notebook = nbformat.read(path, as_version=4)
-    except (ValueError, LookupError, AttributeError, TypeError) as error:  # of nbformat
+    except NOT_A_NOTEBOOK as error:
         refuse(path, f"is no notebook ({error})")
     notebook.metadata.pop("papermill", None)
     notebook.cells = [

@@ -118,7 +118,10 @@ def assemble(options: Options) -> None:
     for source, target in staged(options).items():
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.suffix == ".ipynb":
-            notebook = with_own_head(record.without_machine(source), source.stem)
+            try:
+                notebook = with_own_head(record.without_machine(source), source.stem)
+            except ValueError as error:
+                raise Failed(str(error)) from error
             if options.recorded:
                 say_what_was_recorded(notebook, source.parent.parent.name)
             nbformat.write(notebook, target)

@@ -45,6 +45,29 @@ def test_pages_buttons_and_cells_follow_it(fork, tmp_path, monkeypatch):
         assert f'"{ADDRESS}"' in first.source and "remove-cell" in first.metadata.tags
 
 
+def test_a_damaged_page_is_named(tmp_path, monkeypatch):
+    page = tmp_path / "01_data.ipynb"
+    page.write_text("{}")
+    monkeypatch.setattr(Options, "build", tmp_path / "build")
+    monkeypatch.setattr(steps, "staged", lambda _: {page: tmp_path / "build" / "01_data.ipynb"})
+    with pytest.raises(steps.Failed, match="01_data.ipynb"):
+        steps.assemble(Options())
+
+
+def test_pages_of_several_records_come_from_the_first_that_has_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("esc_lib.study.options.ROOT", tmp_path)
+    for name in ("notebooks/01_a.py", "notebooks/02_b.py", "results/esc50-16k/notebooks/02_b.ipynb",
+                 "results/esc10/notebooks/01_a.ipynb", "results/esc10/notebooks/02_b.ipynb"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    options = Options.of_environment({"REFERENCE": "esc50-16k esc10"})
+    places = [options.executed(stem).parent.parent.name for stem in options.sources]
+    assert places == ["esc10", "esc50-16k"]
+    page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Title\n\nText")])
+    steps.say_what_was_recorded(page, "esc50-16k")
+    assert page.cells[0].source == "# Title\n\n*Recorded on ESC-50, 16 kHz 8-bit copy.*\n\nText"
+
+
 def test_a_change_of_it_converts_and_assembles_anew_and_executes_nothing(fork):
     import dodo
 
