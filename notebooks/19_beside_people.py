@@ -87,7 +87,8 @@ ahead = {
     "network ahead": by_class.index[by_class.low > 0],
     f"{who} ahead": by_class.index[by_class.high < 0],
 }
-pd.DataFrame({each: [", ".join(some) or "in no class"] for each, some in ahead.items()})
+ahead_in = {each: [", ".join(some) or "in no class"] for each, some in ahead.items()}
+pd.DataFrame(ahead_in).style.hide()
 
 # %% [markdown]
 # ## Is what is hard for one hard for the other?
@@ -162,7 +163,7 @@ gap = paired_difference(1 - wrong, 1 - difficulty, sources)
 within = areas.loc["within classes"]
 alike = "know nothing of" if within.low <= 0.5 <= within.high else "tell of"
 found = (
-    f"on {len(clips)} clips {name} is right in {of_network[0]:.1f} % and {who} in "
+    f"on {len(clips):,} clips {name} is right in {of_network[0]:.1f} % and {who} in "
     f"{of_people[0]:.1f} % of answers; within a class, errors of {who} {alike} those of the network "
     f"(area {within.area:.2f}, {within.low:.2f} to {within.high:.2f}), and confusions off the "
     f"diagonal correlate at {correlation:.2f} (p = {p:.4f})"

@@ -40,7 +40,7 @@ names = data.class_names
 # %% [markdown]
 # ## Who answers
 #
-# Of the networks below, those that answered for most clips. *No validation*: all clips outside the
+# Of the networks below, those that answered for most clips. *Nothing held back*: all clips outside the
 # test fold train, as behind published accuracies; epochs and recipe were fixed beforehand.
 
 # %%

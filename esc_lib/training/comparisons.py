@@ -83,9 +83,10 @@ def plan(profile: Profile, present: Collection[int] = EVERY) -> list[Planned]:
 def networks(profile: Profile) -> dict[str, Profile]:
     """Return the study's network and the narrow one, as the profile trains, and on all clips."""
     epochs = profile.evidence.published_epochs or profile.training.epochs
-    sizes = {"the study's network": profile, "narrow network": replace(profile, network=NARROW)}
+    narrow = replace(profile, network=NARROW)
+    sizes = {"the study's network": profile, "the narrow network": narrow}
     whole = {
-        f"{name}, no validation": variant(each, protocol="no_validation", epochs=epochs)
+        f"{name} (nothing held back)": variant(each, protocol="no_validation", epochs=epochs)
         for name, each in sizes.items()
     }
     return sizes | whole
