@@ -184,10 +184,11 @@ def _networks(options: argparse.Namespace, **changes) -> list[Profile]:
         changes["recipe"] = RECIPES[options.recipe]
     changes |= {name: getattr(options, name) for name in ("protocol", "epochs")
                 if getattr(options, name)}  # fmt: skip
+    folds = options.folds or sorted(set(_clips(options).clips.fold))
     return [
         variant(usual, test_fold=fold, seed=seed, **changes)
         for seed in options.seeds
-        for fold in options.folds or sorted(set(_clips(options).clips.fold))
+        for fold in folds
     ]
 
 

@@ -369,11 +369,7 @@ def get_profile(name: str) -> Profile:
     ValueError
         If there is no such profile.
     """
-    if name not in PROFILES:
-        raise ValueError(
-            f"get_profile: profile={name!r} is unknown; choose one of {', '.join(PROFILES)}."
-        )
-    return PROFILES[name]
+    return _get("profile", name, PROFILES)
 
 
 def get_recipe(name: str) -> Recipe:
@@ -384,8 +380,12 @@ def get_recipe(name: str) -> Recipe:
     ValueError
         If there is no such recipe.
     """
-    if name not in RECIPES:
+    return _get("recipe", name, RECIPES)
+
+
+def _get(kind: str, name: str, every: dict):
+    if name not in every:
         raise ValueError(
-            f"get_recipe: recipe={name!r} is unknown; choose one of {', '.join(RECIPES)}."
+            f"get_{kind}: {kind}={name!r} is unknown; choose one of {', '.join(every)}."
         )
-    return RECIPES[name]
+    return every[name]

@@ -81,9 +81,14 @@ def open_data(folder: Path) -> Data:
     """Open what notebook 01 wrote; waveforms stay on disk until they are used."""
     waveforms = np.load(folder / WAVEFORMS, mmap_mode="c")
     n_valid = np.load(folder / "n_valid.npy")
+    sound = torch.from_numpy(waveforms), torch.from_numpy(n_valid)
+    return Data(open_clips(folder), *sound, folder.resolve())
+
+
+def open_clips(folder: Path) -> pd.DataFrame:
+    """Open the table alone."""
     table, text = folder / "clips.csv", dict.fromkeys(COLUMNS, str)
-    clips = typed(pd.read_csv(table, dtype=text, keep_default_na=False), table)
-    return Data(clips, torch.from_numpy(waveforms), torch.from_numpy(n_valid), folder.resolve())
+    return typed(pd.read_csv(table, dtype=text, keep_default_na=False), table)
 
 
 def _reopen(folder: Path, clips: pd.DataFrame) -> Data:

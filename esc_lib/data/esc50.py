@@ -128,12 +128,12 @@ def is_esc50(clips: pd.DataFrame) -> bool:
 
 def labelled(profile: Profile, clips: pd.DataFrame) -> Profile:
     """Return a profile with the name and licence of these clips, if they are not its own."""
-    if _is_procedural(clips):
-        known = get_profile("demo")
-    elif not is_esc50(clips):
-        return replace(profile, dataset_label="clips of one's own", licence="its makers'")
-    else:
+    if is_esc50(clips):
         known = get_profile("esc50") if profile.procedural else profile
+    elif _is_procedural(clips):
+        known = get_profile("demo")
+    else:
+        return replace(profile, dataset_label="clips of one's own", licence="its makers'")
     return replace(profile, dataset_label=known.dataset_label, licence=known.licence)
 
 

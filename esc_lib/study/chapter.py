@@ -69,20 +69,19 @@ class Chapter:
         if recipe:
             self.settings = variant(self.settings, recipe=get_recipe(recipe))
         self.root = root(profile, artifacts)
-        self._label(self.root / HANDED["data"] / "clips.csv")
+        self._label(self.root / HANDED["data"])
         self.device = best_device()
         self.own = self.root / notebook
         self.folder = begin_folder(self.own)
         style.apply()
 
-    def _label(self, table: Path) -> None:
+    def _label(self, folder: Path) -> None:
         """Have the name and licence of the clips at hand, once notebook 01 has read them."""
-        import pandas as pd
-
+        from esc_lib.data.clips import open_clips
         from esc_lib.data.esc50 import labelled
 
-        if table.is_file():
-            self.settings = labelled(self.settings, pd.read_csv(table))
+        if (folder / "clips.csv").is_file():
+            self.settings = labelled(self.settings, open_clips(folder))
 
     @property
     def cache(self) -> Path:

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from esc_lib.config import PROFILES
 from esc_lib.machine.fingerprint import ROOT
-from esc_lib.study.parameters import fault_of_record
+from esc_lib.study.parameters import COMPANIONS, fault_of_record
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-COMPANIONS = ("hrir", "spoken", "written", "sub_urmp", "listeners")  # of notebooks 10, 11, 19
 
 
 @dataclass(frozen=True)

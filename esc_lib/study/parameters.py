@@ -11,7 +11,8 @@ from esc_lib.machine.reading import read_json
 
 INJECTED = "# Parameters"  # how papermill begins the cell that it puts below the notebook's own
 KINDS = {str: "text", int: "a whole number", float: "a number", list: "a list"}
-PATHS = ("data_folder", "start_from", "hrir", "spoken", "written", "sub_urmp", "listeners")
+COMPANIONS = ("hrir", "spoken", "written", "sub_urmp", "listeners")  # of notebooks 10, 11, 19
+PATHS = ("data_folder", "start_from", *COMPANIONS)
 
 
 def session() -> tuple[Sequence[str], Mapping]:
